@@ -171,7 +171,7 @@ static int copy_overlapping(struct maker *m, const struct span *spans, int count
 
 static int copy_inputs(struct maker *m)
 {
-	struct span spans[CHECK_NUM_INPUT_VIEWS];
+	struct span spans[CHECK_NUM_INPUT_VIEWS] = {0};
 	int count = 0;
 
 	for (int view = 0; view < CHECK_NUM_INPUT_VIEWS; view++) {
@@ -241,6 +241,7 @@ static int add_output(struct maker *m, const char *name, mla_tensor *tensor)
 	if (!block)
 		return -1;
 	block->name = name;
+	block->used = case_total_q(m->c) > 0 ? (size_t)bytes : 0;
 	poison_output(block);
 	tensor->data = block->image + CHECK_GUARD;
 	return m->blocks->count - 1;
@@ -339,7 +340,7 @@ static void say_input_changed(const struct check_instance *instance,
 
 static void say_guard_changed(const struct check_block *block, size_t at, char *why, size_t size)
 {
-	const size_t end = block->bytes - CHECK_GUARD;
+	const size_t end = CHECK_GUARD + block->used;
 
 	if (at < CHECK_GUARD)
 		snprintf(why, size, "wrote in front of %s, %zu bytes before its first element",
@@ -354,7 +355,9 @@ static int expected_byte(const struct check_block *block, size_t at)
 {
 	if (block->pristine)
 		return block->pristine[at];
-	return at < CHECK_GUARD || at >= block->bytes - CHECK_GUARD ? CHECK_GUARD_BYTE : -1;
+	if (at < CHECK_GUARD || at >= block->bytes - CHECK_GUARD)
+		return CHECK_GUARD_BYTE;
+	return at < CHECK_GUARD + block->used ? -1 : CHECK_POISON_BYTE;
 }
 
 bool check_bytes_intact(const struct check_instance *instance, int index, size_t offset,

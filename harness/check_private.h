@@ -12,7 +12,8 @@
 /* What the truth says of one packed row. */
 struct check_row {
 	const double *want, *sum_abs; /* [head_dim_ckv] */
-	double lse, max_score;
+	double floor;                 /* least sum_abs that an element is judged by */
+	double lse, lse_bound;
 };
 struct check_row check_row_of(const struct check_truth *truth, int32_t head_dim_ckv, int64_t k);
 
@@ -39,6 +40,7 @@ struct check_block {
 	unsigned char *image;    /* what the subject works on */
 	unsigned char *pristine; /* inputs: what the image was; outputs: NULL */
 	size_t bytes;            /* guards included */
+	size_t used;             /* outputs: what belongs to queries, behind the first guard */
 	size_t lead;             /* input's address modulo 64 in the case, kept in every copy */
 };
 

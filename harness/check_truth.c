@@ -40,6 +40,65 @@ static int make_values(const struct mla_case *c, int64_t n, struct ref_truth *va
 		       : -1;
 }
 
+/* ---- bound of the lse ------------------------------------------------------------------------ */
+
+/* Adds the squares of row [i, j]; a tensor without data has none. */
+static double squares(const mla_tensor *t, int64_t i, int64_t j)
+{
+	const char *element = (const char *)t->data + i * t->stride[0] + j * t->stride[1];
+	double sum = 0;
+
+	for (int64_t c = 0; t->data && c < t->extent[2]; c++, element += t->stride[2]) {
+		const double value = ref_load(element, t->dtype);
+
+		sum += value * value;
+	}
+	return sum;
+}
+
+static double longest_key(const struct mla_case *c, int32_t request)
+{
+	const int32_t *pages = c->tensors.kv_indices + c->batch.kv_indptr[request];
+	const int64_t page_size = c->config.page_size;
+	double longest = 0;
+
+#pragma omp parallel for schedule(static) reduction(max : longest)
+	for (int64_t key = 0; key < c->batch.kv_len[request]; key++) {
+		const int64_t page = pages[key / page_size], slot = key % page_size;
+		const double sum =
+			squares(&c->tensors.ckv, page, slot) + squares(&c->tensors.kpe, page, slot);
+
+		longest = fmax(longest, sum);
+	}
+	return sqrt(longest);
+}
+
+/* A score that is small because large products cancel is no more exact than a large one. */
+static void find_lse_bounds(const struct mla_case *c, struct check_truth *truth)
+{
+	const int64_t heads = c->config.num_heads;
+	int32_t request = -1;
+	double key = 0;
+
+	for (int64_t k = 0; k < truth->n; k++) {
+		const int64_t row = truth->rows ? truth->rows[k] : k, query = row / heads;
+
+		if (request < 0 || query >= c->batch.qo_indptr[request + 1]) {
+			while (query >= c->batch.qo_indptr[request + 1])
+				request++;
+			key = longest_key(c, request);
+		}
+
+		const double q = sqrt(squares(&c->tensors.q_nope, query, row % heads) +
+				      squares(&c->tensors.q_pe, query, row % heads));
+
+		const double reach = CHECK_LSE_CANCEL * q * key * fabs(c->config.sm_scale);
+
+		truth->lse_bound[k] = CHECK_LSE_ABS + CHECK_LSE_SUM * c->batch.kv_len[request] +
+				      CHECK_LSE_REL * fmax(truth->values.max_score[k], reach);
+	}
+}
+
 /* ---- power ----------------------------------------------------------------------------------- */
 
 /* The rows (indices into the truth, rising) that would show a wrong scale best: more than one key
@@ -115,11 +174,13 @@ int check_truth_make(const struct mla_case *c, int64_t max_rows, struct check_tr
 		truth->rows = spread_rows(truth->n, total);
 		failed = !truth->rows;
 	}
-	failed = failed || make_values(c, truth->n, &truth->values);
+	truth->lse_bound = make_array(truth->n, 1);
+	failed = failed || !truth->lse_bound || make_values(c, truth->n, &truth->values);
 	if (!failed) {
 		if (truth->n > 0)
 			ref_attention(&c->config, &c->batch, &c->tensors, truth->rows, truth->n,
 				      &truth->values);
+		find_lse_bounds(c, truth);
 		failed = find_power(c, truth);
 	}
 	if (failed)
@@ -130,6 +191,7 @@ int check_truth_make(const struct mla_case *c, int64_t max_rows, struct check_tr
 void check_truth_free(struct check_truth *truth)
 {
 	free(truth->rows);
+	free(truth->lse_bound);
 	free(truth->values.out);
 	free(truth->values.lse);
 	free(truth->values.sum_abs);

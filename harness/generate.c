@@ -451,7 +451,7 @@ static bool one_in(uint64_t *state, int64_t n)
 static void draw_dims(uint64_t *state, mla_config *config)
 {
 	static const int32_t toys[][2] = {{4, 2},   {32, 0}, {100, 10}, {576, 64},
-					  {512, 0}, {1, 0},  {64, 16},  {128, 64}};
+					  {512, 0}, {8, 0},  {64, 16},  {128, 64}};
 	static const int32_t heads[] = {1, 3, 9, 16, 63, 64, 96, 126, 128};
 	static const int32_t page_sizes[] = {1, 3, 16, 32, 64, 64, 64, 128};
 	static const double scales[] = {0.1352337788608801, 0.07216878364870323, 1 / 24.0, 0.3};

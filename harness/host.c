@@ -88,15 +88,16 @@ mla_status mla_reference(const mla_config *config, const mla_batch *batch,
 	double *out = malloc((size_t)CHUNK * config->head_dim_ckv * sizeof(*out));
 	double *lse = malloc(CHUNK * sizeof(*lse));
 	const struct ref_truth truth = {.out = out, .lse = lse};
-	const bool have = rows && out && lse;
+	bool have = rows && out && lse;
 
 	for (int64_t first = 0; have && first < total; first += CHUNK) {
 		const int64_t n = total - first < CHUNK ? total - first : CHUNK;
 
 		for (int64_t k = 0; k < n; k++)
 			rows[k] = first + k;
-		ref_attention(config, batch, tensors, rows, n, &truth);
-		store_rows(config, tensors, &truth, rows, n);
+		have = !ref_attention(config, batch, tensors, rows, n, &truth);
+		if (have)
+			store_rows(config, tensors, &truth, rows, n);
 	}
 	free(rows);
 	free(out);

@@ -151,6 +151,7 @@ typedef struct mla_traits {
 	int32_t ctas_per_sm;     /* CTAs of this kernel that one multiprocessor holds */
 	int32_t ctas_per_worker; /* 1, or the CTAs of a cluster that share a list of items */
 	int32_t item_cost;       /* fixed cost of a work item (q load, epilogue), in keys */
+	int32_t merge_cost;      /* what merging anything costs, in keys of one worker */
 	int32_t merge;           /* enum mla_merge_kind */
 	int32_t align;           /* bytes: data and strides of q, ckv, kpe, out must be multiples */
 } mla_traits;
@@ -237,9 +238,10 @@ typedef struct mla_plan_info {
 	int64_t max_partial_rows;      /* by capacity */
 	int64_t blob_bytes;            /* device memory of the plan, by capacity */
 	int64_t scratch_bytes;         /* device memory the caller gives to mla_run, by capacity */
-	int64_t max_worker_cost;       /* keys (+ item costs) of the busiest worker */
-	int64_t mean_worker_cost;      /* the same, averaged over all workers, rounded down */
-	const char *kernel;            /* name, or "" if made for traits */
+	int64_t max_worker_cost; /* of the busiest worker: keys of its items, each item's rounded up
+				    to kv_granule, plus item_cost per item */
+	int64_t mean_worker_cost; /* the same, averaged over all workers, rounded down */
+	const char *kernel;       /* name, or "" if made for traits */
 	mla_traits traits;
 } mla_plan_info;
 

@@ -55,6 +55,7 @@ struct mla_launch {
 	struct mla_params params;
 	const mla_config *config;
 	const mla_device *device;
+	const mla_traits *traits;
 	int32_t num_workers; /* sm_count * ctas_per_sm / ctas_per_worker */
 	int32_t max_queries; /* capacity: total queries */
 	int32_t max_merges;  /* capacity: merge items */
@@ -74,7 +75,7 @@ struct mla_kernel {
 
 	/* Everything that must not happen while a graph is captured: module load, shared-memory
 	 * attributes. May be called more than once. */
-	cudaError_t (*prepare)(const mla_config *config);
+	cudaError_t (*prepare)(const mla_config *config, const mla_device *device);
 
 	/* Launches; asynchronous, allocates nothing. With MLA_MERGE_SEPARATE the library launches
 	 * mla_merge_launch after it. */

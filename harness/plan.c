@@ -32,21 +32,19 @@ static int64_t smaller(int64_t a, int64_t b)
 
 static mla_status check_capacity(const mla_config *config, mla_capacity *c)
 {
-	if (c->max_requests < 1 || c->max_queries < 1 || c->max_kv_tokens < 1 ||
-	    c->max_qo_len < 0 || c->max_kv_len < 0 || c->max_pages < 0)
-		return mla_fail(
-			MLA_INVALID,
-			"capacity: max_requests %d, max_queries %d and max_kv_tokens %" PRId64
-			" must be at least 1, the others not negative",
-			c->max_requests, c->max_queries, c->max_kv_tokens);
-	if (c->max_queries > MLA_MAX_QUERIES || c->max_requests > MLA_MAX_QUERIES ||
-	    c->max_kv_len > MLA_MAX_KV_LEN || c->max_kv_tokens > (int64_t)1 << 40)
-		return mla_fail(
-			MLA_INVALID,
-			"capacity: max_queries %d, max_requests %d (limit %d), max_kv_len %d "
-			"(limit %d) or max_kv_tokens %" PRId64 " (limit 2^40) is too large",
-			c->max_queries, c->max_requests, MLA_MAX_QUERIES, c->max_kv_len,
-			MLA_MAX_KV_LEN, c->max_kv_tokens);
+	const struct mla_range ranges[] = {
+		{"capacity.max_requests", c->max_requests, 1, MLA_MAX_QUERIES},
+		{"capacity.max_queries", c->max_queries, 1, MLA_MAX_QUERIES},
+		{"capacity.max_qo_len", c->max_qo_len, 0, MLA_MAX_QUERIES},
+		{"capacity.max_kv_len", c->max_kv_len, 0, MLA_MAX_KV_LEN},
+		{"capacity.reserved", c->reserved, 0, 0},
+		{"capacity.max_kv_tokens", c->max_kv_tokens, 1, (int64_t)1 << 40},
+		{"capacity.max_pages", c->max_pages, 0, INT32_MAX},
+	};
+	const mla_status status = mla_check_ranges(ranges, sizeof(ranges) / sizeof(ranges[0]));
+
+	if (status)
+		return status;
 	if ((int64_t)c->max_queries * config->num_heads > INT32_MAX)
 		return mla_fail(
 			MLA_INVALID,
@@ -297,6 +295,7 @@ struct cursor {
 	int64_t stretch; /* cost a worker may take */
 	int64_t room;    /* what the current worker has left */
 	int32_t worker;  /* current worker */
+	bool cut;        /* a tile may be cut at any granule */
 	bool write;      /* false: only count the workers */
 	int32_t num_items, num_merges;
 	int64_t partial_rows, busiest, total;
@@ -320,7 +319,6 @@ static void next_worker(mla_plan *plan, struct cursor *c)
 static int32_t take(mla_plan *plan, struct cursor *c, const struct tile *tile, int32_t begin)
 {
 	const int32_t left = tile->keys - begin, granule = plan->traits.kv_granule;
-	const bool free_cut = plan->traits.merge != MLA_MERGE_NONE && !plan->config.fixed_split;
 	int64_t keys = left;
 
 	if (plan->traits.merge != MLA_MERGE_NONE && plan->config.fixed_split)
@@ -328,7 +326,7 @@ static int32_t take(mla_plan *plan, struct cursor *c, const struct tile *tile, i
 
 	int64_t cost = plan->traits.item_cost + granules(plan, keys);
 
-	if (cost > c->room && free_cut && c->room >= plan->traits.item_cost + granule) {
+	if (cost > c->room && c->cut && c->room >= plan->traits.item_cost + granule) {
 		keys = (c->room - plan->traits.item_cost) / granule * granule;
 		cost = plan->traits.item_cost + keys;
 	} else if (cost > c->room && c->room < c->stretch) {
@@ -391,9 +389,9 @@ static void lay_tile(mla_plan *plan, struct cursor *c, const struct tile *tile)
 }
 
 /* Lays the whole line with a given stretch. The number of workers it takes is cursor.worker + 1. */
-static struct cursor lay_line(mla_plan *plan, int64_t stretch, bool write)
+static struct cursor lay_line(mla_plan *plan, int64_t stretch, bool cut, bool write)
 {
-	struct cursor c = {.stretch = stretch, .room = stretch, .write = write};
+	struct cursor c = {.stretch = stretch, .room = stretch, .cut = cut, .write = write};
 
 	for (int32_t r = 0; r < plan->batch.batch_size; r++) {
 		const int32_t queries = plan->qo_indptr[r + 1] - plan->qo_indptr[r];
@@ -413,15 +411,14 @@ static struct cursor lay_line(mla_plan *plan, int64_t stretch, bool write)
 
 /* The shortest stretch with which the line fits. Each worker wastes less than the piece that it
  * cannot take, and each cut adds one item_cost, so mean + that suffices: bisect below. */
-static int64_t find_stretch(mla_plan *plan)
+static int64_t find_stretch(mla_plan *plan, bool cut)
 {
 	const mla_traits *t = &plan->traits;
-	const bool free_cut = t->merge != MLA_MERGE_NONE && !plan->config.fixed_split;
 	const int32_t uncut =
 		t->merge == MLA_MERGE_NONE ? plan->capacity.max_kv_len : plan->config.fixed_split;
-	const int64_t piece = free_cut ? (int64_t)2 * t->item_cost + t->kv_granule
-				       : t->item_cost + granules(plan, uncut);
-	const int64_t total = lay_line(plan, INT64_MAX / 2, false).total;
+	const int64_t piece = cut ? (int64_t)2 * t->item_cost + t->kv_granule
+				  : t->item_cost + granules(plan, uncut);
+	const int64_t total = lay_line(plan, INT64_MAX / 2, false, false).total;
 	int64_t low = ceil_div(total, plan->num_workers);
 
 	if (low < t->item_cost + t->kv_granule)
@@ -432,12 +429,29 @@ static int64_t find_stretch(mla_plan *plan)
 	while (low < high) {
 		const int64_t middle = low + (high - low) / 2;
 
-		if (lay_line(plan, middle, false).worker < plan->num_workers)
+		if (lay_line(plan, middle, cut, false).worker < plan->num_workers)
 			high = middle;
 		else
 			low = middle + 1;
 	}
 	return high;
+}
+
+/* Lays the batch out. Where whole tiles make the busiest worker no more than a merge_cost busier
+ * than cut tiles do, they stay whole. */
+static struct cursor lay_batch(mla_plan *plan)
+{
+	const bool cut = plan->traits.merge != MLA_MERGE_NONE && !plan->config.fixed_split;
+	const int64_t stretch = find_stretch(plan, cut),
+		      patience = stretch + plan->traits.merge_cost;
+
+	if (cut) {
+		const struct cursor whole = lay_line(plan, patience, false, false);
+
+		if (whole.worker < plan->num_workers && whole.busiest <= patience)
+			return lay_line(plan, patience, false, true);
+	}
+	return lay_line(plan, stretch, cut, true);
 }
 
 mla_status mla_plan_build(mla_plan *plan, const mla_batch *batch)
@@ -453,7 +467,7 @@ mla_status mla_plan_build(mla_plan *plan, const mla_batch *batch)
 		return status;
 	copy_batch(plan, batch);
 
-	const struct cursor c = lay_line(plan, find_stretch(plan), true);
+	const struct cursor c = lay_batch(plan);
 
 	for (int32_t w = c.worker + 1; w <= plan->num_workers; w++)
 		plan->worker_begin[w] = c.num_items;

@@ -145,11 +145,16 @@ void report_note(struct report_table *table, const char *format, ...)
 {
 	table->notes = grow(table->notes, table->num_notes, &table->max_notes, sizeof(struct note));
 	struct note *note = &table->notes[table->num_notes++];
-	note->row = table->num_cells / table->num_columns - 1;
+	note->row = report_table_rows(table) - 1;
 	va_list arguments;
 	va_start(arguments, format);
 	note->text = format_text(format, arguments);
 	va_end(arguments);
+}
+
+int report_table_rows(const struct report_table *table)
+{
+	return table->num_cells / table->num_columns;
 }
 
 static bool is_right(const struct report_table *table, int column)
@@ -194,7 +199,7 @@ void report_table_print(const struct report_table *table, FILE *out)
 	for (int c = 0; c < table->num_columns; c++)
 		print_cell(table, c, width[c], title_of(table, c), out, false);
 	int note = 0;
-	for (int row = 0; row < table->num_cells / table->num_columns; row++) {
+	for (int row = 0; row < report_table_rows(table); row++) {
 		for (int c = 0; c < table->num_columns; c++)
 			print_cell(table, c, width[c], table->cells[row * table->num_columns + c],
 				   out, colour);

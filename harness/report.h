@@ -45,6 +45,7 @@ void report_cell(struct report_table *table, const char *format, ...)
 /* A line under the row that was completed last. */
 void report_note(struct report_table *table, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
+int report_table_rows(const struct report_table *table);
 void report_table_print(const struct report_table *table, FILE *out);
 
 /* "812 us", "12.3 ms", "4.56 s" */

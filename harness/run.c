@@ -104,7 +104,7 @@ mla_status mla_plan_prepare(mla_plan *plan)
 			plan->device.arch, plan->device.smem_per_block, here.arch,
 			here.smem_per_block);
 
-	cudaError_t error = plan->kernel->prepare(&plan->config);
+	cudaError_t error = plan->kernel->prepare(&plan->config, &plan->device);
 
 	if (!error)
 		error = mla_merge_prepare();
@@ -267,6 +267,7 @@ mla_status mla_run(const mla_plan *plan, const mla_tensors *tensors, mla_stream 
 		.params = parameters(plan, tensors),
 		.config = &plan->config,
 		.device = &plan->device,
+		.traits = &plan->traits,
 		.num_workers = plan->num_workers,
 		.max_queries = plan->capacity.max_queries,
 		.max_merges = plan->max_merges,

@@ -22,16 +22,10 @@ static mla_status check_struct(const void *object, size_t size, const char *name
 	return MLA_OK;
 }
 
-/* A 32-bit field that must lie in [least, most]. */
-struct range {
-	const char *name;
-	int64_t value, least, most;
-};
-
-static mla_status check_ranges(const struct range *ranges, size_t count)
+mla_status mla_check_ranges(const struct mla_range *ranges, size_t count)
 {
 	for (size_t i = 0; i < count; i++) {
-		const struct range *r = &ranges[i];
+		const struct mla_range *r = &ranges[i];
 
 		if (r->value < r->least || r->value > r->most)
 			return mla_fail(MLA_INVALID,
@@ -50,7 +44,7 @@ mla_status mla_check_config(const mla_config *config)
 	if (status)
 		return status;
 
-	const struct range ranges[] = {
+	const struct mla_range ranges[] = {
 		{"config.num_heads", config->num_heads, 1, 1 << 20},
 		{"config.head_dim_ckv", config->head_dim_ckv, 1, 1 << 16},
 		{"config.head_dim_kpe", config->head_dim_kpe, 0, 1 << 16},
@@ -63,7 +57,7 @@ mla_status mla_check_config(const mla_config *config)
 		{"config.out_dtype", config->out_dtype, MLA_BF16, MLA_F32},
 		{"config.fixed_split", config->fixed_split, 0, MLA_MAX_KV_LEN},
 	};
-	status = check_ranges(ranges, COUNT(ranges));
+	status = mla_check_ranges(ranges, COUNT(ranges));
 	if (status)
 		return status;
 	if (config->ckv_dtype == MLA_E4M3 || config->kpe_dtype == MLA_E4M3)
@@ -83,12 +77,12 @@ mla_status mla_check_device(const mla_device *device)
 	if (status)
 		return status;
 
-	const struct range ranges[] = {
+	const struct mla_range ranges[] = {
 		{"device.arch", device->arch, 10, 10000},
 		{"device.sm_count", device->sm_count, 1, 4096},
 		{"device.smem_per_block", device->smem_per_block, 0, INT32_MAX},
 	};
-	return check_ranges(ranges, COUNT(ranges));
+	return mla_check_ranges(ranges, COUNT(ranges));
 }
 
 mla_status mla_check_traits(const mla_traits *traits)
@@ -98,16 +92,17 @@ mla_status mla_check_traits(const mla_traits *traits)
 	if (status)
 		return status;
 
-	const struct range ranges[] = {
+	const struct mla_range ranges[] = {
 		{"traits.tile_rows", traits->tile_rows, 1, 1 << 30},
 		{"traits.kv_granule", traits->kv_granule, 1, 1 << 20},
 		{"traits.ctas_per_sm", traits->ctas_per_sm, 1, 32},
 		{"traits.ctas_per_worker", traits->ctas_per_worker, 1, 16},
 		{"traits.item_cost", traits->item_cost, 0, 1 << 20},
+		{"traits.merge_cost", traits->merge_cost, 0, 1 << 20},
 		{"traits.merge", traits->merge, MLA_MERGE_NONE, MLA_MERGE_FUSED},
 		{"traits.align", traits->align, 1, 256},
 	};
-	return check_ranges(ranges, COUNT(ranges));
+	return mla_check_ranges(ranges, COUNT(ranges));
 }
 
 /* indptr[B+1] starts at 0 and never falls. */

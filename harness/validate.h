@@ -12,6 +12,13 @@
 #define MLA_MAX_KV_LEN  (1 << 30)
 #define MLA_MAX_QUERIES (1 << 29)
 
+/* A number that must lie in [least, most]. */
+struct mla_range {
+	const char *name;
+	int64_t value, least, most;
+};
+mla_status mla_check_ranges(const struct mla_range *ranges, size_t count);
+
 mla_status mla_check_config(const mla_config *config);
 mla_status mla_check_device(const mla_device *device);
 mla_status mla_check_traits(const mla_traits *traits);

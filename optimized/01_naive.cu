@@ -137,11 +137,12 @@ static void traits(const mla_config *, const mla_device *, mla_traits *t)
 	t->ctas_per_sm = 1;
 	t->ctas_per_worker = 1;
 	t->item_cost = 0;
+	t->merge_cost = 0;
 	t->merge = MLA_MERGE_NONE;
 	t->align = 1;
 }
 
-static cudaError_t prepare(const mla_config *config)
+static cudaError_t prepare(const mla_config *config, const mla_device *)
 {
 	return cudaFuncSetAttribute(naive, cudaFuncAttributeMaxDynamicSharedMemorySize,
 				    (int)shared_bytes(config));

@@ -132,11 +132,12 @@ static void traits(const mla_config *, const mla_device *, mla_traits *t)
 	t->ctas_per_sm = BLOCKS_PER_SM;
 	t->ctas_per_worker = 1;
 	t->item_cost = 16; /* loading q and storing out, against 128 keys of arithmetic */
+	t->merge_cost = 32;
 	t->merge = MLA_MERGE_SEPARATE;
 	t->align = 1;
 }
 
-static cudaError_t prepare(const mla_config *config)
+static cudaError_t prepare(const mla_config *config, const mla_device *)
 {
 	return cudaFuncSetAttribute(splitk, cudaFuncAttributeMaxDynamicSharedMemorySize,
 				    (int)shared_bytes(config));

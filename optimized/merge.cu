@@ -8,10 +8,16 @@
  */
 #include "mla_device.cuh"
 
-enum { THREADS = 128, WARPS = THREADS / 32 };
+enum {
+	GROUPS = 4,  /* each takes every fourth state */
+	LANES = 128, /* of a group: columns */
+	THREADS = GROUPS * LANES,
+	EACH = THREADS / LANES, /* columns per thread: a block covers THREADS columns at a time */
+	WARPS = THREADS / 32,
+};
 
-/* Largest lse and the log of the sum, over count values `stride` floats apart; by a whole warp. NaN
- * goes through. -inf if no state saw a key. */
+/* Log of the sum of exp over count values `stride` floats apart; by a whole warp. NaN goes through.
+ * -inf if no state saw a key. */
 static __device__ float log_sum_exp(const float *lse, int64_t stride, int count)
 {
 	float m = -CUDART_INF_F, sum = 0.f;
@@ -27,38 +33,64 @@ static __device__ float log_sum_exp(const float *lse, int64_t stride, int count)
 	return sum == 0.f ? -CUDART_INF_F : m + logf(sum);
 }
 
-/* One warp per row of a merge item; blockIdx.y spreads the rows of an item over blocks. */
-static __global__ void __launch_bounds__(THREADS, 8) merge_partials(const mla_params p)
+/* The weighted sum of this group's states, columns first + lane, first + lane + LANES, ... */
+static __device__ void sum_states(const float *states, const float *lses, int rows, int splits,
+				  int64_t d, int first, float lse, float (&acc)[EACH])
 {
-	const int lane = threadIdx.x % 32;
-	const int64_t d = p.head_dim_ckv;
-
-	for (int i = blockIdx.x; i < p.header->num_merges; i += gridDim.x) {
-		const mla_merge_item item = p.merges[i];
-		const int first = blockIdx.y * WARPS + threadIdx.x / 32;
-
-		for (int r = first; r < item.rows; r += gridDim.y * WARPS) {
-			const int row = item.row_begin + r;
-			const int query = row / p.num_heads, head = row % p.num_heads;
-			const float *lses = p.partial_lse + item.partial + r;
-			const float *states = p.partial_out + (item.partial + (int64_t)r) * d;
-			const float lse = log_sum_exp(lses, item.rows, item.num_splits);
-
-			for (int c = lane; c < d; c += 32) {
-				float acc = 0.f;
+	const int lane = threadIdx.x % LANES;
 
 #pragma unroll 4
-				for (int s = 0; s < item.num_splits; s++) {
-					const float lse_s = lses[(int64_t)s * item.rows];
-					if (lse_s != -CUDART_INF_F)
-						acc += expf(lse_s - lse) *
-						       states[s * item.rows * d + c];
-				}
-				store_element(row_of(p.out, query, head), c, p.out.dtype, acc);
-			}
-			if (lane == 0 && p.lse.data)
-				*(float *)row_of(p.lse, query, head) = lse * p.lse_mul;
+	for (int s = threadIdx.x / LANES; s < splits; s += GROUPS) {
+		const float lse_s = lses[(int64_t)s * rows];
+		const bool saw = lse_s != -CUDART_INF_F;
+		const float weight = saw ? expf(lse_s - lse) : 0.f;
+
+#pragma unroll
+		for (int i = 0; i < EACH; i++) {
+			const int c = first + lane + i * LANES;
+			acc[i] += weight * (saw && c < d ? states[(int64_t)s * rows * d + c] : 0.f);
 		}
+	}
+}
+
+/* One block per row; many states of a row are under way at once, because with a long request alone
+ * on the GPU each of its rows is merged from a state per worker. */
+static __global__ void __launch_bounds__(THREADS)
+	merge_partials(const mla_params p, const int tile_rows)
+{
+	__shared__ float part[GROUPS][THREADS];
+	const int lane = threadIdx.x % LANES, group = threadIdx.x / LANES;
+	const int d = p.head_dim_ckv, places = p.header->num_merges * tile_rows;
+
+	for (int i = blockIdx.x; i < places; i += gridDim.x) {
+		const mla_merge_item item = p.merges[i / tile_rows];
+		const int r = i % tile_rows, row = item.row_begin + r;
+		const int query = row / p.num_heads, head = row % p.num_heads;
+
+		if (r >= item.rows)
+			continue;
+
+		const float *lses = p.partial_lse + item.partial + r;
+		const float *states = p.partial_out + (item.partial + (int64_t)r) * d;
+		const float lse = log_sum_exp(lses, item.rows, item.num_splits);
+
+		for (int first = 0; first < d; first += THREADS) {
+			const int c = first + threadIdx.x;
+			float acc[EACH] = {};
+
+			sum_states(states, lses, item.rows, item.num_splits, d, first, lse, acc);
+#pragma unroll
+			for (int k = 0; k < EACH; k++)
+				part[group][lane + k * LANES] = acc[k];
+			__syncthreads();
+			if (c < d)
+				store_element(row_of(p.out, query, head), c, p.out.dtype,
+					      part[0][threadIdx.x] + part[1][threadIdx.x] +
+						      part[2][threadIdx.x] + part[3][threadIdx.x]);
+			__syncthreads();
+		}
+		if (threadIdx.x == 0 && p.lse.data)
+			*(float *)row_of(p.lse, query, head) = lse * p.lse_mul;
 	}
 }
 
@@ -71,11 +103,11 @@ cudaError_t mla_merge_prepare(void)
 
 cudaError_t mla_merge_launch(const mla_launch *launch, cudaStream_t stream)
 {
-	const int full = launch->device->sm_count * 8;
-	const int items = launch->max_merges < full ? launch->max_merges : full;
-	const int row_blocks = full / items > 32 ? 32 : (full + items - 1) / items;
+	const int64_t places = (int64_t)launch->max_merges * launch->traits->tile_rows;
+	const int64_t full = launch->device->sm_count * (2048 / THREADS);
+	const unsigned blocks = (unsigned)(places < full ? places : full);
 
-	merge_partials<<<dim3(items, row_blocks), THREADS, 0, stream>>>(launch->params);
+	merge_partials<<<blocks, THREADS, 0, stream>>>(launch->params, launch->traits->tile_rows);
 	return cudaGetLastError();
 }
 
@@ -96,7 +128,7 @@ static __device__ float state_lse(const states &a, int64_t s, int64_t row)
 	return *(const float *)at * a.to_natural;
 }
 
-static __global__ void __launch_bounds__(THREADS, 8) merge_states(const states a)
+static __global__ void __launch_bounds__(THREADS) merge_states(const states a)
 {
 	const int lane = threadIdx.x % 32;
 	const int64_t first = (int64_t)blockIdx.x * WARPS + threadIdx.x / 32;

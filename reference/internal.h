@@ -11,6 +11,10 @@
 
 #include "reference.h"
 
+#ifdef __FAST_MATH__
+#error "the reference relies on NaN, infinities and the order of sums: build without -ffast-math"
+#endif
+
 enum {
 	TILE_KEYS = 32,         /* keys that are converted to double at once */
 	GROUP_ROWS = 64,        /* rows that share a tile, at most */

@@ -30,7 +30,7 @@ void ref_merge_state(int64_t d, double *out, double *lse, const double *other, d
 
 	for (int64_t c = 0; c < d; c++)
 		out[c] = was_empty ? other[c] : (a * out[c] + b * other[c]) / l;
-	*lse = was_empty ? other_lse : m + log(l);
+	*lse = m + log(l);
 }
 
 /* Columns first .. first + n - 1 of a row, n <= 64; the lse is the same for all of them. */
@@ -44,12 +44,10 @@ static double merge_columns(const mla_merge_args *args, int64_t row, int64_t fir
 	for (int64_t c = 0; c < n; c++)
 		out[c] = 0;
 	for (int64_t s = 0; s < states->extent[0]; s++) {
-		const double stored = ref_load(ref_at(states_lse, s, row), states_lse->dtype);
+		const double other_lse = ref_load(ref_at(states_lse, s, row), states_lse->dtype);
 
-		if (stored == -INFINITY)
-			continue;
 		ref_load_row(ref_at(states, s, row) + skip, states->dtype, n, other);
-		ref_merge_state(n, out, &lse, other, ref_lse_from_base(stored, args->lse_base));
+		ref_merge_state(n, out, &lse, other, ref_lse_from_base(other_lse, args->lse_base));
 	}
 	return lse;
 }

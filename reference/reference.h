@@ -70,9 +70,9 @@ struct ref_yarn {
 	double theta, factor, beta_fast, beta_slow, mscale;
 	int32_t original_max_position; /* 4096 */
 };
-/* inv_freq[dim / 2]; factor 1 gives plain RoPE. */
+/* inv_freq[dim / 2]; a factor of at most 1 gives plain RoPE. */
 void ref_yarn_frequencies(const struct ref_yarn *yarn, int32_t dim, double *inv_freq);
-/* head_dim_qk^-0.5 * (0.1 * mscale * ln(factor) + 1)^2, factor 1: head_dim_qk^-0.5. */
+/* head_dim_qk^-0.5 * (0.1 * mscale * ln(factor) + 1)^2, factor <= 1: head_dim_qk^-0.5. */
 double ref_yarn_softmax_scale(const struct ref_yarn *yarn, int32_t head_dim_qk);
 
 /* Merges attention states on the host, fp64 inside; arguments already checked. */

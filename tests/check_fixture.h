@@ -1,0 +1,233 @@
+/* check_fixture.h - what the tests of the checker and of the generator share: named cases, each
+ * with its truth.
+ */
+#ifndef MLA_CHECK_FIXTURE_H
+#define MLA_CHECK_FIXTURE_H
+
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "check.h"
+#include "generate.h"
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+static const double v3_scale = 0.1352337788608801; /* DeepSeek-V3's, 3.25 times 1/sqrt(576) */
+
+struct named_case {
+	const char *name;
+	struct gen_spec spec;
+};
+
+#define LIST(...) ((const int32_t[]){__VA_ARGS__})
+static const struct named_case named_cases[] = {
+	/* one query per request, 128 heads: rows fill two tiles of 64 */
+	{"peaked",
+	 {.seed = 1,
+	  .config = {.num_heads = 128,
+		     .head_dim_ckv = 512,
+		     .head_dim_kpe = 64,
+		     .page_size = 64,
+		     .causal = 1,
+		     .sm_scale = v3_scale},
+	  .batch_size = 3,
+	  .qo_len = LIST(1, 1, 1),
+	  .kv_len = LIST(97, 257, 130),
+	  .fused = 1,
+	  .extra_pages = 3}},
+	/* several queries per request; 3 heads, so that no tile of rows is ever full */
+	{"spec",
+	 {.seed = 2,
+	  .config = {.num_heads = 3,
+		     .head_dim_ckv = 512,
+		     .head_dim_kpe = 64,
+		     .page_size = 16,
+		     .causal = 1,
+		     .lse_base = MLA_LSE_BASE2,
+		     .sm_scale = v3_scale},
+	  .batch_size = 3,
+	  .qo_len = LIST(2, 4, 3),
+	  .kv_len = LIST(63, 130, 1),
+	  .pages = GEN_PAGES_SHARED}},
+	/* empty requests, more queries than keys, fp16, odd pages */
+	{"ragged",
+	 {.seed = 3,
+	  .config = {.num_heads = 9,
+		     .head_dim_ckv = 512,
+		     .head_dim_kpe = 64,
+		     .page_size = 3,
+		     .causal = 1,
+		     .q_dtype = MLA_F16,
+		     .ckv_dtype = MLA_F16,
+		     .kpe_dtype = MLA_F16,
+		     .out_dtype = MLA_F16,
+		     .sm_scale = v3_scale},
+	  .batch_size = 6,
+	  .qo_len = LIST(0, 1, 17, 5, 1, 2),
+	  .kv_len = LIST(64, 65, 9, 0, 514, 64),
+	  .extra_pages = 1}},
+	{"q_pos0",
+	 {.seed = 4,
+	  .config = {.num_heads = 16,
+		     .head_dim_ckv = 512,
+		     .head_dim_kpe = 64,
+		     .page_size = 64,
+		     .causal = 1,
+		     .out_dtype = MLA_F32,
+		     .sm_scale = v3_scale},
+	  .batch_size = 4,
+	  .qo_len = LIST(3, 3, 3, 3),
+	  .kv_len = LIST(100, 100, 65, 30),
+	  .q_pos0 = LIST(20, 500, -2, 27)}},
+	{"normal",
+	 {.seed = 5,
+	  .config = {.num_heads = 16,
+		     .head_dim_ckv = 512,
+		     .head_dim_kpe = 64,
+		     .page_size = 32,
+		     .sm_scale = v3_scale},
+	  .batch_size = 2,
+	  .qo_len = LIST(1, 1),
+	  .kv_len = LIST(2049, 700),
+	  .values = GEN_NORMAL,
+	  .fused = 1}},
+	{"flat",
+	 {.seed = 6,
+	  .config = {.num_heads = 16,
+		     .head_dim_ckv = 512,
+		     .head_dim_kpe = 64,
+		     .page_size = 64,
+		     .sm_scale = v3_scale},
+	  .batch_size = 1,
+	  .qo_len = LIST(1),
+	  .kv_len = LIST(1000),
+	  .values = GEN_FLAT}},
+	{"huge",
+	 {.seed = 7,
+	  .config = {.num_heads = 63,
+		     .head_dim_ckv = 512,
+		     .head_dim_kpe = 64,
+		     .page_size = 128,
+		     .q_dtype = MLA_F16,
+		     .ckv_dtype = MLA_F16,
+		     .kpe_dtype = MLA_F16,
+		     .out_dtype = MLA_F16,
+		     .sm_scale = v3_scale},
+	  .batch_size = 2,
+	  .qo_len = LIST(1, 2),
+	  .kv_len = LIST(400, 300),
+	  .values = GEN_HUGE}},
+	{"f32",
+	 {.seed = 8,
+	  .config = {.num_heads = 5,
+		     .head_dim_ckv = 512,
+		     .head_dim_kpe = 64,
+		     .page_size = 1,
+		     .causal = 1,
+		     .q_dtype = MLA_F32,
+		     .ckv_dtype = MLA_F32,
+		     .kpe_dtype = MLA_F32,
+		     .out_dtype = MLA_F32,
+		     .sm_scale = v3_scale},
+	  .batch_size = 2,
+	  .qo_len = LIST(4, 1),
+	  .kv_len = LIST(700, 2000)}},
+	{"huge_f32",
+	 {.seed = 9,
+	  .config = {.num_heads = 16,
+		     .head_dim_ckv = 512,
+		     .head_dim_kpe = 64,
+		     .page_size = 16,
+		     .q_dtype = MLA_F32,
+		     .ckv_dtype = MLA_F32,
+		     .kpe_dtype = MLA_F32,
+		     .out_dtype = MLA_F32,
+		     .sm_scale = v3_scale},
+	  .batch_size = 1,
+	  .qo_len = LIST(2),
+	  .kv_len = LIST(3000),
+	  .values = GEN_HUGE}},
+	{"toy",
+	 {.seed = 10,
+	  .config = {.num_heads = 2,
+		     .head_dim_ckv = 4,
+		     .head_dim_kpe = 2,
+		     .page_size = 1,
+		     .causal = 1,
+		     .sm_scale = 0.3},
+	  .batch_size = 2,
+	  .qo_len = LIST(3, 2),
+	  .kv_len = LIST(5, 40)}},
+	{"no_rope",
+	 {.seed = 11,
+	  .config = {.num_heads = 4,
+		     .head_dim_ckv = 64,
+		     .head_dim_kpe = 0,
+		     .page_size = 16,
+		     .sm_scale = 0.2},
+	  .batch_size = 1,
+	  .qo_len = LIST(1),
+	  .kv_len = LIST(333)}},
+	{"one_dim",
+	 {.seed = 12,
+	  .config = {.num_heads = 7,
+		     .head_dim_ckv = 1,
+		     .head_dim_kpe = 0,
+		     .page_size = 5,
+		     .causal = 1,
+		     .out_dtype = MLA_F16,
+		     .sm_scale = 1},
+	  .batch_size = 2,
+	  .qo_len = LIST(2, 1),
+	  .kv_len = LIST(30, 8)}},
+	{"empty",
+	 {.seed = 13,
+	  .config = {.num_heads = 16,
+		     .head_dim_ckv = 512,
+		     .head_dim_kpe = 64,
+		     .page_size = 64,
+		     .causal = 1,
+		     .sm_scale = v3_scale},
+	  .batch_size = 0}},
+};
+
+/* A case with its truth. */
+struct problem {
+	struct mla_case c;
+	struct check_truth truth;
+};
+
+static inline void make_truth(struct problem *p)
+{
+	cr_assert_eq(check_truth_make(&p->c, 0, &p->truth), 0);
+}
+
+static inline void make_named(const char *name, struct problem *p)
+{
+	for (size_t i = 0; i < COUNT(named_cases); i++)
+		if (!strcmp(named_cases[i].name, name)) {
+			cr_assert_eq(generate_case(&named_cases[i].spec, &p->c), 0);
+			snprintf(p->c.name, sizeof(p->c.name), "%s", name);
+			make_truth(p);
+			return;
+		}
+	cr_assert_fail("no case is named %s", name);
+}
+
+static inline void free_problem(struct problem *p)
+{
+	check_truth_free(&p->truth);
+	case_free(&p->c);
+}
+
+static inline struct check_verdict judge_run(const struct problem *p, check_host_run run)
+{
+	const struct check_subject subject = {.name = "sample", .run = run};
+	struct check_verdict verdict;
+
+	check_subject(&p->c, &p->truth, &subject, &verdict);
+	return verdict;
+}
+
+#endif

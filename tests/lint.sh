@@ -1,0 +1,112 @@
+#!/usr/bin/env bash
+# lint.sh - what can be said about the sources without running them. Prints a line per check; run
+# by tests/run.sh, which counts them.
+#
+# shellcheck disable=SC2317 # the functions are called through check()
+set -uo pipefail
+cd "$(dirname "$0")/.." || exit 1
+status=0
+
+# Everything that git would take; a source archive without git: everything but build/.
+list_files() {
+	if git rev-parse --is-inside-work-tree >/dev/null 2>&1; then
+		git ls-files -co --exclude-standard -- "$@"
+	else
+		local pattern names=()
+		for pattern in "$@"; do
+			names+=(-o -path "./$pattern")
+		done
+		find . -path ./build -prune -o -type f \( "${names[@]:1}" \) -print | sed 's|^\./||'
+	fi | while read -r file; do
+		[ ! -e "$file" ] || echo "$file"
+	done
+}
+
+# check NAME COMMAND...: the command prints what is wrong, and fails.
+check() {
+	local name=$1 words
+	shift
+	if words=$("$@" 2>&1); then
+		echo "ok $name"
+	else
+		echo "FAILED $name"
+		echo "$words"
+		status=1
+	fi
+}
+
+mapfile -t sources < <(list_files '*.c' '*.h' '*.cu' '*.cuh')
+mapfile -t host < <(list_files '*.c')
+mapfile -t scripts < <(list_files '*.sh' .ci/run)
+mapfile -t pages < <(list_files '*.md')
+mapfile -t texts < <(list_files '*.c' '*.h' '*.cu' '*.cuh' '*.def' '*.md' '*.py' '*.sh' Makefile \
+	.ci/run)
+
+formatted() {
+	clang-format-14 --dry-run -Werror "${sources[@]}" 2>&1 | grep -E ': (error|warning)' |
+		sed 's/: .*//' | cut -d: -f1 | sort | uniq -c |
+		sed 's/ *\([0-9]*\) \(.*\)/\2: \1 places differ from clang-format 14; run: make format/'
+	[ "${PIPESTATUS[1]}" != 0 ]
+}
+
+# The table optimized/ladder.def and the folder are one: each line has its file and its lesson.
+ladder() {
+	local names bad=0 name
+	names=$(sed -n 's/^MLA_KERNEL(\([0-9a-z_]*\), .*/\1/p' optimized/ladder.def)
+	for name in $names; do
+		for file in "optimized/$name.cu" "optimized/$name.md"; do
+			[ -e "$file" ] || { echo "ladder.def names $name, but there is no $file" && bad=1; }
+		done
+	done
+	for file in optimized/[0-9]*.cu optimized/[0-9]*.md; do
+		[ -e "$file" ] || continue
+		name=$(basename "${file%.*}")
+		grep -qx "$name" <<<"$names" || { echo "$file has no line in ladder.def" && bad=1; }
+	done
+	if [ "$(sort <<<"$names")" != "$names" ]; then
+		echo "ladder.def: lines are not in rising order"
+		bad=1
+	fi
+	return "$bad"
+}
+
+no_trailing_space() {
+	! grep -nE '[[:space:]]+$' "${texts[@]}"
+}
+
+# Files that documents link to, relative to the document, exist.
+links() {
+	local page target bad=0
+	while IFS=: read -r page target; do
+		if [ ! -e "$(dirname "$page")/$target" ]; then
+			echo "$page links to $target, which does not exist"
+			bad=1
+		fi
+	done < <(grep -oE '\]\([^)#]+' "${pages[@]}" | sed 's/:\](/:/' | grep -vE ':(https?|mailto):')
+	return "$bad"
+}
+
+# Declared in mla.h = exported by libmla.so (what CUDA adds exists without CUDA too, as refusals).
+exports() {
+	local library=${BUILD:-build}/lib/libmla.so
+	diff <(grep -oE '\bmla_[a-z0-9_]+\(' harness/mla.h | tr -d '(' | sort -u) \
+		<(nm -D --defined-only "$library" | awk '{ print $3 }' | sort) |
+		sed -n 's/^< /declared in mla.h, not in libmla.so: /p; s/^> /in libmla.so, not in mla.h: /p'
+	[ "${PIPESTATUS[0]}" = 0 ]
+}
+
+if command -v clang-format-14 >/dev/null; then
+	check "clang-format" formatted
+else
+	echo "SKIPPED clang-format, there is no clang-format-14 here"
+fi
+check "shellcheck" shellcheck "${scripts[@]}"
+check "cppcheck" cppcheck --enable=warning,portability,performance --inline-suppr --quiet \
+	--error-exitcode=1 --std=c11 -j "$(nproc)" -Iharness -Ireference -Ioptimized \
+	--suppress=missingIncludeSystem "${host[@]}"
+check "codespell" codespell "${texts[@]}"
+check "ladder.def and the folder" ladder
+check "links of documents" links
+check "no trailing white space" no_trailing_space
+check "libmla.so exports mla.h" exports
+exit $status

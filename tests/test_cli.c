@@ -1,0 +1,716 @@
+/* test_cli.c - the program as its users meet it: exit codes, what goes to which stream, JSON, and a
+ * case's way through make, verify, info, check, cut; and the reports of failures, which a right
+ * program never shows by itself.
+ *
+ * The binary is $MLA_BIN, else bin/mla of $MLA_BUILD, else build/bin/mla.
+ */
+#define _GNU_SOURCE
+#include <criterion/criterion.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <limits.h>
+#include <math.h>
+#include <pty.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "capture.h"
+#include "cli.h"
+#include "generate.h"
+#include "gpu.h"
+#include "report.h"
+#include "tally.h"
+
+extern char **environ;
+
+#define COUNT(array) (int)(sizeof(array) / sizeof((array)[0]))
+
+/* ---- running the program --------------------------------------------------------------------- */
+
+enum { MAX_ARGS = 32 };
+
+struct result {
+	int code; /* 128 + signal if it was killed */
+	char *out, *err;
+};
+
+static const char *binary(void)
+{
+	static char path[PATH_MAX], absolute[PATH_MAX];
+	const char *file = getenv("MLA_BIN"), *build = getenv("MLA_BUILD");
+	snprintf(path, sizeof(path), "%s%s",
+		 file    ? file
+		 : build ? build
+			 : "build",
+		 file ? "" : "/bin/mla");
+	cr_assert(realpath(path, absolute) != NULL, "%s is not there: build it first", path);
+	return absolute;
+}
+
+static char *slurp(FILE *file)
+{
+	cr_assert(fseek(file, 0, SEEK_END) == 0);
+	const long size = ftell(file);
+	char *text = calloc(1, (size_t)size + 1);
+	cr_assert(text != NULL);
+	rewind(file);
+	cr_assert(fread(text, 1, (size_t)size, file) == (size_t)size);
+	return text;
+}
+
+static void spawn(const char *file, char **argv, struct result *result)
+{
+	FILE *out = tmpfile(), *err = tmpfile();
+	posix_spawn_file_actions_t actions;
+	pid_t child;
+	int status;
+	cr_assert(out && err);
+	posix_spawn_file_actions_init(&actions);
+	posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
+	posix_spawn_file_actions_adddup2(&actions, fileno(out), 1);
+	posix_spawn_file_actions_adddup2(&actions, fileno(err), 2);
+	cr_assert(posix_spawn(&child, file, &actions, NULL, argv, environ) == 0, "%s", file);
+	posix_spawn_file_actions_destroy(&actions);
+	cr_assert(waitpid(child, &status, 0) == child);
+	result->code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+	result->out = slurp(out);
+	result->err = slurp(err);
+	fclose(out);
+	fclose(err);
+}
+
+/* The words of a command line, at blanks. */
+static struct result mla(const char *words)
+{
+	struct result result;
+	char *copy = strdup(words), *argv[MAX_ARGS] = {"mla"}, *save = NULL;
+	int n = 1;
+	for (char *word = strtok_r(copy, " ", &save); word; word = strtok_r(NULL, " ", &save)) {
+		cr_assert(n < MAX_ARGS - 1);
+		argv[n++] = word;
+	}
+	spawn(binary(), argv, &result);
+	free(copy);
+	return result;
+}
+
+static struct result shell(const char *command)
+{
+	struct result result;
+	char *argv[] = {"sh", "-c", (char *)command, NULL};
+	spawn("/bin/sh", argv, &result);
+	return result;
+}
+
+static void done(struct result *result)
+{
+	free(result->out);
+	free(result->err);
+}
+
+static void expect(const char *words, int code, const char *out, const char *err)
+{
+	struct result r = mla(words);
+	cr_expect(r.code == code, "mla %s: exit code %d, expected %d\n%s%s", words, r.code, code,
+		  r.out, r.err);
+	if (out)
+		cr_expect(strstr(r.out, out), "mla %s: no \"%s\" in\n%s", words, out, r.out);
+	else
+		cr_expect(*r.out == '\0', "mla %s: standard output has\n%s", words, r.out);
+	if (err)
+		cr_expect(strstr(r.err, err), "mla %s: no \"%s\" in\n%s", words, err, r.err);
+	else
+		cr_expect(*r.err == '\0', "mla %s: standard error has\n%s", words, r.err);
+	done(&r);
+}
+
+/* ---- a folder of its own for each test ------------------------------------------------------- */
+
+static char folder[64];
+
+static void enter(void)
+{
+	binary(); /* resolved before the working directory changes */
+	setenv("MLA_BIN", binary(), 1);
+	snprintf(folder, sizeof(folder), "/tmp/mla-test-XXXXXX");
+	cr_assert(mkdtemp(folder) != NULL);
+	cr_assert(chdir(folder) == 0);
+}
+
+static void leave(void)
+{
+	char command[128];
+	cr_assert(chdir("/") == 0);
+	snprintf(command, sizeof(command), "rm -rf '%s'", folder);
+	cr_assert(system(command) == 0);
+}
+
+/* cppcheck-suppress unknownMacro */
+TestSuite(files, .init = enter, .fini = leave);
+
+/* ---- help, version, usage -------------------------------------------------------------------- */
+
+static const char *const verbs[] = {"list", "info", "verify", "make",
+				    "cut",  "plan", "check",  "bench"};
+
+Test(cli, every_verb_helps)
+{
+	struct result top = mla("--help");
+	for (int i = 0; i < COUNT(verbs); i++) {
+		char words[64], usage[64];
+		snprintf(words, sizeof(words), "%s --help", verbs[i]);
+		snprintf(usage, sizeof(usage), "Usage: mla %s", verbs[i]);
+		expect(words, 0, usage, NULL);
+		snprintf(usage, sizeof(usage), "Example:\n  mla %s", verbs[i]);
+		expect(words, 0, usage, NULL);
+		expect(words, 0, "Exit codes: 0", NULL);
+		snprintf(usage, sizeof(usage), "\n  %s ", verbs[i]);
+		cr_expect(strstr(top.out, usage), "mla --help does not list %s", verbs[i]);
+	}
+	cr_expect(top.code == 0);
+	done(&top);
+}
+
+Test(cli, version)
+{
+	expect("--version", 0, "mla " MLA_VERSION, NULL);
+}
+
+Test(cli, wrong_usage_is_2_and_a_sentence)
+{
+	static const struct {
+		const char *words, *sentence;
+	} cases[] = {
+		{"", "a verb is missing"},
+		{"bensh", "unknown verb \"bensh\"; did you mean \"bench\"?"},
+		{"xyzzyplugh", "unknown verb \"xyzzyplugh\"; \"mla --help\""},
+		{"list 3", "takes no arguments"},
+		{"info", "a FILE is missing"},
+		{"verify", "a FILE is missing"},
+		{"make", "-o FILE is missing"},
+		{"make -o x.h5 --heads 0", "--heads: 0 is out of range, expected 1 to 65536"},
+		{"make -o x.h5 --heads 12x", "--heads: found \"12x\", expected a whole number"},
+		{"make -o x.h5 --heads 99999999999999999999", "is out of range"},
+		{"make -o x.h5 --kv-len 1,,2", "--kv-len: found \",2\""},
+		{"make -o x.h5 --kv-len 5-3", "the range 5-3 is empty"},
+		{"make -o x.h5 --kv-len 0-99999999", "more than 1048576 values"},
+		{"make -o x.h5 --kv-len uniform:9", "expected uniform:LOW-HIGH"},
+		{"make -o x.h5 --kv-len uniform:9-3", "--kv-len: 3 is out of range, expected 9"},
+		{"make -o x.h5 --batch 3 --kv-len 1,2",
+		 "--kv-len names 2 requests, the batch has 3"},
+		{"make -o x.h5 --q-pos0 3", "--q-pos0 has a meaning only with --causal"},
+		{"make -o x.h5 --dtype fp8", "expected one of: bf16, fp16, f32"},
+		{"make -o x.h5 --scale nan", "--scale: nan is out of range"},
+		{"make -o x.h5 --scale 0", "expected a finite number above 0"},
+		{"make -o x.h5 extra", "unexpected argument \"extra\""},
+		{"cut in.h5", "IN and OUT are needed"},
+		{"cut --heads 0,2 in.h5 out.h5", "heads must be neighbours, found 2 after 0"},
+		{"cut --steps -1 in.h5 out.h5", "--steps: -1 is out of range"},
+		{"plan --kernel 01 --tile-rows 3", "--kernel has its own traits"},
+		{"plan --kernel nosuch --kv-len 9", "nosuch"},
+		{"plan --kv-len 9 x.h5", "exclude each other"},
+		{"plan -c 0/0", "FILE, which is missing"},
+		{"check", "a FILE, --random or --suite is missing"},
+		{"check --suite nope",
+		 "--suite: found \"nope\", expected one of: gpu, host, smoke"},
+		{"check --random 1 -k onlin", "unknown implementation \"onlin\"; did you mean"},
+		{"check --random 3 -c random:1.7", "no case \"random:1.7\""},
+		{"bench", "a FILE or the flags of a shape are needed"},
+		{"bench --samples 1 --heads 4", "--samples: 1 is out of range, expected 3"},
+		{"list --nope", "unrecognized option"},
+	};
+	for (int i = 0; i < COUNT(cases); i++)
+		expect(cases[i].words, 2, NULL, cases[i].sentence);
+}
+
+Test(files, a_bad_file_is_3_and_a_sentence)
+{
+	static const char *const commands[] = {"info %s",       "verify %s", "check %s",
+					       "cut %s out.h5", "plan %s",   "bench %s"};
+	FILE *text = fopen("text.h5", "w");
+	cr_assert(text && fputs("this is no HDF5 file\n", text) >= 0 && fclose(text) == 0);
+	for (int i = 0; i < COUNT(commands); i++) {
+		char words[64];
+		snprintf(words, sizeof(words), commands[i], "missing.h5");
+		expect(words, 3, NULL, "missing.h5: ");
+		snprintf(words, sizeof(words), commands[i], "text.h5");
+		expect(words, 3, NULL, "text.h5: ");
+	}
+	expect("check --random 1 -k cpu --json no/such/folder.json", 3, "PASS",
+	       "no/such/folder.json: cannot be written");
+}
+
+Test(cli, a_full_disk_is_no_success)
+{
+	char command[PATH_MAX + 32];
+	snprintf(command, sizeof(command), "'%s' list >/dev/full", binary());
+	struct result r = shell(command);
+	cr_expect(r.code == 1, "exit code %d", r.code);
+	cr_expect(strstr(r.err, "standard output cannot be written"), "%s", r.err);
+	done(&r);
+}
+
+/* ---- without a GPU --------------------------------------------------------------------------- */
+
+Test(cli, nothing_to_run_is_77_and_says_why)
+{
+	const char *missing = gpu_missing();
+	if (!missing)
+		cr_skip_test("there is a GPU");
+	char sentence[128];
+	snprintf(sentence, sizeof(sentence), "SKIPPED, %s\n", missing);
+	expect("check --suite gpu", 77, sentence, NULL);
+	expect("check -k 01 --random 2", 77, "0 passed, 0 failed, 2 skipped", NULL);
+	expect("check -k gpu --random 1", 77, missing, NULL);
+	expect("bench -k naive --heads 2 --kv-len 70", 77, "SKIP", NULL);
+	expect("list", 0, missing, NULL);
+}
+
+Test(cli, list_shows_kernels_and_variants)
+{
+	struct result r = mla("list");
+	cr_assert(r.code == 0);
+	for (int i = 0; i < mla_kernel_count(); i++) {
+		mla_kernel_info info = {.struct_size = sizeof(info)};
+		cr_assert(mla_kernel_get(i, &info) == MLA_OK);
+		cr_expect(strstr(r.out, info.name), "no %s in\n%s", info.name, r.out);
+	}
+	for (int i = 0; i < num_variants; i++)
+		cr_expect(strstr(r.out, variants[i].name), "no %s in\n%s", variants[i].name, r.out);
+	done(&r);
+}
+
+/* ---- checks and JSON ------------------------------------------------------------------------- */
+
+Test(cli, random_cases_pass_on_the_cpu)
+{
+	expect("check --random 6 --seed 3 -k cpu", 0, "18 passed, 0 failed, 0 skipped", NULL);
+	expect("check -c random:3.2 -k online", 0, "1 passed, 0 failed, 0 skipped", NULL);
+	expect("check --random 6 --seed 3 -k online -v", 0, "random:3.5", NULL);
+	expect("check --random 3 -k split-k --fixed-split 64", 0, "3 passed", NULL);
+}
+
+Test(cli, a_suite_prints_a_line_per_test)
+{
+	struct result r = mla("check --suite smoke -k cpu");
+	cr_expect(r.code == 0 && *r.err == '\0', "%s", r.err);
+	for (int i = 0; i < num_variants; i++) {
+		char line[64];
+		snprintf(line, sizeof(line), "\nPASS %s ", variants[i].name);
+		cr_expect(strstr(r.out, line), "no \"%s\" in\n%s", line + 1, r.out);
+	}
+	done(&r);
+}
+
+static json_t *load_json(const char *path, const char *schema)
+{
+	json_error_t error;
+	json_t *root = json_load_file(path, 0, &error);
+	cr_assert(root != NULL, "%s:%d: %s", path, error.line, error.text);
+	cr_expect_str_eq(json_string_value(json_object_get(root, "schema")), schema);
+	cr_expect(json_integer_value(json_object_get(root, "schema_version")) == 1);
+	const json_t *program = json_object_get(root, "program");
+	cr_expect_str_eq(json_string_value(json_object_get(program, "version")), MLA_VERSION);
+	const json_t *environment = json_object_get(root, "environment");
+	cr_expect(json_is_string(json_object_get(environment, "hdf5")));
+	cr_expect(gpu_missing() ? json_is_null(json_object_get(environment, "gpu"))
+				: json_is_object(json_object_get(environment, "gpu")));
+	return root;
+}
+
+Test(files, check_json)
+{
+	expect("check --random 2 -k cpu,01 --json check.json", 0, "passed", NULL);
+	json_t *root = load_json("check.json", "mla-check");
+	const json_t *cases = json_object_get(root, "cases");
+	cr_assert(json_array_size(cases) == 2);
+	const json_t *first = json_array_get(cases, 0);
+	cr_expect_str_eq(json_string_value(json_object_get(first, "id")), "random:1.0");
+	cr_expect(json_integer_value(json_object_get(first, "rows_checked")) > 0);
+	const json_t *shape = json_object_get(first, "shape");
+	cr_expect(json_array_size(json_object_get(shape, "kv_len")) ==
+		  (size_t)json_integer_value(json_object_get(shape, "batch_size")));
+	const json_t *verdicts = json_object_get(first, "verdicts");
+	cr_assert(json_array_size(verdicts) == (size_t)num_variants + 1);
+	const json_t *absorbed = json_array_get(verdicts, 0);
+	cr_expect_str_eq(json_string_value(json_object_get(absorbed, "name")), "absorbed");
+	cr_expect_str_eq(json_string_value(json_object_get(absorbed, "outcome")), "PASS");
+	const double worst = json_number_value(json_object_get(absorbed, "worst_element"));
+	cr_expect(worst > 0 && worst <= 1, "worst_element %g", worst);
+	const json_t *kernel = json_array_get(verdicts, (size_t)num_variants);
+	cr_expect_str_eq(json_string_value(json_object_get(kernel, "name")), "01_naive");
+	if (gpu_missing())
+		cr_expect_str_eq(json_string_value(json_object_get(kernel, "outcome")), "SKIP");
+	json_decref(root);
+}
+
+Test(files, bench_json)
+{
+	expect("bench -k online --heads 3 --qo-len 2 --kv-len 100,20 --causal --samples 3 "
+	       "--json bench.json",
+	       0, "online", NULL);
+	json_t *root = load_json("bench.json", "mla-bench");
+	const json_t *c = json_array_get(json_object_get(root, "cases"), 0);
+	/* Causal: 99 + 100 and 19 + 20 visible keys, 3 heads, 2 * (512 + 64 + 512). */
+	cr_expect(json_number_value(json_object_get(c, "flop")) == 238.0 * 3 * 2 * 1088);
+	/* 120 cache slots of 1152 bytes; 12 rows of q 1152, out 1024 and lse 4 bytes. */
+	cr_expect(json_number_value(json_object_get(c, "bytes")) ==
+		  120.0 * 1152 + 12.0 * (1152 + 1024 + 4));
+	const json_t *result = json_array_get(json_object_get(c, "results"), 0);
+	cr_expect_str_eq(json_string_value(json_object_get(result, "name")), "online");
+	const json_t *samples = json_object_get(result, "samples");
+	cr_assert(json_array_size(samples) == 3);
+	double values[3];
+	for (size_t i = 0; i < 3; i++)
+		values[i] = json_number_value(json_array_get(samples, i));
+	struct stats stats;
+	cr_assert(stats_of(values, 3, &stats) == 0);
+	cr_expect(stats.min > 0);
+	const json_t *times = json_object_get(result, "microseconds");
+	cr_expect_float_eq(json_number_value(json_object_get(times, "median")), stats.median, 1e-9);
+	json_decref(root);
+}
+
+Test(files, plan_text_and_json)
+{
+	expect("plan --batch 3 --heads 16 --kv-len 800 --sms 2 --causal", 0, "coverage    PASS",
+	       NULL);
+	struct result r = mla("plan --kv-len 800,0,65 --heads 40 --sms 4 --json");
+	json_error_t error;
+	json_t *root = json_loads(r.out, 0, &error);
+	cr_assert(r.code == 0 && root != NULL, "%s: %s", error.text, r.out);
+	cr_expect_str_eq(json_string_value(json_object_get(root, "schema")), "mla-plan");
+	cr_expect_str_eq(
+		json_string_value(json_object_get(json_object_get(root, "coverage"), "outcome")),
+		"PASS");
+	const json_t *plan = json_object_get(root, "plan");
+	cr_expect(json_integer_value(json_object_get(plan, "batch_size")) == 3);
+	cr_expect(json_integer_value(json_object_get(plan, "num_workers")) == 4);
+	cr_expect(json_array_size(json_object_get(plan, "items")) >= 3);
+	json_decref(root);
+	done(&r);
+}
+
+Test(cli, plan_with_fixed_split_cuts_there)
+{
+	struct result r = mla("plan --kv-len 300 --heads 16 --fixed-split 128 --sms 1 --json");
+	json_t *root = json_loads(r.out, 0, NULL);
+	cr_assert(r.code == 0 && root != NULL, "%s%s", r.out, r.err);
+	const json_t *items = json_object_get(json_object_get(root, "plan"), "items");
+	cr_assert(json_array_size(items) == 3, "%zu items", json_array_size(items));
+	for (size_t i = 0; i < 3; i++) {
+		const json_t *keys = json_object_get(json_array_get(items, i), "keys");
+		cr_expect(json_integer_value(json_array_get(keys, 0)) == 128 * (json_int_t)i);
+	}
+	json_decref(root);
+	done(&r);
+}
+
+/* ---- a case's way ---------------------------------------------------------------------------- */
+
+Test(files, make_verify_info_check_cut_check)
+{
+	expect("make --heads 8 --kv-len 70,0,129 --qo-len 2,1,1 --causal --seed 5 --fused "
+	       "--pages shared -o made.h5",
+	       0, "wrote made.h5: B=3 H=8 q 1..2 kv 0..129 page 64 bf16 causal", NULL);
+	expect("verify made.h5", 0, "", NULL);
+	expect("verify --strict made.h5", 0, "", NULL);
+	struct result info = mla("info made.h5");
+	cr_expect(info.code == 0 && *info.out && *info.err == '\0', "%s%s", info.out, info.err);
+	done(&info);
+	expect("check -k cpu made.h5", 0, "3 passed, 0 failed, 0 skipped", NULL);
+	expect("plan made.h5 --sms 3", 0, "batch       3 requests, 4 queries x 8 heads, causal",
+	       NULL);
+	expect("cut --heads 2-4 --requests 0,2 made.h5 part.h5", 0, "wrote part.h5", NULL);
+	expect("verify part.h5", 0, "", NULL);
+	expect("check -k online part.h5", 0, "B=2 H=3 q 1..2 kv 70..129", NULL);
+	expect("cut --steps 77 made.h5 none.h5", 2, NULL, "there is no step 77");
+	expect("check -c 77/0 made.h5", 2, NULL, "no case \"77/0\"");
+	expect("check -c 0/0 -k online made.h5", 0, "1 passed", NULL);
+	cr_expect(access("none.h5", F_OK) != 0, "a refused cut left a file");
+}
+
+/* Two files from the same flags hold the same case: the same verdicts to the last digit. */
+Test(files, the_same_flags_give_the_same_case)
+{
+	json_t *errors[3];
+	for (int i = 0; i < 3; i++) {
+		char words[128];
+		snprintf(words, sizeof(words),
+			 "make --heads 4 --kv-len uniform:9-300 --batch 3 "
+			 "--seed %d -o same.h5",
+			 i < 2 ? 11 : 12);
+		expect(words, 0, "wrote", NULL);
+		expect("check -k online same.h5 --json same.json", 0, "PASS", NULL);
+		json_t *root = load_json("same.json", "mla-check");
+		const json_t *c = json_array_get(json_object_get(root, "cases"), 0);
+		const json_t *verdict = json_array_get(json_object_get(c, "verdicts"), 0);
+		errors[i] = json_incref(json_object_get(verdict, "worst_element"));
+		json_decref(root);
+	}
+	cr_expect(json_equal(errors[0], errors[1]), "same seed, another case");
+	cr_expect(!json_equal(errors[0], errors[2]), "another seed, the same case");
+	for (int i = 0; i < 3; i++)
+		json_decref(errors[i]);
+}
+
+/* ---- failures -------------------------------------------------------------------------------- */
+
+/* A file whose reference lse is wrong is the failure that a right program can be shown. */
+static void write_wrong_reference(const char *path)
+{
+	const int32_t qo_len[] = {2}, kv_len[] = {40};
+	struct mla_case c = {0};
+	struct capture_error error = {0};
+	const struct gen_spec spec = {.seed = 3,
+				      .config = {.struct_size = sizeof(mla_config),
+						 .num_heads = 2,
+						 .head_dim_ckv = 512,
+						 .head_dim_kpe = 64,
+						 .page_size = 16,
+						 .sm_scale = 0.07},
+				      .batch_size = 1,
+				      .qo_len = qo_len,
+				      .kv_len = kv_len};
+	cr_assert(generate_case(&spec, &c) == 0);
+	c.lse_ref = case_tensor(&c, MLA_F32, 2, (const int64_t[]){2, 2});
+	cr_assert(c.lse_ref.data != NULL);
+	for (int i = 0; i < 4; i++)
+		((float *)c.lse_ref.data)[i] = 1e4f;
+	const struct capture_writing how = {.notes = "a wrong reference", .tool = "test_cli"};
+	cr_assert(capture_write(path, &c, &how, &error) == 0, "%s", error.text);
+	case_free(&c);
+}
+
+/* The command that follows the first "rerun: " of a report. */
+static char *rerun_of(const char *report)
+{
+	const char *begin = strstr(report, "rerun: ");
+	cr_assert(begin != NULL, "no rerun line in\n%s", report);
+	begin += strlen("rerun: ");
+	return strndup(begin, strcspn(begin, "\n"));
+}
+
+/* Runs a command that says "mla ..." with the binary under test. */
+static struct result rerun(const char *line)
+{
+	char command[2 * PATH_MAX];
+	snprintf(command, sizeof(command), "mla() { '%s' \"$@\"; }; %s", binary(), line);
+	return shell(command);
+}
+
+Test(files, a_failure_is_1_and_its_rerun_line_shows_it_again)
+{
+	write_wrong_reference("wrong.h5");
+	struct result first = mla("check wrong.h5");
+	cr_expect(first.code == 1, "exit code %d\n%s%s", first.code, first.out, first.err);
+	cr_expect(strstr(first.out, "FAIL"), "%s", first.out);
+	char *line = rerun_of(first.out);
+	struct result second = rerun(line);
+	cr_expect(second.code == 1, "%s: exit code %d\n%s%s", line, second.code, second.out,
+		  second.err);
+	cr_expect(strstr(second.out, "FAIL"), "%s", second.out);
+	expect("check --suite smoke -k unabsorbed wrong.h5", 1, "\nFAIL lse_ref ", NULL);
+	free(line);
+	done(&first);
+	done(&second);
+}
+
+Test(files, rerun_lines_survive_a_shell)
+{
+	static const char *const names[] = {"plain.h5", "my 'quoted' $file.h5", "-k.h5"};
+	expect("make --heads 2 --kv-len 33 -o made.h5", 0, "wrote", NULL);
+	for (int i = 0; i < COUNT(names); i++) {
+		cr_assert(link("made.h5", names[i]) == 0);
+		const struct report_rerun what = {.subject = "split-k",
+						  .case_id = "000/000",
+						  .file = names[i],
+						  .fixed_split = 32};
+		char *line = report_rerun_line(&what);
+		struct result r = rerun(line);
+		cr_expect(r.code == 0 && strstr(r.out, "1 passed"), "%s: exit code %d\n%s%s", line,
+			  r.code, r.out, r.err);
+		free(line);
+		done(&r);
+	}
+	const struct report_rerun generated = {.subject = "online", .case_id = "random:4.1"};
+	char *line = report_rerun_line(&generated);
+	cr_expect_str_eq(line, "mla check -k online -c random:4.1");
+	struct result r = rerun(line);
+	cr_expect(r.code == 0 && strstr(r.out, "1 passed"), "%s%s", r.out, r.err);
+	free(line);
+	done(&r);
+}
+
+static char *print_table(const struct report_table *table)
+{
+	char *text = NULL;
+	size_t size = 0;
+	FILE *out = open_memstream(&text, &size);
+	cr_assert(out != NULL);
+	report_table_print(table, out);
+	fclose(out);
+	return text;
+}
+
+Test(report, a_row_sums_verdicts_up_and_tells_failures)
+{
+	struct check_verdict pass = {.outcome = CHECK_PASS, .worst_element = 0.25};
+	struct check_verdict fail = {
+		.outcome = CHECK_FAIL, .worst_element = NAN, .num_wrong = 1, .low_power = true};
+	struct check_verdict skip = {.outcome = CHECK_SKIP};
+	snprintf(fail.why, sizeof(fail.why), "request 5 head 17 d 3: got 0.113, want 0.481");
+	snprintf(skip.why, sizeof(skip.why), "needs page_size 64");
+	struct tally tally = {0};
+	struct report_table *table = tally_table_new();
+	tally_add(&tally, &pass, "000/001", report_text("mla check a"));
+	tally_add(&tally, &skip, "000/002", report_text("mla check b"));
+	for (int i = 0; i < TALLY_NOTES + 2; i++)
+		tally_add(&tally, &fail, "000/003", report_text("mla check again"));
+	tally_add(&tally, &pass, "000/004", report_text("mla check c"));
+	cr_expect(tally_outcome(&tally) == CHECK_FAIL);
+	tally_row(table, "02_splitk", NULL, &tally);
+	char *text = print_table(table);
+	static const char *const parts[] = {"02_splitk  FAIL",
+					    "7/8",
+					    "nan",
+					    "low 5/7",
+					    "000/003: request 5 head 17 d 3: got 0.113",
+					    "rerun: mla check again\n",
+					    "and 2 more failures",
+					    "needs page_size 64"};
+	for (int i = 0; i < COUNT(parts); i++)
+		cr_expect(strstr(text, parts[i]), "no \"%s\" in\n%s", parts[i], text);
+	cr_expect(!strstr(text, "mla check a\n"), "a pass has a rerun line:\n%s", text);
+	free(text);
+	report_table_free(table);
+	tally_free(&tally);
+}
+
+/* Errors of 0 would look like a perfect result. */
+Test(report, a_run_that_ended_in_an_error_shows_no_numbers)
+{
+	const struct check_verdict error = {.outcome = CHECK_FAIL, .why = "an illegal address"};
+	struct tally tally = {0};
+	struct report_table *table = tally_table_new();
+	tally_add(&tally, &error, "000/000", report_text("mla check"));
+	tally_row(table, "01_naive", NULL, &tally);
+	char *text = print_table(table);
+	cr_expect(strstr(text, "FAIL") && strstr(text, "an illegal address"), "%s", text);
+	cr_expect(!strstr(text, "0.00"), "%s", text);
+	free(text);
+	report_table_free(table);
+	tally_free(&tally);
+}
+
+Test(report, columns_align)
+{
+	static const char *const titles[] = {"name", ">number", "last"};
+	struct report_table *table = report_table_new(titles, 3);
+	static const char *const cells[] = {"a", "1", "x", "longer", "12345678", "y"};
+	for (int i = 0; i < COUNT(cells); i++)
+		report_cell(table, "%s", cells[i]);
+	char *text = print_table(table);
+	cr_expect_str_eq(text, "name      number  last\n"
+			       "a              1  x\n"
+			       "longer  12345678  y\n");
+	free(text);
+	report_table_free(table);
+}
+
+Test(report, times_and_ratios_are_readable)
+{
+	char text[32];
+	cr_expect_str_eq(report_time(0.5, text, sizeof(text)), "0.50 us");
+	cr_expect_str_eq(report_time(812, text, sizeof(text)), "812 us");
+	cr_expect_str_eq(report_time(12345, text, sizeof(text)), "12.3 ms");
+	cr_expect_str_eq(report_time(4.56e6, text, sizeof(text)), "4.56 s");
+	cr_expect_str_eq(report_ratio(0.424, text, sizeof(text)), "0.42");
+	cr_expect_str_eq(report_ratio(0, text, sizeof(text)), "0.00");
+	cr_expect_str_eq(report_ratio(0.0004, text, sizeof(text)), "4e-04");
+	cr_expect_str_eq(report_ratio(131072, text, sizeof(text)), "1.3e+05");
+	cr_expect(strstr(report_ratio(NAN, text, sizeof(text)), "nan"));
+}
+
+Test(report, json_keeps_what_json_cannot_say)
+{
+	const struct {
+		double value;
+		const char *text;
+	} cases[] = {
+		{NAN, "\"nan\""}, {INFINITY, "\"inf\""}, {-INFINITY, "\"-inf\""}, {0.5, "0.5"}};
+	for (int i = 0; i < COUNT(cases); i++) {
+		json_t *number = report_json_number(cases[i].value);
+		char *text = json_dumps(number, JSON_ENCODE_ANY);
+		cr_expect_str_eq(text, cases[i].text);
+		free(text);
+		json_decref(number);
+	}
+	json_t *name = report_json_string("caf\xe9.h5");
+	cr_expect_str_eq(json_string_value(name), "caf?.h5");
+	json_decref(name);
+}
+
+Test(cli, similar_names)
+{
+	static const char *const names[] = {"check", "cut", "bench"};
+	cr_expect_str_eq(cli_similar("bensh", names, 3), "bench");
+	cr_expect_str_eq(cli_similar("ct", names, 3), "cut");
+	cr_expect(cli_similar("frobnicate", names, 3) == NULL);
+	cr_expect(cli_similar("", names, 1) == NULL);
+}
+
+Test(cli, case_patterns)
+{
+	cr_expect(cli_id_matches("001/005", NULL));
+	cr_expect(cli_id_matches("001/005", "001/005"));
+	cr_expect(cli_id_matches("001/005", "1/5"));
+	cr_expect(cli_id_matches("001/005", "*/005"));
+	cr_expect(!cli_id_matches("001/005", "1/50"));
+	cr_expect(!cli_id_matches("001/005", "1/5x"));
+	cr_expect(!cli_id_matches("random:1.5", "random:1.50"));
+}
+
+/* ---- terminals ------------------------------------------------------------------------------- */
+
+/* What the program writes to a terminal. */
+static char *on_terminal(char *const *arguments, bool no_color)
+{
+	char *text = calloc(1, 65536);
+	size_t used = 0;
+	int terminal, status;
+	const char *file = binary();
+	const pid_t child = forkpty(&terminal, NULL, NULL, NULL);
+	cr_assert(child >= 0 && text);
+	if (child == 0) {
+		setenv("TERM", "xterm", 1);
+		(no_color ? setenv("NO_COLOR", "1", 1) : unsetenv("NO_COLOR"));
+		execv(file, arguments);
+		_exit(127);
+	}
+	for (ssize_t n; used < 65535 && (n = read(terminal, text + used, 65535 - used)) > 0;)
+		used += (size_t)n;
+	close(terminal);
+	cr_assert(waitpid(child, &status, 0) == child && status == 0);
+	return text;
+}
+
+Test(cli, colour_and_progress_on_terminals_only)
+{
+	char *const arguments[] = {"mla", "check", "--random", "1", "-k", "cpu", NULL};
+	char *colour = on_terminal(arguments, false), *plain = on_terminal(arguments, true);
+	cr_expect(strstr(colour, "\033[32mPASS"), "no colour in\n%s", colour);
+	cr_expect(strstr(colour, "\r\033[K"), "no progress in\n%s", colour);
+	cr_expect(!strstr(plain, "\033[32m"), "NO_COLOR is ignored:\n%s", plain);
+	cr_expect(strstr(plain, "PASS"));
+	free(colour);
+	free(plain);
+	struct result r = mla("check --random 1 -k cpu");
+	cr_expect(!strchr(r.out, '\033') && *r.err == '\0', "escapes in a pipe:\n%s%s", r.out,
+		  r.err);
+	done(&r);
+}

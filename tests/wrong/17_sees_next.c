@@ -1,0 +1,18 @@
+/* 17_sees_next.c - j <= position + 1; the last query of a request does not show it.
+ */
+#include "../right/kit.h"
+
+mla_status wrong_17_sees_next(const mla_config *config, const mla_batch *batch,
+			      const mla_tensors *tensors)
+{
+	struct kit_batch twisted;
+
+	if (kit_batch_copy(batch, &twisted))
+		return MLA_NO_MEMORY;
+	for (int32_t r = 0; r < batch->batch_size; r++) {
+		twisted.q_pos0[r]++;
+	}
+	kit_reference(config, &twisted.view, tensors);
+	kit_batch_free(&twisted);
+	return MLA_OK;
+}
