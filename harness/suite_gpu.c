@@ -739,7 +739,7 @@ static void test_merge(const struct context *x)
 		free(back);
 		return;
 	}
-	fill_states(host, (float *)((char *)host + offset[1]));
+	fill_states(host, host + offset[1] / sizeof(float));
 	for (int32_t base = MLA_LSE_NATURAL; base <= MLA_LSE_BASE2; base++) {
 		const mla_merge_args on_host = merge_of((char *)host, base, offset);
 		const mla_merge_args on_device = merge_of(device, base, offset);
