@@ -155,19 +155,35 @@ static bool is_called(const struct ladder_rung *rung, const char *kernel)
 	       (strlen(kernel) == digits && !strncmp(kernel, rung->name, digits));
 }
 
-static mla_status find_fastest(const mla_config *config, const mla_device *device,
+/* Would a request of so many packed rows leave more than half of the rung's tiles empty? Tiles of
+ * 16 rows, the least that tensor cores take, are never too tall. */
+static bool too_tall(const struct ladder_rung *rung, const mla_config *config,
+		     const mla_device *device, int64_t rows)
+{
+	mla_traits traits = {0};
+
+	return fill_traits(rung, config, device, &traits) ||
+	       (traits.tile_rows > 16 && traits.tile_rows > 2 * rows);
+}
+
+static mla_status find_fastest(const mla_config *config, const mla_device *device, int64_t rows,
 			       const struct ladder_rung **rung)
 {
-	for (int i = RUNGS - 1; i >= 0; i--)
-		if (accepts(&ladder[i], config, device) == MLA_OK) {
-			*rung = &ladder[i];
-			return MLA_OK;
-		}
-	return MLA_REFUSED; /* the last reason stands: that of the most general rung */
+	const struct ladder_rung *fallback = NULL;
+
+	for (int i = RUNGS - 1; i >= 0; i--) {
+		if (accepts(&ladder[i], config, device))
+			continue;
+		fallback = &ladder[i];
+		if (!too_tall(fallback, config, device, rows))
+			break;
+	}
+	*rung = fallback;
+	return fallback ? MLA_OK : MLA_REFUSED; /* with the reason of the most general rung */
 }
 
 mla_status ladder_find(const char *kernel, const mla_config *config, const mla_device *device,
-		       const struct ladder_rung **rung)
+		       int64_t rows, const struct ladder_rung **rung)
 {
 	mla_status status = mla_check_config(config);
 
@@ -178,7 +194,7 @@ mla_status ladder_find(const char *kernel, const mla_config *config, const mla_d
 	if (status)
 		return status;
 	if (!strcmp(kernel, "auto"))
-		return find_fastest(config, device, rung);
+		return find_fastest(config, device, rows, rung);
 	for (int i = 0; i < RUNGS; i++)
 		if (is_called(&ladder[i], kernel)) {
 			*rung = &ladder[i];
@@ -193,20 +209,32 @@ mla_status mla_kernel_accepts(const char *kernel, const mla_config *config,
 {
 	const struct ladder_rung *rung;
 
-	return ladder_find(kernel, config, device, &rung);
+	return ladder_find(kernel, config, device, config ? config->num_heads : 0, &rung);
 }
 
 mla_status mla_kernel_traits(const char *kernel, const mla_config *config, const mla_device *device,
 			     mla_traits *traits)
 {
 	const struct ladder_rung *rung;
-	const mla_status status = ladder_find(kernel, config, device, &rung);
+	const mla_status status =
+		ladder_find(kernel, config, device, config ? config->num_heads : 0, &rung);
 
 	if (status)
 		return status;
 	if (!traits)
 		return mla_fail(MLA_INVALID, "traits is NULL");
 	return fill_traits(rung, config, device, traits);
+}
+
+/* Packed rows of the largest request that the plan may get; 0 if not known yet to be valid. */
+static int64_t most_rows(const mla_config *config, const mla_capacity *capacity)
+{
+	if (!config || !capacity)
+		return 0;
+
+	const int64_t queries = capacity->max_qo_len ? capacity->max_qo_len : capacity->max_queries;
+
+	return queries * config->num_heads;
 }
 
 mla_status mla_plan_create(const char *kernel, const mla_config *config, const mla_device *device,
@@ -219,7 +247,7 @@ mla_status mla_plan_create(const char *kernel, const mla_config *config, const m
 	if (!plan)
 		return mla_fail(MLA_INVALID, "plan is NULL: nowhere to put the new plan");
 	*plan = NULL;
-	if ((status = ladder_find(kernel, config, device, &rung)) ||
+	if ((status = ladder_find(kernel, config, device, most_rows(config, capacity), &rung)) ||
 	    (status = fill_traits(rung, config, device, &traits)) ||
 	    (status = mla_plan_create_for_traits(&traits, config, device, capacity, plan)))
 		return status;

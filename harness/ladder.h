@@ -12,8 +12,9 @@ struct ladder_rung {
 	const struct mla_kernel *kernel; /* NULL: built without nvcc */
 };
 
-/* Finds the rung that takes the config on the device, "auto" included. */
+/* Finds the rung that takes the config on the device. "auto": the highest rung that does and whose
+ * tiles a request of so many packed rows does not leave more than half empty. */
 mla_status ladder_find(const char *kernel, const mla_config *config, const mla_device *device,
-		       const struct ladder_rung **rung);
+		       int64_t rows, const struct ladder_rung **rung);
 
 #endif

@@ -171,7 +171,9 @@ int mla_kernel_count(void);
 mla_status mla_kernel_get(int index, mla_kernel_info *info);
 
 /* Does a kernel take this config on this device? MLA_OK or MLA_REFUSED with the reason in words.
- * kernel: a name of the ladder ("01_naive"), its number ("01"), its idea ("naive"), or "auto".
+ * kernel: a name of the ladder ("01_naive"), its number ("01"), its idea ("naive"), or "auto":
+ * the highest rung that accepts and whose row tiles one query (in mla_plan_create: max_qo_len
+ * queries) does not leave more than half empty. The batch has no say in it.
  */
 mla_status mla_kernel_accepts(const char *kernel, const mla_config *config,
 			      const mla_device *device);
@@ -208,7 +210,7 @@ typedef struct mla_merge_item {
 
 typedef struct mla_plan mla_plan;
 
-/* Creates a plan for a kernel of the ladder ("auto" chooses the highest rung that accepts).
+/* Creates a plan for a kernel of the ladder ("auto": see mla_kernel_accepts).
  * MLA_INVALID names the bad field; MLA_REFUSED says why the kernel cannot. Allocates host memory
  * only. *plan is NULL unless MLA_OK.
  */

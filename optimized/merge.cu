@@ -9,6 +9,7 @@
 #include "mla_device.cuh"
 
 enum {
+	FEW = 8,     /* states that one group sums by itself */
 	GROUPS = 4,  /* each takes every fourth state */
 	LANES = 128, /* of a group: columns */
 	THREADS = GROUPS * LANES,
@@ -33,64 +34,89 @@ static __device__ float log_sum_exp(const float *lse, int64_t stride, int count)
 	return sum == 0.f ? -CUDART_INF_F : m + logf(sum);
 }
 
-/* The weighted sum of this group's states, columns first + lane, first + lane + LANES, ... */
-static __device__ void sum_states(const float *states, const float *lses, int rows, int splits,
-				  int64_t d, int first, float lse, float (&acc)[EACH])
+/* The weighted sum of states begin, begin + STEP, ... of a row, columns first + lane,
+ * first + lane + LANES, ... */
+template <int STEP>
+static __device__ void sum_states(const float *states, const float *lses,
+				  const mla_merge_item &item, int begin, int d, int first,
+				  float lse, float (&acc)[EACH])
 {
 	const int lane = threadIdx.x % LANES;
 
 #pragma unroll 4
-	for (int s = threadIdx.x / LANES; s < splits; s += GROUPS) {
-		const float lse_s = lses[(int64_t)s * rows];
+	for (int s = begin; s < item.num_splits; s += STEP) {
+		const float lse_s = lses[(int64_t)s * item.rows];
 		const bool saw = lse_s != -CUDART_INF_F;
 		const float weight = saw ? expf(lse_s - lse) : 0.f;
 
 #pragma unroll
 		for (int i = 0; i < EACH; i++) {
 			const int c = first + lane + i * LANES;
-			acc[i] += weight * (saw && c < d ? states[(int64_t)s * rows * d + c] : 0.f);
+			const int64_t at = (int64_t)s * item.rows * d + c;
+			acc[i] += weight * (saw && c < d ? states[at] : 0.f);
 		}
 	}
 }
 
-/* One block per row; many states of a row are under way at once, because with a long request alone
- * on the GPU each of its rows is merged from a state per worker. */
+/* Row r of a merge item. ALONE: by one group; else by the whole block, a group per every fourth
+ * state, because with a long request alone on the GPU each of its rows is merged from a state per
+ * worker, and many of them must be under way at once. */
+template <bool ALONE>
+static __device__ void merge_row(const mla_params &p, const mla_merge_item &item, int r,
+				 float (*part)[THREADS])
+{
+	const int lane = threadIdx.x % LANES, group = threadIdx.x / LANES, d = p.head_dim_ckv;
+	const int row = item.row_begin + r, query = row / p.num_heads, head = row % p.num_heads;
+	const float *lses = p.partial_lse + item.partial + r;
+	const float *states = p.partial_out + (item.partial + (int64_t)r) * d;
+	const float lse = log_sum_exp(lses, item.rows, item.num_splits);
+	char *out = row_of(p.out, query, head);
+
+	for (int first = 0; first < d; first += THREADS) {
+		float acc[EACH] = {};
+
+		sum_states<ALONE ? 1 : GROUPS>(states, lses, item, ALONE ? 0 : group, d, first, lse,
+					       acc);
+#pragma unroll
+		for (int k = 0; k < EACH; k++) {
+			const int c = first + lane + k * LANES;
+
+			if (!ALONE)
+				part[group][c - first] = acc[k];
+			else if (c < d)
+				store_element(out, c, p.out.dtype, acc[k]);
+		}
+		if (ALONE)
+			continue;
+		__syncthreads();
+		if (first + (int)threadIdx.x < d)
+			store_element(out, first + threadIdx.x, p.out.dtype,
+				      part[0][threadIdx.x] + part[1][threadIdx.x] +
+					      part[2][threadIdx.x] + part[3][threadIdx.x]);
+		__syncthreads();
+	}
+	if (threadIdx.x % (ALONE ? LANES : THREADS) == 0 && p.lse.data)
+		*(float *)row_of(p.lse, query, head) = lse * p.lse_mul;
+}
+
+/* A place is a row of a merge item. With few states a block takes four places at once, a group
+ * each. */
 static __global__ void __launch_bounds__(THREADS)
 	merge_partials(const mla_params p, const int tile_rows)
 {
 	__shared__ float part[GROUPS][THREADS];
-	const int lane = threadIdx.x % LANES, group = threadIdx.x / LANES;
-	const int d = p.head_dim_ckv, places = p.header->num_merges * tile_rows;
+	const int64_t places = (int64_t)p.header->num_merges * tile_rows;
+	const int group = threadIdx.x / LANES;
 
-	for (int i = blockIdx.x; i < places; i += gridDim.x) {
+	for (int64_t i = blockIdx.x; i < places; i += gridDim.x) {
 		const mla_merge_item item = p.merges[i / tile_rows];
-		const int r = i % tile_rows, row = item.row_begin + r;
-		const int query = row / p.num_heads, head = row % p.num_heads;
+		const int r = (int)(i % tile_rows);
+		const bool alone = item.num_splits <= FEW;
 
-		if (r >= item.rows)
-			continue;
-
-		const float *lses = p.partial_lse + item.partial + r;
-		const float *states = p.partial_out + (item.partial + (int64_t)r) * d;
-		const float lse = log_sum_exp(lses, item.rows, item.num_splits);
-
-		for (int first = 0; first < d; first += THREADS) {
-			const int c = first + threadIdx.x;
-			float acc[EACH] = {};
-
-			sum_states(states, lses, item.rows, item.num_splits, d, first, lse, acc);
-#pragma unroll
-			for (int k = 0; k < EACH; k++)
-				part[group][lane + k * LANES] = acc[k];
-			__syncthreads();
-			if (c < d)
-				store_element(row_of(p.out, query, head), c, p.out.dtype,
-					      part[0][threadIdx.x] + part[1][threadIdx.x] +
-						      part[2][threadIdx.x] + part[3][threadIdx.x]);
-			__syncthreads();
-		}
-		if (threadIdx.x == 0 && p.lse.data)
-			*(float *)row_of(p.lse, query, head) = lse * p.lse_mul;
+		if (!alone && r < item.rows)
+			merge_row<false>(p, item, r, part);
+		else if (alone && r % GROUPS == 0 && r + group < item.rows)
+			merge_row<true>(p, item, r + group, part);
 	}
 }
 
