@@ -242,7 +242,7 @@ $(ASAN_MLA): $(ASAN_O) $(call obj,asan,$(MAIN_C))
 
 test: all $(SUITES) $(BENCHES) $(PROGRAMS) $(ASAN_SUITES)
 	@$(RUN_TESTS) lint:tests/lint.sh $(SUITES:%=criterion:%) $(ASAN_SUITES:%=criterion:%) \
-		$(BENCHES:%=bench:%) $(patsubst %,python:%,$(wildcard tests/test_*.py)) suite:gpu
+		$(BENCHES:%=bench:%) $(patsubst %,python:%,$(wildcard tests/test_*.py data/capture/test_*.py)) suite:gpu
 
 asan: $(ASAN_SUITES)
 	@$(RUN_TESTS) $(^:%=criterion:%)

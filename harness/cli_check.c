@@ -110,7 +110,7 @@ static const struct argp argp = {
 	       "copies of the inputs.\v"
 	       "Errors are shown over their bounds: up to 1 passes. Power \"low\": the attention "
 	       "is so flat that a wrong scale would not be noticed.\n\n"
-	       "Example:\n  mla check -k 01,splitk data/captures/tiny.h5\n"
+	       "Example:\n  mla check -k 01,splitk data/captures/tiny_decode.h5\n"
 	       "  mla check --random 100 --seed 7 -k cpu" CLI_EXIT_CODES,
 };
 

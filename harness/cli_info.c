@@ -29,7 +29,7 @@ static const struct argp info_argp = {
 	.parser = parse,
 	.args_doc = "FILE...",
 	.doc = "Describes capture files: kind, model, shapes, steps, layers, provenance.\v"
-	       "Example:\n  mla info data/captures/tiny.h5" CLI_EXIT_CODES,
+	       "Example:\n  mla info data/captures/tiny_decode.h5" CLI_EXIT_CODES,
 };
 
 static int info_one(const char *file)

@@ -46,21 +46,6 @@ template <typename T> struct tile_memory {
 	float factor[ROWS];            /* what acc shrinks by; at the end 1 / l */
 };
 
-/* Two neighbouring 16-bit elements, the lower half of the word first. */
-template <typename T> static __device__ __forceinline__ float2 unpack(uint32_t pair);
-
-template <> __device__ __forceinline__ float2 unpack<__nv_bfloat16>(uint32_t pair)
-{
-	/* bf16 is the upper half of a float: two instructions, where the library's conversion takes
-	 * three */
-	return make_float2(__uint_as_float(pair << 16), __uint_as_float(pair & 0xffff0000u));
-}
-
-template <> __device__ __forceinline__ float2 unpack<__half>(uint32_t pair)
-{
-	return __half22float2(*(const __half2 *)&pair);
-}
-
 /* Word i of a chunk, where unrolling makes i a constant. */
 static __device__ __forceinline__ uint32_t word(const uint4 &chunk, int i)
 {

@@ -349,11 +349,13 @@ static __device__ void attend(const mla_params &p, const mla_work &item, tile_me
 
 		cp_async_wait<STAGES - 2>();
 		__syncthreads(); /* tile i is here, and nobody reads tile i - 1 any more */
-		start_copies(p, next, ring + (i + STAGES - 1) % STAGES * stage_bytes);
-		next = look_up(p, item, first + STAGES * KEYS);
 		scores<T>(q, tile, shared.s);
 		group_sync();
 		softmax(shared, scale, first, state);
+		/* Here, where the tensor cores idle anyway; the place of tile i - 1 is free since
+		 * the barrier above. */
+		start_copies(p, next, ring + (i + STAGES - 1) % STAGES * stage_bytes);
+		next = look_up(p, item, first + STAGES * KEYS);
 		group_sync();
 		values<T>(tile, w, shared.shrink, acc);
 	}

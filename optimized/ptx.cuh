@@ -53,6 +53,21 @@ template <> __device__ __forceinline__ uint32_t pack<__half>(float low, float hi
 	return *(const uint32_t *)&pair;
 }
 
+/* Two neighbouring 16-bit elements, the lower half of the word first. */
+template <typename T> static __device__ __forceinline__ float2 unpack(uint32_t pair);
+
+template <> __device__ __forceinline__ float2 unpack<__nv_bfloat16>(uint32_t pair)
+{
+	/* bf16 is the upper half of a float: two instructions, where the library's conversion takes
+	 * three */
+	return make_float2(__uint_as_float(pair << 16), __uint_as_float(pair & 0xffff0000u));
+}
+
+template <> __device__ __forceinline__ float2 unpack<__half>(uint32_t pair)
+{
+	return __half22float2(*(const __half2 *)&pair);
+}
+
 /* Two neighbouring elements of a row, index even, rounded to nearest even once. */
 static __device__ __forceinline__ void store_pair(char *row, int index, int dtype, float a, float b)
 {
