@@ -9,6 +9,52 @@
 #include "reference.h"
 #include "validate.h"
 
+/* Every id that the batch uses. */
+static mla_status check_ids(const mla_config *config, const mla_batch *batch,
+			    const mla_tensors *tensors)
+{
+	const int64_t num_pages = tensors->ckv.extent[0];
+
+	for (int32_t r = 0; r < batch->batch_size; r++) {
+		const int64_t first = batch->kv_indptr[r];
+		const int64_t used =
+			((int64_t)batch->kv_len[r] + config->page_size - 1) / config->page_size;
+
+		for (int64_t i = first; i < first + used; i++)
+			if (tensors->kv_indices[i] < 0 || tensors->kv_indices[i] >= num_pages)
+				return mla_fail(MLA_INVALID,
+						"kv_indices[%" PRId64
+						"] = %d is out of range: request "
+						"%d uses it, the cache has %" PRId64 " pages",
+						i, tensors->kv_indices[i], r, num_pages);
+	}
+	return MLA_OK;
+}
+
+mla_status mla_check_pages_host(const mla_config *config, const mla_batch *batch,
+				const mla_tensors *tensors)
+{
+	mla_status status = mla_check_config(config);
+
+	if (!status)
+		status = mla_check_batch(config, batch);
+	if (status)
+		return status;
+
+	const int64_t entries = batch->batch_size ? batch->kv_indptr[batch->batch_size] : 0;
+
+	if (!tensors || tensors->struct_size != sizeof(*tensors))
+		return mla_fail(MLA_INVALID,
+				"mla_tensors is %s, this library expects struct_size %zu",
+				tensors ? "of another size" : "NULL", sizeof(*tensors));
+	if (tensors->num_kv_indices < entries || (entries > 0 && !tensors->kv_indices))
+		return mla_fail(
+			MLA_INVALID,
+			"kv_indices has %" PRId64 " entries at %p, expected at least %" PRId64,
+			tensors->num_kv_indices, (const void *)tensors->kv_indices, entries);
+	return check_ids(config, batch, tensors);
+}
+
 static mla_status check_all(const mla_config *config, const mla_batch *batch,
 			    const mla_tensors *tensors)
 {
@@ -27,28 +73,7 @@ static mla_status check_all(const mla_config *config, const mla_batch *batch,
 		.reason = " (this batch)",
 	};
 	status = mla_check_tensors(&expect, tensors);
-	return status ? status : mla_check_pages_host(config, batch, tensors);
-}
-
-mla_status mla_check_pages_host(const mla_config *config, const mla_batch *batch,
-				const mla_tensors *tensors)
-{
-	const int64_t num_pages = tensors->ckv.extent[0];
-
-	for (int32_t r = 0; r < batch->batch_size; r++) {
-		const int64_t first = batch->kv_indptr[r];
-		const int64_t used =
-			((int64_t)batch->kv_len[r] + config->page_size - 1) / config->page_size;
-
-		for (int64_t i = first; i < first + used; i++)
-			if (tensors->kv_indices[i] < 0 || tensors->kv_indices[i] >= num_pages)
-				return mla_fail(MLA_INVALID,
-						"kv_indices[%" PRId64
-						"] = %d is out of range: request "
-						"%d uses it, the cache has %" PRId64 " pages",
-						i, tensors->kv_indices[i], r, num_pages);
-	}
-	return MLA_OK;
+	return status ? status : check_ids(config, batch, tensors);
 }
 
 /* Rows whose fp64 results are held at a time. */

@@ -63,7 +63,7 @@ run_bench() {
 }
 
 run_python() {
-	run "$PYTHON" -B -m unittest -v "$1"
+	run env PYTHONPATH="${1%/*}" "$PYTHON" -B -m unittest -v "$1"
 	local status=$? tested bad skip
 	tested=$(sed -n 's/^Ran \([0-9]*\) tests\{0,1\} in .*/\1/p' "$log" | tail -n 1)
 	bad=$(($(number 'failures=') + $(number 'errors=')))
