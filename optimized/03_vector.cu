@@ -6,9 +6,9 @@
  * Keeps    m and l the same in all lanes, acc of one row spread over the lanes, in registers. No
  *          shared memory, no barrier: a row is one warp's own business.
  * Costs    every row still loads every key by itself; the eight rows of a block only hope to meet
- *          in L1. Each element is widened to fp32 twice for two multiply-adds, and only one row
- *          gains. Expected on an H200, batch 64, 8K keys, 16 heads: 5 to 8 % of the read stream
- *          (an estimate).
+ *          in L1. Loading and widening an element to fp32 serves two multiply-adds, of one row.
+ *          Expected on an H200, batch 64, 8K keys, 16 heads: 5 to 8 % of the read stream (an
+ *          estimate).
  * Next     04_tiled stages a tile of keys in shared memory, once for 16 rows.
  *
  * A key is 64 chunks of 16 bytes of ckv and 8 of kpe. Lane l holds chunks l and l + 32 of ckv, that

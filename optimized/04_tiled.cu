@@ -4,10 +4,11 @@
  *          share their keys). Register blocking: a thread that takes 4 rows x 4 keys does 16
  *          multiply-adds for 8 elements read; one row x one key would do 1 for 2.
  * Keeps    m and l of two rows per warp; acc of 8 rows x 4 columns of out per thread. P stays fp32.
- * Costs    everybody waits while a tile is copied in. fp32 multiply-adds are the limit: 16 rows x
- *          1,088 per key take twice as long as reading the key at full speed, even if nothing else
- *          had to be issued. Expected on an H200, batch 64, 8K keys, 16 heads: about 25 % of the
- *          read stream (an estimate).
+ * Costs    everybody waits while a tile is copied in. Multiply-adds are the limit: 1,088 per row
+ *          and key keep the fp32 units busy for more than twice the time that the key takes to
+ *          arrive, and two instructions of five are none but widen elements or read shared
+ *          memory. Expected on an H200, batch 64, 8K keys, 16 heads: 15 to 25 % of the read
+ *          stream (an estimate).
  * Next     05_tensorcore does both products on the tensor cores.
  *
  * A block of 8 warps takes 16 packed rows and 32 keys at a time. Q K^T: each warp takes all 16 x 32
@@ -198,7 +199,8 @@ static __device__ __forceinline__ int first_column()
 	return threadIdx.x % (CKV / COLUMNS) * COLUMNS;
 }
 
-/* acc = acc * shrink + P V, four keys at a time. */
+/* acc = acc * shrink + P V, four keys at a time. Keys that a row does not see have weight 0 there:
+ * a NaN in one that another row of the tile sees reaches this row too. */
 template <typename T>
 static __device__ void values(const tile_memory<T> &shared, float (&acc)[HALF][COLUMNS])
 {
@@ -328,7 +330,9 @@ template <typename T> static __device__ void attend(const mla_params &p, const m
 	finish(p, item, state, shared);
 	__syncthreads(); /* 1 / l goes to all warps */
 	store(p, item, shared, acc);
-	__syncthreads(); /* before factor is overwritten; q and the tile are free already */
+	/* before factor is overwritten, at once if the next item has no keys; the rest of shared
+	 * memory is free already */
+	__syncthreads();
 }
 
 template <typename T>
