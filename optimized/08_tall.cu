@@ -3,10 +3,11 @@
  * Teaches  register blocking on the tensor cores: what counts is for how many products a fragment
  *          that was read from shared memory is used. A warp takes 32 rows x 128 columns of P V, so
  *          that each byte of V feeds twice the products of 07_ldmatrix, and each key goes through
- * L2 once per 64 rows. A maximum that may lag, so that acc is seldom rescaled. Keeps    per thread:
- * m and l of a quarter row; per warp: acc of 32 rows x 128 columns. Costs    fewer than 33 rows in
- * a tile waste half of the products; the tensor cores idle while the softmax runs; a fragment still
- * passes through registers. Next     Hopper's wgmma reads shared memory itself.
+ *          L2 once per 64 rows. A maximum that may lag, so that acc is seldom rescaled.
+ * Keeps    per thread: m and l of a quarter row; per warp: acc of 32 rows x 128 columns.
+ * Costs    fewer than 33 rows in a tile waste half of the products; the tensor cores idle while
+ *          the softmax runs; a fragment still passes through registers.
+ * Next     Hopper's wgmma reads shared memory itself.
  *
  * Warps 0 to 3 have the first 32 rows, warps 4 to 7 the others. The two groups share the tiles and
  * nothing else, so that one may run its softmax while the other keeps the tensor cores busy. Inside
