@@ -18,6 +18,7 @@ static mla_status check(cudaError_t error, const char *what)
 {
 	if (!error)
 		return MLA_OK;
+	(void)cudaGetLastError(); /* or the next launch on this thread would be blamed for it */
 	return mla_fail(error == cudaErrorMemoryAllocation ? MLA_NO_MEMORY : MLA_CUDA,
 			"%s: %s (%s)", what, cudaGetErrorString(error), cudaGetErrorName(error));
 }

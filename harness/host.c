@@ -41,18 +41,8 @@ mla_status mla_check_pages_host(const mla_config *config, const mla_batch *batch
 	if (status)
 		return status;
 
-	const int64_t entries = batch->batch_size ? batch->kv_indptr[batch->batch_size] : 0;
-
-	if (!tensors || tensors->struct_size != sizeof(*tensors))
-		return mla_fail(MLA_INVALID,
-				"mla_tensors is %s, this library expects struct_size %zu",
-				tensors ? "of another size" : "NULL", sizeof(*tensors));
-	if (tensors->num_kv_indices < entries || (entries > 0 && !tensors->kv_indices))
-		return mla_fail(
-			MLA_INVALID,
-			"kv_indices has %" PRId64 " entries at %p, expected at least %" PRId64,
-			tensors->num_kv_indices, (const void *)tensors->kv_indices, entries);
-	return check_ids(config, batch, tensors);
+	status = mla_check_table(batch, tensors);
+	return status ? status : check_ids(config, batch, tensors);
 }
 
 static mla_status check_all(const mla_config *config, const mla_batch *batch,

@@ -19,6 +19,10 @@
  *     mla_plan_create -> mla_plan_build -> mla_plan_upload -> mla_run
  *                          ^---- for each new batch ----'
  *
+ * Keys below kv_len must be finite. A kernel may let a NaN or an infinity of a key that only a
+ * later query sees reach earlier queries of its tile (0 * NaN); slots from kv_len on are never
+ * looked at.
+ *
  * C11, callable from C++ and ctypes. No CUDA header is included: an mla_stream is a cudaStream_t.
  * Functions never print and never exit: they return a mla_status, and mla_last_error() says in a
  * sentence what was found and what was expected. Distinct plans are independent: they may be used
@@ -92,7 +96,7 @@ typedef struct mla_config {
 	int32_t kpe_dtype;    /* kpe; may differ from ckv_dtype */
 	int32_t out_dtype;    /* out: MLA_BF16, MLA_F16 or MLA_F32 */
 	int32_t fixed_split; /* 0: split keys to balance the GPU. n > 0: split every request at keys
-				n, 2n, ... and merge in index order, so that a row's bits do not
+				n, 2n, ... and merge in a fixed order, so that a row's bits do not
 				depend on the rest of the batch */
 	double sm_scale;     /* the model's own softmax scale, e.g. 192^-0.5 * mscale^2 */
 } mla_config;

@@ -59,6 +59,14 @@ static mla_status check_capacity(const mla_config *config, mla_capacity *c)
 	return MLA_OK;
 }
 
+/* The product of two bounds, or INT64_MAX: too much for any limit that follows. */
+static int64_t times(int64_t a, int64_t b)
+{
+	int64_t product;
+
+	return __builtin_mul_overflow(a, b, &product) ? INT64_MAX : product;
+}
+
 /* The most items, merges and partial rows that any batch within the capacity can need. */
 static mla_status bound_sizes(mla_plan *plan)
 {
@@ -78,10 +86,12 @@ static mla_status bound_sizes(mla_plan *plan)
 		const int64_t all_parts = c->max_kv_tokens / split + requests; /* of all requests */
 		const int64_t tiles_each = ceil_div(longest * heads, tile);
 
-		items = smaller(tiles * parts, tiles_each * all_parts);
+		items = smaller(times(tiles, parts), times(tiles_each, all_parts));
 		items = items > tiles ? items : tiles;
 		merges = parts > 1 ? tiles : 0;
-		partial_rows = parts > 1 ? smaller(rows * parts, longest * heads * all_parts) : 0;
+		partial_rows =
+			parts > 1 ? smaller(times(rows, parts), times(longest * heads, all_parts))
+				  : 0;
 	} else {
 		const int64_t cuts = plan->num_workers - 1;
 

@@ -20,8 +20,11 @@ struct plan_gpu {
 	cudaEvent_t copied; /* the staging buffer's last copy is done */
 };
 
+/* Clears the error too, or the next launch on this thread would be blamed for it. */
 static mla_status cuda_fail(cudaError_t error, const char *what)
 {
+	(void)cudaGetLastError();
+
 	const int absent = error == cudaErrorNoDevice || error == cudaErrorInsufficientDriver;
 
 	return mla_fail(absent                               ? MLA_NO_CUDA
@@ -125,6 +128,21 @@ mla_status mla_plan_prepare(mla_plan *plan)
 	return MLA_OK;
 }
 
+/* The blob lives on one device; a launch on another would not see it. */
+static mla_status check_current_device(const mla_plan *plan)
+{
+	int ordinal = 0;
+	const cudaError_t error = cudaGetDevice(&ordinal);
+
+	if (error)
+		return cuda_fail(error, "current device");
+	if (ordinal != plan->gpu->ordinal)
+		return mla_fail(MLA_INVALID,
+				"the plan lives on CUDA device %d, the current device is %d",
+				plan->gpu->ordinal, ordinal);
+	return MLA_OK;
+}
+
 static mla_status is_capturing(mla_stream stream, bool *capturing)
 {
 	enum cudaStreamCaptureStatus state;
@@ -149,6 +167,8 @@ mla_status mla_plan_upload(mla_plan *plan, mla_stream stream)
 				"mla_plan_upload cannot be captured: upload before the "
 				"capture, and again before a replay with a new batch");
 	status = mla_plan_prepare(plan);
+	if (!status)
+		status = check_current_device(plan);
 	if (status)
 		return status;
 
@@ -185,7 +205,9 @@ static mla_status check_run(const mla_plan *plan, const mla_tensors *tensors, ml
 					      "call mla_plan_upload"
 					    : "the plan has no batch: call "
 					      "mla_plan_build");
-	status = is_capturing(stream, &capturing);
+	status = check_current_device(plan);
+	if (!status)
+		status = is_capturing(stream, &capturing);
 	if (status)
 		return status;
 
@@ -284,11 +306,13 @@ mla_status mla_check_pages(const mla_plan *plan, const mla_tensors *tensors, mla
 {
 	const mla_batch *batch = plan ? mla_plan_batch(plan) : NULL;
 
-	if (!batch || !tensors)
-		return mla_fail(MLA_INVALID, "%s",
-				!plan    ? "plan is NULL"
-				: !batch ? "the plan has no batch"
-					 : "tensors is NULL");
+	if (!batch)
+		return mla_fail(MLA_INVALID, "%s", plan ? "the plan has no batch" : "plan is NULL");
+
+	const mla_status status = mla_check_table(batch, tensors);
+
+	if (status)
+		return status;
 
 	const size_t bytes = (size_t)plan->kv_indptr[batch->batch_size] * sizeof(int32_t);
 	int32_t *copy = malloc(bytes ? bytes : 1);
@@ -304,11 +328,11 @@ mla_status mla_check_pages(const mla_plan *plan, const mla_tensors *tensors, mla
 		error = cudaStreamSynchronize(stream);
 	host.kv_indices = copy;
 
-	const mla_status status = error ? cuda_fail(error, "copy of kv_indices")
-					: mla_check_pages_host(&plan->config, batch, &host);
+	const mla_status found = error ? cuda_fail(error, "copy of kv_indices")
+				       : mla_check_pages_host(&plan->config, batch, &host);
 
 	free(copy);
-	return status;
+	return found;
 }
 
 mla_status mla_merge(const mla_merge_args *args, mla_stream stream)

@@ -326,6 +326,21 @@ mla_status mla_check_tensors(const struct mla_expect *expect, const mla_tensors 
 	return check_tensor(&lse, 0, expect->reason);
 }
 
+mla_status mla_check_table(const mla_batch *batch, const mla_tensors *tensors)
+{
+	const mla_status status = check_struct(tensors, sizeof(*tensors), "mla_tensors");
+	const int64_t entries = batch->batch_size ? batch->kv_indptr[batch->batch_size] : 0;
+
+	if (status)
+		return status;
+	if (tensors->num_kv_indices < entries || (entries > 0 && !tensors->kv_indices))
+		return mla_fail(
+			MLA_INVALID,
+			"kv_indices has %" PRId64 " entries at %p, expected at least %" PRId64,
+			tensors->num_kv_indices, (const void *)tensors->kv_indices, entries);
+	return MLA_OK;
+}
+
 mla_status mla_check_merge_args(const mla_merge_args *args)
 {
 	mla_status status = check_struct(args, sizeof(*args), "mla_merge_args");

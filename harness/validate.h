@@ -33,6 +33,8 @@ struct mla_expect {
 	const char *reason; /* why so many queries or pages, for the message */
 };
 mla_status mla_check_tensors(const struct mla_expect *expect, const mla_tensors *tensors);
+/* Does kv_indices hold as many entries as the batch (already checked) reads? */
+mla_status mla_check_table(const mla_batch *batch, const mla_tensors *tensors);
 mla_status mla_check_merge_args(const mla_merge_args *args);
 
 /* First key that query i of the request does not see, ignoring kv_len: q_pos0 + i + 1. */

@@ -227,14 +227,15 @@ static __device__ void store(const mla_params &p, const mla_work &item, int row,
 	const int query = item.q_begin + row / p.num_heads, head = row % p.num_heads;
 	const int64_t slot = (int64_t)item.partial + row - item.row_begin;
 	const bool whole = item.partial < 0;
-	const float inverse = state.l == 0.f ? 0.f : 1.f / state.l;
+	const float inverse = 1.f / state.l;
+	const bool empty = state.l == 0.f; /* acc may be NaN even so: 0 times an infinite value */
 	char *out = whole ? row_of(p.out, query, head) : (char *)(p.partial_out + slot * CKV);
 
 #pragma unroll
 	for (int half = 0; half < 2; half++) {
 #pragma unroll
 		for (int i = 0; i < 8; i++)
-			state.acc[half][i] *= inverse;
+			state.acc[half][i] = empty ? 0.f : state.acc[half][i] * inverse;
 		store_chunk(out, half * CKV / 2 + lane * 8, whole ? p.out.dtype : MLA_F32,
 			    state.acc[half]);
 	}

@@ -44,7 +44,8 @@ template <typename T> struct tile_memory {
 	T kv[KEYS][PITCH];
 	float s[WARPS][ROWS][S_PITCH]; /* scores, an eighth of the dimensions each */
 	float p[ROWS][KEYS];           /* weights */
-	float factor[ROWS];            /* what acc shrinks by; at the end 1 / l */
+	float factor[ROWS]; /* what acc shrinks by; at the end 1 / l, or 0 for a row that saw
+			       nothing */
 };
 
 /* Word i of a chunk, where unrolling makes i a constant. */
@@ -298,7 +299,7 @@ static __device__ void store(const mla_params &p, const mla_work &item,
 			      : (char *)(p.partial_out + ((int64_t)item.partial + r) * CKV);
 #pragma unroll
 		for (int c = 0; c < COLUMNS; c++)
-			acc[i][c] *= shared.factor[r];
+			acc[i][c] = shared.factor[r] == 0.f ? 0.f : acc[i][c] * shared.factor[r];
 		store_columns(out, first_column(), whole ? p.out.dtype : MLA_F32, acc[i]);
 	}
 }

@@ -155,11 +155,13 @@ static __device__ void softmax(const tile_memory<T, STAGES> &shared, float scale
 		top = fmaxf(top, __shfl_xor_sync(~0u, top, 2));
 		/* nothing seen so far: any finite reference keeps -inf - m from being NaN */
 		const float m = top == -CUDART_INF_F ? 0.f : top;
+		/* rounded up, or a huge m would let a weight grow beyond 2^shift */
+		const float reference = __fsub_ru(m, weight_shift<T>);
 		float sum = 0.f;
 
 #pragma unroll
 		for (int j = 0; j < 8; j++) {
-			s[j] = exp2_approx(s[j] - (m - weight_shift<T>));
+			s[j] = exp2_approx(s[j] - reference);
 			sum += s[j];
 		}
 		shrink[i] = exp2_approx(state.m[i] - m);
@@ -208,7 +210,8 @@ static __device__ void store(const mla_params &p, const mla_work &item, const so
 		const int row = item.row_begin + lane / 4 + 8 * i;
 		const int query = item.q_begin + row / p.num_heads, head = row % p.num_heads;
 		const int64_t slot = (int64_t)item.partial + row - item.row_begin;
-		const float inverse = l == 0.f ? 0.f : 1.f / l;
+		const float inverse = 1.f / l;
+		const bool empty = l == 0.f; /* acc may be NaN even so: 0 times an infinite value */
 
 		if (row >= item.row_end)
 			continue;
@@ -220,8 +223,8 @@ static __device__ void store(const mla_params &p, const mla_work &item, const so
 			const int c = warp * COLUMNS + n * 8 + lane % 4 * 2;
 			const int dtype = whole ? p.out.dtype : MLA_F32;
 
-			store_pair(out, c, dtype, acc[n][2 * i] * inverse,
-				   acc[n][2 * i + 1] * inverse);
+			store_pair(out, c, dtype, empty ? 0.f : acc[n][2 * i] * inverse,
+				   empty ? 0.f : acc[n][2 * i + 1] * inverse);
 		}
 		if (warp == 0 && lane % 4 == 0) {
 			const float lse =

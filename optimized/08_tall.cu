@@ -193,15 +193,17 @@ static __device__ void softmax(tile_memory<T> &shared, float scale, int first, s
 	/* The reference follows the maximum only when it has grown by more than 2^SLACK: a weight
 	 * may exceed 1 by that much, and acc is seldom rescaled. Nothing seen so far: any finite
 	 * reference keeps -inf - m from being NaN. */
-	if (top <= state.m + SLACK)
+	if (top <= __fadd_rd(state.m, SLACK))
 		top = state.m;
 
 	const float m = top == -CUDART_INF_F ? 0.f : top;
 	const float ratio = exp2_approx(state.m - m);
+	/* rounded up, or a huge m would let a weight grow beyond 2^(shift + SLACK) */
+	const float reference = __fsub_ru(m, shift<T>);
 
 #pragma unroll
 	for (int j = 0; j < 8; j++) {
-		x[j] = exp2_approx(x[j] - (m - shift<T>));
+		x[j] = exp2_approx(x[j] - reference);
 		sum += x[j];
 	}
 	state.l = state.l * ratio + sum;
@@ -309,7 +311,9 @@ static __device__ void store_out(const mla_params &p, const mla_work &item, cons
 	for (int i = 0; i < 4; i++) {
 		const int r = warp / 4 * 32 + i * 8 + lane / 4, row = item.row_begin + r;
 		const int query = item.q_begin + row / p.num_heads, head = row % p.num_heads;
-		const float inverse = l[r] == 0.f ? 0.f : 1.f / l[r];
+		const float inverse = 1.f / l[r];
+		const bool empty =
+			l[r] == 0.f; /* acc may be NaN even so: 0 times an infinite value */
 
 		if (row >= item.row_end)
 			continue;
@@ -320,8 +324,8 @@ static __device__ void store_out(const mla_params &p, const mla_work &item, cons
 		for (int n = 0; n < TILES; n++) {
 			const int c = warp % 4 * COLUMNS + n * 8 + lane % 4 * 2;
 
-			store_pair(out, c, dtype, acc[i / 2][n][i % 2 * 2] * inverse,
-				   acc[i / 2][n][i % 2 * 2 + 1] * inverse);
+			store_pair(out, c, dtype, empty ? 0.f : acc[i / 2][n][i % 2 * 2] * inverse,
+				   empty ? 0.f : acc[i / 2][n][i % 2 * 2 + 1] * inverse);
 		}
 	}
 }

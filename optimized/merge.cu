@@ -17,37 +17,41 @@ enum {
 	WARPS = THREADS / 32,
 };
 
-/* Log of the sum of exp over count values `stride` floats apart; by a whole warp. NaN goes through.
- * -inf if no state saw a key. */
-static __device__ float log_sum_exp(const float *lse, int64_t stride, int count)
+/* Of the lse of a row's states: the largest, and the sum of exp(lse - m). NaN goes through. sum is
+ * 0 if no state saw a key. */
+struct row_weights {
+	float m, sum;
+};
+
+/* Over count values `stride` floats apart; by a whole warp. */
+static __device__ row_weights weigh(const float *lse, int64_t stride, int count)
 {
-	float m = -CUDART_INF_F, sum = 0.f;
+	row_weights w = {-CUDART_INF_F, 0.f};
 
 	for (int s = threadIdx.x % 32; s < count; s += 32)
-		m = fmaxf(m, lse[s * stride]);
-	m = warp_max(m);
+		w.m = fmaxf(w.m, lse[s * stride]);
+	w.m = warp_max(w.m);
 	for (int s = threadIdx.x % 32; s < count; s += 32) {
 		const float x = lse[s * stride];
-		sum += x == -CUDART_INF_F ? 0.f : expf(x - m);
+		w.sum += x == -CUDART_INF_F ? 0.f : expf(x - w.m);
 	}
-	sum = warp_sum(sum);
-	return sum == 0.f ? -CUDART_INF_F : m + logf(sum);
+	w.sum = warp_sum(w.sum);
+	return w;
 }
 
-/* The weighted sum of states begin, begin + STEP, ... of a row, columns first + lane,
+/* The weighted sum of every fourth state of a row from state `group` on, columns first + lane,
  * first + lane + LANES, ... */
-template <int STEP>
 static __device__ void sum_states(const float *states, const float *lses,
-				  const mla_merge_item &item, int begin, int d, int first,
-				  float lse, float (&acc)[EACH])
+				  const mla_merge_item &item, int group, int d, int first, float m,
+				  float (&acc)[EACH])
 {
 	const int lane = threadIdx.x % LANES;
 
 #pragma unroll 4
-	for (int s = begin; s < item.num_splits; s += STEP) {
+	for (int s = group; s < item.num_splits; s += GROUPS) {
 		const float lse_s = lses[(int64_t)s * item.rows];
 		const bool saw = lse_s != -CUDART_INF_F;
-		const float weight = saw ? expf(lse_s - lse) : 0.f;
+		const float weight = saw ? expf(lse_s - m) : 0.f;
 
 #pragma unroll
 		for (int i = 0; i < EACH; i++) {
@@ -58,9 +62,25 @@ static __device__ void sum_states(const float *states, const float *lses,
 	}
 }
 
-/* Row r of a merge item. ALONE: by one group; else by the whole block, a group per every fourth
- * state, because with a long request alone on the GPU each of its rows is merged from a state per
- * worker, and many of them must be under way at once. */
+/* The sums of all four groups, added in their order. */
+static __device__ void sum_alone(const float *states, const float *lses, const mla_merge_item &item,
+				 int d, int first, float m, float (&total)[EACH])
+{
+#pragma unroll 1
+	for (int group = 0; group < GROUPS; group++) {
+		float acc[EACH] = {};
+
+		sum_states(states, lses, item, group, d, first, m, acc);
+#pragma unroll
+		for (int k = 0; k < EACH; k++)
+			total[k] = group ? total[k] + acc[k] : acc[k];
+	}
+}
+
+/* Row r of a merge item. ALONE: by one group, its four sums one after the other; else by the whole
+ * block, a sum per group, because with a long request alone on the GPU each of its rows is merged
+ * from a state per worker, and many of them must be under way at once. The sums and their order are
+ * the same either way, and so are the bits. */
 template <bool ALONE>
 static __device__ void merge_row(const mla_params &p, const mla_merge_item &item, int r,
 				 float (*part)[THREADS])
@@ -69,34 +89,37 @@ static __device__ void merge_row(const mla_params &p, const mla_merge_item &item
 	const int row = item.row_begin + r, query = row / p.num_heads, head = row % p.num_heads;
 	const float *lses = p.partial_lse + item.partial + r;
 	const float *states = p.partial_out + (item.partial + (int64_t)r) * d;
-	const float lse = log_sum_exp(lses, item.rows, item.num_splits);
+	const row_weights w = weigh(lses, item.rows, item.num_splits);
+	const float inverse = w.sum == 0.f ? 0.f : 1.f / w.sum; /* then the sums are 0 too */
 	char *out = row_of(p.out, query, head);
 
 	for (int first = 0; first < d; first += THREADS) {
 		float acc[EACH] = {};
 
-		sum_states<ALONE ? 1 : GROUPS>(states, lses, item, ALONE ? 0 : group, d, first, lse,
-					       acc);
+		if (ALONE) {
+			sum_alone(states, lses, item, d, first, w.m, acc);
 #pragma unroll
-		for (int k = 0; k < EACH; k++) {
-			const int c = first + lane + k * LANES;
-
-			if (!ALONE)
-				part[group][c - first] = acc[k];
-			else if (c < d)
-				store_element(out, c, p.out.dtype, acc[k]);
-		}
-		if (ALONE)
+			for (int k = 0; k < EACH; k++)
+				if (first + lane + k * LANES < d)
+					store_element(out, first + lane + k * LANES, p.out.dtype,
+						      acc[k] * inverse);
 			continue;
+		}
+		sum_states(states, lses, item, group, d, first, w.m, acc);
+#pragma unroll
+		for (int k = 0; k < EACH; k++)
+			part[group][lane + k * LANES] = acc[k];
 		__syncthreads();
 		if (first + (int)threadIdx.x < d)
 			store_element(out, first + threadIdx.x, p.out.dtype,
-				      part[0][threadIdx.x] + part[1][threadIdx.x] +
-					      part[2][threadIdx.x] + part[3][threadIdx.x]);
+				      (part[0][threadIdx.x] + part[1][threadIdx.x] +
+				       part[2][threadIdx.x] + part[3][threadIdx.x]) *
+					      inverse);
 		__syncthreads();
 	}
 	if (threadIdx.x % (ALONE ? LANES : THREADS) == 0 && p.lse.data)
-		*(float *)row_of(p.lse, query, head) = lse * p.lse_mul;
+		*(float *)row_of(p.lse, query, head) =
+			w.sum == 0.f ? -CUDART_INF_F : (w.m + logf(w.sum)) * p.lse_mul;
 }
 
 /* A place is a row of a merge item. With few states a block takes four places at once, a group
