@@ -279,7 +279,7 @@ demo: $(MLA)
 # README's table and the lessons' figures, from data/results/; CHECK=1 only says what is stale.
 # Where nvcc is, the kernels' registers are written down first.
 docs: $(if $(and $(NVCC),$(if $(CHECK),,1)),$(MERGE_O) $(RUNG_O))
-	harness/python/docs.py $(if $(CHECK),--check,$(addprefix --ptxas ,$(^:.o=.ptxas)))
+	harness/python/docs.py $(if $(CHECK),--check,$(if $^,--nvcc '$(NVCC)' --ptxas $(^:.o=.ptxas)))
 
 bundle: $(MLA) $(SO)
 	@NVCC='$(NVCC)' harness/bundle.sh $(BUILD)
