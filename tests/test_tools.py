@@ -622,7 +622,8 @@ class Peers(Folder):
             self.assertLessEqual(max(m["errors"].values()), 1, name)
             self.assertGreater(m["errors"]["element"], 0, name)
             self.assertEqual(len(m["timings"][0]["samples_us"]), 6)
-        self.assertEqual(json.loads(self.read("p.json"))["environment"]["peers"],
+        versions = json.loads(self.read("p.json"))["environment"]["peers"]
+        self.assertEqual({name: versions[name] for name in versions if name != "torch"},
                          {"flashinfer": "0.0.test", "flash_mla": "unknown",
                           "flash_attn_interface": "unknown"})
 
@@ -735,6 +736,54 @@ class Peers(Folder):
         self.assertEqual(re.findall(r'"(.*?)"', names), peers_case.CELLS)
         for name in peers_case.CELLS:
             peers_case.parse_cell(name)
+
+
+try:
+    import torch
+except ImportError:
+    torch = None
+
+
+class TorchOnCpu(peers.Cuda):
+    """All that the GPU's place does with tensors, where there is no GPU; no graphs, no clocks."""
+    mode, device, on_gpu = "launch", "cpu", False
+    name, arch = "torch on the host", 0
+    copies, workspace = peers.Host.copies, peers.Host.workspace
+    capture, sample = peers.Host.capture, peers.Host.sample
+
+    def __init__(self):
+        self.torch = torch
+
+
+@unittest.skipIf(torch is None, "SKIPPED, no torch")
+class PeersOnTorch(unittest.TestCase):
+    def contest(self, case):
+        def with_numpy(function):
+            def call(*arguments, **more):
+                place = TorchOnCpu()
+
+                def to_numpy(value):
+                    return place.numpy(value, slice(None)) if mla.is_torch(value) else value
+                out, lse = function(*map(to_numpy, arguments),
+                                    **{key: to_numpy(value) for key, value in more.items()})[:2]
+                return place.give(out), place.give(lse)
+            return call
+        modules = fake_peers(flash_mla=with_numpy(flash_mla_with_kvcache))
+        modules["flash_attn_interface"].flash_attn_with_kvcache = with_numpy(flash_attn_with_kvcache)
+        implementations = [peers.Ours("auto"), *(make() for make in peers.PEERS)]
+        with mock.patch.dict(sys.modules, modules):
+            return peers.Contest(case, TorchOnCpu(), implementations, 6).run()
+
+    def test_generated_and_captured_cases(self):
+        capture = os.path.join(ROOT, "data", "captures", "tiny_shared_fp16.h5")
+        for case in (peers_case.make_cell("b3_150v_h4_q2", TorchOnCpu()),
+                     peers_case.load_capture(capture)):
+            found = self.contest(case)
+            self.assertEqual(len(found), 5)
+            for m in found:
+                if m["status"] != "SKIP":
+                    self.assertEqual((m["status"], m["why"]), ("PASS", ""), m["implementation"])
+            self.assertGreaterEqual(sum(m["status"] == "PASS" for m in found), 3)
 
 
 class PeersTruth(unittest.TestCase):

@@ -49,7 +49,7 @@ LN2 = math.log(2)
 
 class Host:
     """numpy on the CPU: for trying an adapter out, and for tests. Times mean little."""
-    name, mode, arch = "the host", "launch", 0
+    name, mode, arch, on_gpu = "the host", "launch", 0, False
 
     def normal(self, shape, seed):
         return mla.to_bf16(np.random.default_rng(seed).standard_normal(shape, np.float32))
@@ -93,7 +93,7 @@ class Host:
 
 class Cuda:
     """torch on the current GPU."""
-    mode = "graph"
+    mode, device, on_gpu = "graph", "cuda", True
 
     def __init__(self, torch):
         self.torch = torch
@@ -102,8 +102,8 @@ class Cuda:
         self.arch = 10 * self.properties.major + self.properties.minor
 
     def normal(self, shape, seed):
-        generator = self.torch.Generator("cuda").manual_seed(seed)
-        return self.torch.randn(shape, generator=generator, device="cuda",
+        generator = self.torch.Generator(self.device).manual_seed(seed)
+        return self.torch.randn(shape, generator=generator, device=self.device,
                                 dtype=self.torch.bfloat16)
 
     def give(self, array):
@@ -112,11 +112,12 @@ class Cuda:
             return array.clone(memory_format=self.torch.contiguous_format)
         array = np.ascontiguousarray(array)
         if array.dtype == np.uint16:
-            return self.torch.from_numpy(array.view(np.int16)).cuda().view(self.torch.bfloat16)
-        return self.torch.from_numpy(array).cuda()
+            bits = self.torch.from_numpy(array.view(np.int16)).to(self.device, copy=True)
+            return bits.view(self.torch.bfloat16)
+        return self.torch.from_numpy(array).to(self.device, copy=True)
 
     def empty(self, shape, dtype):
-        return self.torch.empty(shape, dtype=self.dtype(dtype), device="cuda")
+        return self.torch.empty(shape, dtype=self.dtype(dtype), device=self.device)
 
     def poison(self, array):
         array.fill_(math.nan)
@@ -129,14 +130,15 @@ class Cuda:
         """Some rows of an array, as numpy; bf16 as its bits."""
         if not mla.is_torch(array):
             return np.asarray(array)[rows]
-        index = self.torch.as_tensor(np.asarray(rows, np.int64), device=array.device)
-        picked = array[index].contiguous().cpu()
+        if not isinstance(rows, slice):
+            rows = self.torch.as_tensor(np.asarray(rows, np.int64), device=array.device)
+        picked = array[rows].contiguous().cpu()
         if picked.dtype == self.torch.bfloat16:
             return picked.view(self.torch.int16).numpy().view(np.uint16)
         return picked.numpy()
 
     def workspace(self):
-        return self.torch.empty(WORKSPACE, dtype=self.torch.uint8, device="cuda")
+        return self.torch.empty(WORKSPACE, dtype=self.torch.uint8, device=self.device)
 
     def copies(self, size):
         """(copies of the inputs that the calls rotate over, is the cache cold)."""
@@ -214,7 +216,7 @@ class Ours:
         self.config, self.batch = case.config(), case.batch()
         indices = place.give(case.kv_indices)
         scratch, self.plan = None, None
-        if isinstance(place, Cuda):
+        if place.on_gpu:
             try:
                 self.plan = mla.Plan(self.config, mla.capacity_of(self.config, self.batch),
                                      self.name)
@@ -225,7 +227,7 @@ class Ours:
             self.name = self.plan.info.kernel_name
             size = self.plan.info.scratch_bytes
             if size:
-                scratch = place.torch.empty(size, dtype=place.torch.uint8, device="cuda")
+                scratch = place.torch.empty(size, dtype=place.torch.uint8, device=place.device)
         else:
             self.name = "reference"
         self.arguments = [mla.tensors(c.q_nope, c.q_pe, c.ckv, c.kpe, indices, c.out, c.lse, scratch)
@@ -470,7 +472,7 @@ def environment(place, before, after):
     both = list(zip(before, after)) if before and after else None
     versions = {name: _version(name) for name in
                 ("torch", "flashinfer", "flash_mla", "flash_attn_interface")}
-    return {"gpu": place.name if torch else None, "arch": place.arch or None,
+    return {"gpu": place.name if place.on_gpu else None, "arch": place.arch or None,
             "sm_count": place.properties.multi_processor_count if torch else None,
             "driver": _output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
             if torch else None,
