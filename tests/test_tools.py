@@ -1,9 +1,9 @@
-"""test_tools.py - what is made of result files: mla compare, plot and profile, the pages, the peers.
+"""test_tools.py - what is made of result files: mla compare, plot, profile; pages; peers.
 
     build/venv/bin/python tests/test_tools.py
 
-Needs numpy, a built mla and libmla.so (in $MLA_BUILD, default build), and h5py for captures. Pictures
-are drawn where matplotlib is. Peers are played by modules that this file makes of libmla itself.
+Needs numpy, a built mla and libmla.so (in $MLA_BUILD, default build), and h5py for captures.
+Pictures are drawn where matplotlib is. Peers are played by modules that this file makes of libmla.
 """
 import contextlib
 import copy
@@ -100,8 +100,9 @@ class Folder(unittest.TestCase):
         """Runs the program; its output after its exit code was the one expected."""
         done = subprocess.run([program, *words], capture_output=True, text=True, timeout=120,
                               cwd=self.folder, env={**os.environ, **environment}, check=False)
-        self.assertEqual(done.returncode, code, f"mla {' '.join(words)}\n{done.stdout}{done.stderr}")
-        return done.stdout, done.stderr
+        said = done.stdout, done.stderr
+        self.assertEqual(done.returncode, code, f"mla {' '.join(words)}\n{''.join(said)}")
+        return said
 
     def quietly(self, function, *arguments):
         """(result, standard output, standard error) of a function."""
@@ -155,8 +156,8 @@ class ResultFiles(Folder):
                          ["online", "02_splitk", "10_seesaw", "flashinfer:fa2", "flashmla:dense"])
 
     def test_which_timing_speaks(self):
-        m = measurement("c", "x:y", 1, timings=[timing(3, "launch", "hot"), timing(2, "graph", "hot"),
-                                                timing(1, "launch", "cold")])
+        m = measurement("c", "x:y", 1, timings=[
+            timing(3, "launch", "hot"), timing(2, "graph", "hot"), timing(1, "launch", "cold")])
         self.assertEqual(results.timing_of(m)["cache"], "cold")
         self.assertEqual(results.timing_of(m, cache="hot")["mode"], "graph")
         self.assertIsNone(results.timing_of(m, "graph", "cold"))
@@ -345,7 +346,8 @@ class Plot(Folder):
 
     def test_through_the_program(self):
         self.write("r.json", sweep())
-        out, err = self.mla("plot", "r.json", "-o", "p.svg", "--kind", "kvlen", MLA_PYTHON=sys.executable)
+        out, err = self.mla("plot", "r.json", "-o", "p.svg", "--kind", "kvlen",
+                            MLA_PYTHON=sys.executable)
         self.assertEqual((out, err), ("", ""))
         self.assertIn("keys per request", self.read("p.svg"))
         self.assertIn(".svg or .png", self.mla("plot", "r.json", "-o", "p.pdf", code=2,
@@ -376,7 +378,8 @@ class PlotWithout(Folder):
         true = shutil.which("true")
         err = self.mla("plot", path, "-o", "p.svg", code=77, program=program, MLA_PYTHON=true)[1]
         self.assertIn("share/mla/python/plot.py beside the program", err)
-        shutil.copytree(os.path.join(ROOT, "harness", "python"), self.path("share", "mla", "python"))
+        shutil.copytree(os.path.join(ROOT, "harness", "python"),
+                        self.path("share", "mla", "python"))
         self.mla("plot", path, "-o", "p.svg", program=program, MLA_PYTHON=true)
 
     def test_usage(self):
@@ -399,7 +402,8 @@ class Profile(Folder):
         except mla.MlaError:
             pass
         out, _ = self.mla("profile", "-k", "02", "-c", "000/001", self.CAPTURE, code=77)
-        self.assertTrue(out.startswith("ncu --nvtx --nvtx-include 'mla profile/' --clock-control none"))
+        self.assertTrue(out.startswith("ncu --nvtx --nvtx-include 'mla profile/' --clock-control "
+                                       "none "), out)
         self.assertIn(f"{MLA} profile --once -k 02 -c 000/001 {self.CAPTURE}\n", out)
         self.assertIn("sm__cycles_active.max", out)
         self.assertIn("\nSKIPPED, ", out)
@@ -566,7 +570,8 @@ def from_rows(q, cache, table, lengths, scale, causal):
                         q_dtype="bf16" if q.dtype == np.uint16 else "fp16")
     used = -(-lengths // page_size)
     indices = np.concatenate([row[:count] for row, count in zip(table, used)]).astype(np.int32)
-    problem = mla.batch(queries * np.arange(batch + 1), np.concatenate([[0], np.cumsum(used)]), lengths)
+    problem = mla.batch(queries * np.arange(batch + 1), np.concatenate([[0], np.cumsum(used)]),
+                        lengths)
     q = q.reshape(batch * queries, heads, 576)
     out, lse = mla.reference(config, problem, q[..., :512], q[..., 512:], cache[:, :, 0, :512],
                              cache[:, :, 0, 512:], indices)
@@ -588,7 +593,8 @@ def flash_attn_with_kvcache(q, k_cache, v_cache, *, qv, cache_seqlens, page_tabl
                       page_table, cache_seqlens, softmax_scale, causal), "more"
 
 
-def fake_peers(wrapper=flashinfer_mla.BatchMLAPagedAttentionWrapper, flash_mla=flash_mla_with_kvcache):
+def fake_peers(wrapper=flashinfer_mla.BatchMLAPagedAttentionWrapper,
+               flash_mla=flash_mla_with_kvcache):
     """sys.modules with peers in it; None for an argument: that one is not installed."""
     def module(**names):
         made = types.ModuleType("fake")
@@ -769,7 +775,8 @@ class PeersOnTorch(unittest.TestCase):
                 return place.give(out), place.give(lse)
             return call
         modules = fake_peers(flash_mla=with_numpy(flash_mla_with_kvcache))
-        modules["flash_attn_interface"].flash_attn_with_kvcache = with_numpy(flash_attn_with_kvcache)
+        attention = modules["flash_attn_interface"]
+        attention.flash_attn_with_kvcache = with_numpy(flash_attn_with_kvcache)
         implementations = [peers.Ours("auto"), *(make() for make in peers.PEERS)]
         with mock.patch.dict(sys.modules, modules):
             return peers.Contest(case, TorchOnCpu(), implementations, 6).run()

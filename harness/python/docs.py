@@ -142,8 +142,8 @@ def _clocks(environment):
 def ceilings_text(gpu):
     if not gpu.ceilings:
         return "Ceilings were not measured."
-    return (f"Bound: what a read stream of {gpu.ceilings['read_gbs']:,.0f} GB/s and tensor cores at "
-            f"{results.tensor_ceiling(gpu.ceilings):,.0f} TFLOP/s allow, both measured there.")
+    return (f"Bound: what a read stream of {gpu.ceilings['read_gbs']:,.0f} GB/s and tensor cores "
+            f"at {results.tensor_ceiling(gpu.ceilings):,.0f} TFLOP/s allow, both measured there.")
 
 
 def result_row(gpu, cell, peers):
@@ -162,8 +162,8 @@ def geometric_mean(cells):
     if not ratios:
         return ""
     mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
-    return (f" Geometric mean of {len(ratios)} ratios to the best peer: {mean:.2f}; both times of a "
-            "ratio come from one process.")
+    return (f" Geometric mean of {len(ratios)} ratios to the best peer: {mean:.2f}; both times of "
+            "a ratio come from one process.")
 
 
 def results_section(gpus, root):
@@ -176,8 +176,8 @@ def results_section(gpus, root):
         peers = sorted({peer for cell in cells for peer in cell.peers()})
         titles = ["case", "bound", *peers, "ours", "rung", "of bound", "x best peer"]
         rows = [result_row(gpu, cell, peers) for cell in cells]
-        parts.append(f"### {gpu.name}\n\nMedian microseconds per call; b batch, K keys per request (v "
-                     "varied), h heads, q queries per request.\n\n"
+        parts.append(f"### {gpu.name}\n\nMedian microseconds per call; b batch, K keys per request "
+                     "(v varied), h heads, q queries per request.\n\n"
                      f"{table(titles, rows)}\n\n{ceilings_text(gpu)}{geometric_mean(cells)}\n"
                      f"{sources(gpu, cells, root, 'README.md')}")
     return "\n\n".join(parts) or NOTHING

@@ -11,8 +11,8 @@ Peers, each where its module can be imported; the others are named and skipped:
     flashattention:fa3               flash_attn_interface.flash_attn_with_kvcache, qv = q_nope
 
 Every implementation is judged against libmla's CPU reference first, and its timed outputs again
-afterwards. Each is captured in a CUDA graph of several calls, which rotate over copies of the inputs
-so that the L2 cache is cold; the graphs are replayed in turn, A B A B, so that clocks and
+afterwards. Each is captured in a CUDA graph of several calls, which rotate over copies of the
+inputs so that the L2 cache is cold; the graphs are replayed in turn, A B A B, so that clocks and
 temperature are the same for all. Plans and schedules are made outside of the timing, merges are
 inside. The result file has the form that mla bench writes.
 
@@ -184,7 +184,7 @@ class Copy:
     def __init__(self, case, place):
         ckv = peers_case.CKV
         self.q, self.cache = place.give(case.q), place.give(case.cache)
-        self.q_nope, self.q_pe = (place.give(part) for part in (case.q[..., :ckv], case.q[..., ckv:]))
+        self.q_nope, self.q_pe = place.give(case.q[..., :ckv]), place.give(case.q[..., ckv:])
         self.ckv, self.kpe = self.cache[..., :ckv], self.cache[..., ckv:]
         rows = tuple(case.q.shape[:2])
         self.out = place.empty(rows + (ckv,), case.dtype)
@@ -230,8 +230,8 @@ class Ours:
                 scratch = place.torch.empty(size, dtype=place.torch.uint8, device=place.device)
         else:
             self.name = "reference"
-        self.arguments = [mla.tensors(c.q_nope, c.q_pe, c.ckv, c.kpe, indices, c.out, c.lse, scratch)
-                          for c in copies]
+        self.arguments = [mla.tensors(c.q_nope, c.q_pe, c.ckv, c.kpe, indices, c.out, c.lse,
+                                      scratch) for c in copies]
 
     def call(self, index, copy):
         if self.plan:
@@ -447,7 +447,8 @@ def _output(*words):
     """The first line that a program prints, or None."""
     try:
         done = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-                              timeout=20, check=True, cwd=os.path.dirname(os.path.abspath(__file__)))
+                              timeout=20, check=True,
+                              cwd=os.path.dirname(os.path.abspath(__file__)))
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.splitlines()[0].strip() if done.stdout else None
@@ -455,7 +456,8 @@ def _output(*words):
 
 def clocks():
     """(SM clock in MHz, power in W) now, or None."""
-    line = _output("nvidia-smi", "--query-gpu=clocks.sm,power.draw", "--format=csv,noheader,nounits")
+    line = _output("nvidia-smi", "--query-gpu=clocks.sm,power.draw",
+                   "--format=csv,noheader,nounits")
     try:
         return tuple(float(value) for value in line.split(","))
     except (AttributeError, ValueError):
@@ -478,7 +480,8 @@ def environment(place, before, after):
             if torch else None,
             "cuda_runtime": torch.version.cuda if torch else None, "toolkit": None,
             "compiler_flags": None, "commit": _output("git", "describe", "--always", "--dirty"),
-            "os": platform.platform(), "date_utc": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "os": platform.platform(),
+            "date_utc": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "clocks": {"sm_mhz": list(both[0]), "power_w": list(both[1])} if both else None,
             "peers": {name: version for name, version in versions.items() if version}}
 
@@ -529,7 +532,8 @@ def show(measurements):
         ours = ours or (timing and timing["median_us"])
         numbers = (f"{timing['median_us']:10.1f} us  {timing['median_us'] / ours:6.3f}" if timing
                    else " " * 21)
-        print(f"  {m['implementation']:20} {m['status']:4} {numbers}  {m['why']}".rstrip(), flush=True)
+        line = f"  {m['implementation']:20} {m['status']:4} {numbers}  {m['why']}"
+        print(line.rstrip(), flush=True)
 
 
 def parse(arguments):

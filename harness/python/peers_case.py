@@ -175,8 +175,8 @@ def _load_open(mla_h5, path, file, wanted):
     if others - set(EPS) or len(others) > 1 or config["kv_lora_rank"] != CKV \
             or config["qk_rope_head_dim"] != KPE:
         raise results.ResultError(f"{path}: {'/'.join(sorted(others))} with "
-                                  f"{config['kv_lora_rank']} + {config['qk_rope_head_dim']} columns; "
-                                  "peers take bf16 or fp16 with 512 + 64")
+                                  f"{config['kv_lora_rank']} + {config['qk_rope_head_dim']} "
+                                  "columns; peers take bf16 or fp16 with 512 + 64")
     step, layer = _choose(path, file, wanted)
     at, cache = file[f"steps/{step}"], file[f"layers/{layer}"]
     inputs = at[f"layers/{layer}"]
@@ -238,12 +238,13 @@ class Truth:
                                          or [np.zeros(0, np.int32)]))
         cache = place.numpy(case.cache, pages)
         q = np.ascontiguousarray(place.numpy(case.q, self.rows)[:, self.heads])
-        magnitude = cache[..., :CKV] & 0x7fff if cache.dtype == np.uint16 else np.abs(cache[..., :CKV])
+        ckv = cache[..., :CKV]
+        magnitude = ckv & 0x7fff if ckv.dtype == np.uint16 else np.abs(ckv)
         batch, indices = self._batch(pages)
         config = mla.config(len(self.heads), case.sm_scale, head_dim_ckv=2 * CKV,
                             page_size=case.page_size, causal=case.causal, q_dtype=case.dtype,
                             out_dtype="f32")
-        both = np.concatenate([cache[..., :CKV], magnitude], axis=2)
+        both = np.concatenate([ckv, magnitude], axis=2)
         wide = np.concatenate([q[..., :CKV], np.zeros_like(q[..., :CKV])], axis=2)
         out, lse = mla.reference(config, batch, wide, np.ascontiguousarray(q[..., CKV:]), both,
                                  np.ascontiguousarray(cache[..., CKV:]), indices)
@@ -256,8 +257,7 @@ class Truth:
         tables = [np.searchsorted(pages, case.pages(r)) for r in self.requests]
         counts = [case.qo_indptr[r + 1] - case.qo_indptr[r] for r in self.requests]
         q_pos0 = None if case.q_pos0 is None else case.q_pos0[self.requests]
-        batch = mla.batch(np.concatenate([[0], np.cumsum(counts)]).astype(np.int32),
-                          np.concatenate([[0], np.cumsum([len(t) for t in tables])]).astype(np.int32),
+        batch = mla.batch(_offsets(counts), _offsets(list(map(len, tables))),
                           case.kv_len[self.requests], q_pos0)
         return batch, np.concatenate(tables or [[]]).astype(np.int32)
 
@@ -293,6 +293,10 @@ class Truth:
                 difference = np.where(same, 0, np.abs(found - self.lse))
             errors["lse"] = _worst(difference, self.lse_bound)
         return errors
+
+
+def _offsets(counts):
+    return np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
 
 
 def _floats(array):

@@ -43,8 +43,8 @@ def samples(root, options):
         if timing and results.case_matches(measurement, options.case):
             chosen.append((measurement, timing))
     if not chosen:
-        words = [f"{name} {value}" for name, value in
-                 (("case", options.case), ("mode", options.mode), ("cache", options.cache)) if value]
+        words = [f"{name} {getattr(options, name)}" for name in ("case", "mode", "cache")
+                 if getattr(options, name)]
         raise results.ResultError(f"{options.file}: no time in it that passed"
                                   + (f" and has {', '.join(words)}" if words else ""))
     return chosen
@@ -121,8 +121,9 @@ def draw_roofline(plt, root, chosen):
     fig, (axis,) = figure(plt, 1, 7.2, 4.4)
     intensities = []
     for name, style in looks.items():
-        points = [(m["case"]["flop"] / m["case"]["bytes"], m["case"]["flop"] / t["median_us"] * 1e-6)
-                  for m, t in chosen if m["implementation"] == name and m["case"]["flop"] > 0]
+        points = [(m["case"]["flop"] / m["case"]["bytes"],
+                   m["case"]["flop"] / t["median_us"] * 1e-6) for m, t in chosen
+                  if m["implementation"] == name and m["case"]["flop"] and m["case"]["bytes"]]
         intensities += [x for x, _ in points]
         axis.plot([x for x, _ in points], [y for _, y in points], ls="none", ms=5, label=name,
                   zorder=2, **style)

@@ -119,7 +119,7 @@ def case_matches(measurement, pattern):
 
 
 def tensor_ceiling(ceilings):
-    """The higher of the measured tensor rates in TFLOP/s, or None: cuBLAS is no bound for others."""
+    """The higher of the measured tensor rates in TFLOP/s (cuBLAS bounds nobody else), or None."""
     rates = [(ceilings or {}).get(key) for key in ("mma_tflops", "gemm_tflops")]
     return max((rate for rate in rates if rate), default=None)
 
