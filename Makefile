@@ -25,7 +25,7 @@ DEVICE_FLAGS := -std=c++17 -Iharness -Ioptimized -Xcompiler -Wall,-Wextra,-Werro
 INCLUDES     := -Iharness -Ireference -Ioptimized
 ASAN_FLAGS   := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 
-.PHONY: all demo test check-gpu bench-host asan fuzz lint format rung registers bundle install \
+.PHONY: all demo test check-gpu bench-host asan fuzz lint format docs rung registers bundle install \
         uninstall clean help FORCE
 all: # the default target, whatever rules come first
 
@@ -150,7 +150,15 @@ MLA := $(BUILD)/bin/mla
 SO  := $(BUILD)/lib/libmla.so
 RELOCATABLE := -Wl,--as-needed,--disable-new-dtags,-rpath,'$$ORIGIN/../lib'
 
-all: $(MLA) $(SO)
+# mla plot looks for its script beside the program, as in a bundle and an installation.
+SCRIPTS := $(addprefix harness/python/,plot.py results.py)
+SHARE   := $(BUILD)/share/mla/python
+
+all: $(MLA) $(SO) $(SHARE)
+
+$(SHARE): $(CONFIG)
+	@mkdir -p $(@D)
+	@ln -sfn '$(CURDIR)/harness/python' $@
 
 $(MLA): $(HOST_O) $(MERGE_O) $(RUNG_O) $(MAIN_O)
 	$(call say,LINK,$@)
@@ -268,15 +276,21 @@ format:
 demo: $(MLA)
 	$(MLA) check $(CAPTURES)
 
+# README's table and the lessons' figures, from data/results/; CHECK=1 only says what is stale.
+# Where nvcc is, the kernels' registers are written down first.
+docs: $(if $(and $(NVCC),$(if $(CHECK),,1)),$(MERGE_O) $(RUNG_O))
+	harness/python/docs.py $(if $(CHECK),--check,$(if $^,--nvcc '$(NVCC)' --ptxas $(^:.o=.ptxas)))
+
 bundle: $(MLA) $(SO)
 	@NVCC='$(NVCC)' harness/bundle.sh $(BUILD)
 
 install: $(MLA) $(SO)
-	install -d $(DESTDIR)$(PREFIX)/{bin,lib,include,share/mla/captures}
+	install -d $(DESTDIR)$(PREFIX)/{bin,lib,include,share/mla/captures,share/mla/python}
 	install -m 755 $(MLA) $(DESTDIR)$(PREFIX)/bin/mla
 	install -m 644 $(SO) $(DESTDIR)$(PREFIX)/lib/libmla.so
 	install -m 644 harness/mla.h $(DESTDIR)$(PREFIX)/include/mla.h
 	install -m 644 data/FORMAT.md $(CAPTURES) $(DESTDIR)$(PREFIX)/share/mla/captures
+	install -m 644 $(SCRIPTS) $(DESTDIR)$(PREFIX)/share/mla/python
 
 uninstall:
 	rm -rf $(DESTDIR)$(PREFIX)/share/mla
@@ -295,6 +309,7 @@ help:
 	@echo 'make asan | lint | bench-host      parts of make test'
 	@echo 'make fuzz         mutated capture files, under the sanitizers; COUNT=3000 SEED=1'
 	@echo 'make format       clang-format 14 over all sources'
+	@echo 'make docs         tables of README and lessons from data/results/; CHECK=1: are they stale?'
 	@echo 'make bundle       $(BUILD)/bundle: a folder that runs on machines without these tools'
 	@echo 'make install | uninstall           PREFIX=$(PREFIX) DESTDIR='
 	@echo 'make clean'

@@ -13,10 +13,11 @@ bundle=$build/bundle
 glibc='^(ld-linux.*|lib(c|m|dl|rt|pthread|util|resolv|anl|nsl|mvec))\.so'
 
 rm -rf "$bundle"
-mkdir -p "$bundle"/{bin,lib,include}
+mkdir -p "$bundle"/{bin,lib,include,share/mla/python}
 cp "$build/bin/mla" "$bundle/bin/"
 cp "$build/lib/libmla.so" "$bundle/lib/"
 cp harness/mla.h "$bundle/include/"
+cp harness/python/{plot,results}.py "$bundle/share/mla/python/"
 cp LICENSE "$bundle/"
 
 if missing=$(ldd "$build/bin/mla" "$build/lib/libmla.so" | grep 'not found'); then

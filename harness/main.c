@@ -17,6 +17,9 @@ static const struct cli_verb verbs[] = {
 	{"plan", "shows how a batch is laid out on a GPU", cli_plan},
 	{"check", "compares every implementation with the truth", cli_check},
 	{"bench", "times implementations that are right", cli_bench},
+	{"compare", "says what became faster or slower between results", cli_compare},
+	{"plot", "draws results", cli_plot},
+	{"profile", "one call for a profiler, and what it shows", cli_profile},
 };
 #define NUM_VERBS (int)(sizeof(verbs) / sizeof(verbs[0]))
 

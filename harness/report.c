@@ -235,8 +235,7 @@ const char *report_ratio(double ratio, char *buffer, size_t size)
 
 /* ---- reproduction ---------------------------------------------------------------------------- */
 
-/* Quoted only if a shell would read it otherwise. The caller frees it. */
-static char *shell_word(const char *text)
+char *report_shell_word(const char *text)
 {
 	static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 				    "0123456789_-./:=,+@%";
@@ -255,10 +254,11 @@ char *report_rerun_line(const struct report_rerun *rerun)
 	char split[32] = "";
 	if (rerun->fixed_split > 0)
 		snprintf(split, sizeof(split), " --fixed-split %d", (int)rerun->fixed_split);
-	char *subject = shell_word(rerun->subject), *case_id = shell_word(rerun->case_id);
+	char *subject = report_shell_word(rerun->subject),
+	     *case_id = report_shell_word(rerun->case_id);
 	/* A file named like an option must not be read as one. */
 	const char *dashes = rerun->file && rerun->file[0] == '-' ? "-- " : "";
-	char *file = rerun->file ? shell_word(rerun->file) : report_text("%s", "");
+	char *file = rerun->file ? report_shell_word(rerun->file) : report_text("%s", "");
 	char *line =
 		report_text("mla check -k %s -c %s%s%s%s%s%s", subject, case_id, split,
 			    rerun->graph ? " --graph" : "", rerun->file ? " " : "", dashes, file);

@@ -55,6 +55,9 @@ const char *report_ratio(double ratio, char *buffer, size_t size);
 
 /* ---- reproduction ---------------------------------------------------------------------------- */
 
+/* Quoted only if a shell would read it otherwise. The caller frees it. */
+char *report_shell_word(const char *text);
+
 struct report_rerun {
 	const char *subject; /* kernel or variant */
 	const char *case_id; /* "001/005", "random:7.3" */

@@ -1,0 +1,336 @@
+#!/usr/bin/env python3
+"""docs.py - writes what was measured into the pages that quote it.
+
+    harness/python/docs.py [--check] [--ptxas FILE.ptxas ... --nvcc NVCC]
+
+From data/results/<gpu>/peers*.json comes README.md's table, between <!-- results:begin --> and
+<!-- results:end -->; from the same files and data/results/registers.json the section of every
+optimized/NN_idea.md between <!-- measured:begin --> and <!-- measured:end -->. Everything else in
+the pages is left alone. --check writes nothing and fails if a page is stale. --ptxas rewrites
+registers.json from the compiler's logs first. Needs Python alone.
+
+Exit codes: 0 good, 1 a page is stale or lacks its marks, 2 wrong usage, 3 a file cannot be used.
+"""
+import argparse
+import glob
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+
+import results
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.normpath(os.path.join(HERE, "..", ".."))
+NOTHING = "not measured yet"
+REGISTERS = os.path.join("data", "results", "registers.json")
+
+
+# ---- what there is ------------------------------------------------------------------------------
+
+
+class Cell:
+    """One case in one result file: what ran on it there."""
+
+    def __init__(self, path, root, case):
+        self.path, self.root, self.case = path, root, case
+        self.times = {}  # implementation: median in microseconds
+
+    @property
+    def date(self):
+        return (self.root.get("environment") or {}).get("date_utc") or ""
+
+    def peers(self):
+        return {name: us for name, us in self.times.items() if results.kind_of(name) == "peer"}
+
+    def best_rung(self):
+        """(name, microseconds) of the fastest rung, or None."""
+        rungs = [(us, name) for name, us in self.times.items() if results.kind_of(name) == "rung"]
+        return min(rungs)[::-1] if rungs else None
+
+
+class Gpu:
+    """The results in one folder: cells in the order in which the files name their cases."""
+
+    def __init__(self, folder, paths):
+        self.folder, self.cells, self.ceilings, self.name = folder, [], None, None
+        loaded = sorted(((path, results.load(path)) for path in paths), key=_date)
+        for path, root in loaded:  # the newest last: its ceilings stand in where a file has none
+            name = results.gpu_name(root)
+            if self.name not in (None, name):
+                raise results.ResultError(f"{path}: ran on {name}, another file of {folder} on "
+                                          f"{self.name}: one folder is one GPU")
+            self.name = name
+            if results.bound_us({"bytes": 1, "flop": 1}, root.get("ceilings")):
+                self.ceilings = root["ceilings"]
+        for path, root in loaded:
+            self._add(path, root)
+
+    def _add(self, path, root):
+        cells = {}
+        for measurement in root["measurements"]:
+            timing = results.timing_of(measurement)
+            if timing:
+                case = measurement["case"]
+                cell = cells.setdefault((case["name"], case.get("sha256")), Cell(path, root, case))
+                cell.times[measurement["implementation"]] = timing["median_us"]
+        self.cells += cells.values()
+
+    def bound(self, cell):
+        """(microseconds, what bounds), or None."""
+        own = results.bound_us(cell.case, cell.root.get("ceilings"))
+        return own or results.bound_us(cell.case, self.ceilings)
+
+    def choose(self, wanted):
+        """One cell per name of a case: with the most peers, then the newest, among those wanted."""
+        chosen = {}
+        for cell in self.cells:
+            if wanted(cell):
+                best = chosen.get(cell.case["name"])
+                if best is None or (len(cell.peers()), cell.date) >= (len(best.peers()), best.date):
+                    chosen[cell.case["name"]] = cell
+        return list(chosen.values())
+
+
+def _date(loaded):
+    path, root = loaded
+    return (root.get("environment") or {}).get("date_utc") or "", path
+
+
+def find_gpus(root):
+    folders = {}
+    for path in glob.glob(os.path.join(root, "data", "results", "*", "peers*.json")):
+        folders.setdefault(os.path.dirname(path), []).append(path)
+    return [Gpu(folder, folders[folder]) for folder in sorted(folders)]
+
+
+# ---- tables -------------------------------------------------------------------------------------
+
+
+def number(us):
+    return f"{us:,.0f}" if us >= 100 else f"{us:.1f}"
+
+
+def table(titles, rows):
+    """Markdown; the first column to the left, the others to the right."""
+    lines = ["| " + " | ".join(titles) + " |", "|---|" + "---:|" * (len(titles) - 1)]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
+def sources(gpu, cells, root, page):
+    """One sentence per file that the numbers came from."""
+    lines = []
+    for path in sorted({cell.path for cell in cells}):
+        environment = next(c.root for c in cells if c.path == path).get("environment") or {}
+        link = os.path.relpath(path, os.path.join(root, os.path.dirname(page)))
+        facts = [f"commit {environment['commit']}" if environment.get("commit") else "",
+                 (environment.get("date_utc") or "")[:10],
+                 f"driver {environment['driver']}" if environment.get("driver") else "",
+                 _clocks(environment)]
+        words = ", ".join(fact for fact in facts if fact)
+        lines.append(f"[{os.path.basename(path)}]({link})" + (f" ({words})" if words else ""))
+    return "From " + "; ".join(lines) + "."
+
+
+def _clocks(environment):
+    mhz = [value for value in (environment.get("clocks") or {}).get("sm_mhz") or [] if value]
+    return f"SM clock {sum(mhz) / len(mhz):,.0f} MHz" if mhz else ""
+
+
+def ceilings_text(gpu):
+    if not gpu.ceilings:
+        return "Ceilings were not measured."
+    return (f"Bound: what a read stream of {gpu.ceilings['read_gbs']:,.0f} GB/s and tensor cores "
+            f"at {results.tensor_ceiling(gpu.ceilings):,.0f} TFLOP/s allow, both measured there.")
+
+
+def result_row(gpu, cell, peers):
+    bound, rung, mine = gpu.bound(cell), cell.best_rung(), cell.peers()
+    best = min(mine.values(), default=None)
+    return [cell.case["name"], number(bound[0]) if bound else "-",
+            *(number(mine[peer]) if peer in mine else "-" for peer in peers),
+            number(rung[1]) if rung else "-", f"`{rung[0]}`" if rung else "-",
+            f"{100 * bound[0] / rung[1]:.0f} %" if rung and bound else "-",
+            f"{best / rung[1]:.2f}" if rung and best else "-"]
+
+
+def geometric_mean(cells):
+    ratios = [min(cell.peers().values()) / cell.best_rung()[1] for cell in cells
+              if cell.peers() and cell.best_rung()]
+    if not ratios:
+        return ""
+    mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
+    return (f" Geometric mean of {len(ratios)} ratios to the best peer: {mean:.2f}; both times of "
+            "a ratio come from one process.")
+
+
+def results_section(gpus, root):
+    """README's table, one per GPU."""
+    parts = []
+    for gpu in gpus:
+        cells = gpu.choose(lambda cell: cell.best_rung() or cell.peers())
+        if not cells:
+            continue
+        peers = sorted({peer for cell in cells for peer in cell.peers()})
+        titles = ["case", "bound", *peers, "ours", "rung", "of bound", "x best peer"]
+        rows = [result_row(gpu, cell, peers) for cell in cells]
+        parts.append(f"### {gpu.name}\n\nMedian microseconds per call; b batch, K keys per request "
+                     "(v varied), h heads, q queries per request.\n\n"
+                     f"{table(titles, rows)}\n\n{ceilings_text(gpu)}{geometric_mean(cells)}\n"
+                     f"{sources(gpu, cells, root, 'README.md')}")
+    return "\n\n".join(parts) or NOTHING
+
+
+def registers_part(kernel, registers):
+    functions = registers.get("kernels", {}).get(kernel)
+    if not functions:
+        return ""
+    rows = [[f"`{f['function']}`", f["arch"], str(f["registers"]), f"{f['smem']:,}",
+             f"{f['spill']:,}"] for f in functions]
+    return (f"Compiled by nvcc {registers['toolkit']}:\n\n"
+            + table(["function", "architecture", "registers", "static shared bytes",
+                     "spilled bytes"], rows))
+
+
+def lesson_row(gpu, cell, kernel):
+    bound, us = gpu.bound(cell), cell.times[kernel]
+    return [cell.case["name"], number(us),
+            f"{number(bound[0])} ({bound[1]})" if bound else "-",
+            f"{100 * bound[0] / us:.1f} %" if bound else "-",
+            f"{cell.case['bytes'] / us * 1e-3:,.0f}", f"{cell.case['flop'] / us * 1e-6:,.1f}"]
+
+
+def measured_section(kernel, gpus, registers, root, page):
+    """A lesson's section: registers, and its time on every case."""
+    parts = [registers_part(kernel, registers)]
+    for gpu in gpus:
+        cells = gpu.choose(lambda cell: kernel in cell.times)
+        if cells:
+            titles = ["case", "time, us", "bound, us", "of bound", "GB/s", "TFLOP/s"]
+            rows = [lesson_row(gpu, cell, kernel) for cell in cells]
+            parts.append(f"On {gpu.name}:\n\n{table(titles, rows)}\n\n{ceilings_text(gpu)}\n"
+                         f"{sources(gpu, cells, root, page)}")
+    return "\n\n".join(part for part in parts if part) or NOTHING
+
+
+# ---- pages --------------------------------------------------------------------------------------
+
+
+def replace_section(page, text, word, section):
+    """The text with the section between its marks. ResultError without exactly one pair."""
+    begin, end = f"<!-- {word}:begin -->", f"<!-- {word}:end -->"
+    pattern = re.compile(f"(?<={re.escape(begin)}\n).*?(?={re.escape(end)})", re.DOTALL)
+    if text.count(begin) != 1 or text.count(end) != 1 or not pattern.search(text):
+        raise results.ResultError(f"{page}: expected one line {begin} and after it one line {end}, "
+                                  "where the figures belong")
+    return pattern.sub(lambda _: section + "\n", text)
+
+
+def sections(root):
+    """(page, word of its marks, section) of every page."""
+    gpus, registers = find_gpus(root), load_registers(root)
+    yield "README.md", "results", results_section(gpus, root)
+    for path in sorted(glob.glob(os.path.join(root, "optimized", "[0-9]*.md"))):
+        page, kernel = os.path.relpath(path, root), os.path.basename(path)[:-len(".md")]
+        yield page, "measured", measured_section(kernel, gpus, registers, root, page)
+
+
+def update(root, check):
+    """Writes, or checks, every page; returns how many are bad."""
+    bad = 0
+    for page, word, section in list(sections(root)):
+        path = os.path.join(root, page)
+        try:
+            with open(path, encoding="utf-8") as file:
+                old = file.read()
+            new = replace_section(page, old, word, section)
+        except (OSError, results.ResultError) as error:
+            print(f"docs: {error}", file=sys.stderr)
+            bad += 1
+            continue
+        if new == old:
+            continue
+        if check:
+            print(f"docs: {page}: what stands between its {word} marks is stale; run: make docs",
+                  file=sys.stderr)
+            bad += 1
+        else:
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(new)
+            print(f"docs: {page} written")
+    return bad
+
+
+# ---- registers ----------------------------------------------------------------------------------
+
+
+def load_registers(root):
+    path = os.path.join(root, REGISTERS)
+    if not os.path.exists(path):
+        return {}
+    try:
+        with open(path, encoding="utf-8") as file:
+            registers = json.load(file)
+        if registers["schema"] != "mla-registers" or registers["schema_version"] != 1:
+            raise ValueError("schema is not mla-registers, version 1")
+        for functions in registers["kernels"].values():
+            for function in functions:
+                for key in ("registers", "smem", "spill"):
+                    function[key] += 0
+                function["function"], function["arch"], registers["toolkit"]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise results.ResultError(f"{path}: {type(error).__name__}: {error}; write it anew: make "
+                                  "docs, where nvcc is") from None
+    return registers
+
+
+def _short(function):
+    """"void (anonymous namespace)::tile<16>(mla_params)": tile<16>"""
+    return function.replace("(anonymous namespace)::", "").removeprefix("void ").split("(")[0]
+
+
+def write_registers(root, logs, nvcc):
+    """registers.json, from what harness/registers.sh reads in the compiler's logs."""
+    lines = subprocess.run([os.path.join(HERE, "..", "registers.sh"), *logs], check=True, text=True,
+                           stdout=subprocess.PIPE).stdout.splitlines()[1:]
+    version = subprocess.run([nvcc, "--version"], check=True, text=True,
+                             stdout=subprocess.PIPE).stdout
+    kernels = {}
+    for line in lines:
+        kernel, arch, count, smem, spill, function = line.split(None, 5)
+        if re.match(r"\d", kernel):  # a rung, not merge.cu
+            kernels.setdefault(kernel, []).append(
+                {"function": _short(function), "arch": arch, "registers": int(count),
+                 "smem": int(smem), "spill": int(spill)})
+    for functions in kernels.values():
+        functions.sort(key=lambda f: (f["function"], f["arch"]))
+    root_object = {"schema": "mla-registers", "schema_version": 1,
+                   "toolkit": re.search(r"release ([\d.]+)", version).group(1),
+                   "kernels": dict(sorted(kernels.items()))}
+    with open(os.path.join(root, REGISTERS), "w", encoding="utf-8") as file:
+        json.dump(root_object, file, indent=1)
+        file.write("\n")
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description="Writes what was measured into the pages.")
+    parser.add_argument("--check", action="store_true", help="write nothing, fail if stale")
+    parser.add_argument("--ptxas", nargs="+", metavar="FILE", help="logs of the compiler")
+    parser.add_argument("--nvcc", default="nvcc", help="the compiler that wrote them")
+    parser.add_argument("--root", default=ROOT, help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.check and options.ptxas:
+        parser.error("--check writes nothing, --ptxas does")
+    try:
+        if options.ptxas:
+            write_registers(options.root, options.ptxas, options.nvcc)
+        return 1 if update(options.root, options.check) else 0
+    except results.ResultError as error:
+        print(f"docs: {error}", file=sys.stderr)
+        return 3
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,862 @@
+"""test_tools.py - what is made of result files: mla compare, plot, profile; pages; peers.
+
+    build/venv/bin/python tests/test_tools.py
+
+Needs numpy, a built mla and libmla.so (in $MLA_BUILD, default build), and h5py for captures.
+Pictures are drawn where matplotlib is. Peers are played by modules that this file makes of libmla.
+"""
+import contextlib
+import copy
+import io
+import json
+import math
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import types
+import unittest
+from unittest import mock
+
+import numpy as np
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+BUILD = os.path.abspath(os.environ.get("MLA_BUILD", os.path.join(ROOT, "build")))
+MLA = os.path.join(BUILD, "bin", "mla")
+os.environ.setdefault("MLA_LIBRARY", os.path.join(BUILD, "lib", "libmla.so"))
+sys.path.insert(0, os.path.join(ROOT, "harness", "python"))
+
+import docs  # noqa: E402
+import flashinfer_mla  # noqa: E402
+import mla  # noqa: E402
+import peers  # noqa: E402
+import peers_case  # noqa: E402
+import plot  # noqa: E402
+import results  # noqa: E402
+
+GPU = "NVIDIA Test GPU"
+CEILINGS = {"read_gbs": 4000, "copy_gbs": 3900, "mma_tflops": 800, "gemm_tflops": 700}
+
+
+# ---- result files -------------------------------------------------------------------------------
+
+
+def timing(us, mode="graph", cache="cold", n=40, spread=0.001):
+    """n samples around us, the same each time."""
+    rng = random.Random(f"{us} {mode} {cache} {n}")
+    samples = [us * (1 + spread * rng.uniform(-1, 1)) for _ in range(n)]
+    ordered = sorted(samples)
+    return {"mode": mode, "cache": cache, "samples_us": samples, "median_us": ordered[n // 2],
+            "q1_us": ordered[n // 4], "q3_us": ordered[3 * n // 4], "min_us": ordered[0]}
+
+
+def measurement(name, implementation, us, batch=4, heads=16, keys=1024, sha256="00", **changes):
+    case = {"name": name, "sha256": sha256, "batch_size": batch, "num_heads": heads,
+            "total_q": batch, "kv_tokens": batch * keys, "kv_len_min": keys, "kv_len_max": keys,
+            "page_size": 64, "causal": False, "dtype": "bf16",
+            "flop": 2 * batch * heads * keys * 1088, "bytes": batch * keys * 1152}
+    return {"case": case, "implementation": implementation, "status": "PASS", "why": "",
+            "errors": {"element": 0.5, "rms": 0.4, "lse": 0.1}, "plan_us": None,
+            "timings": [timing(us)], **changes}
+
+
+def failed(name, implementation, status, why):
+    return measurement(name, implementation, 1, status=status, why=why, timings=[], errors=None)
+
+
+def result(*measurements, gpu=GPU, ceilings=None, **environment):
+    return {"schema": "mla-results", "schema_version": 1, "command": "mla bench ...",
+            "environment": {"gpu": gpu, "arch": 90, "commit": "abc1234", "driver": "1.2.3",
+                            "date_utc": "2025-01-02T03:04:05Z",
+                            "clocks": {"sm_mhz": [1700, 1720], "power_w": [500, 510]},
+                            **environment},
+            "ceilings": ceilings, "measurements": list(measurements)}
+
+
+class Folder(unittest.TestCase):
+    """A folder of its own for each test."""
+
+    def setUp(self):
+        self.folder = tempfile.mkdtemp(prefix="mla-tools-")
+        self.addCleanup(shutil.rmtree, self.folder)
+
+    def path(self, *parts):
+        return os.path.join(self.folder, *parts)
+
+    def write(self, name, content):
+        os.makedirs(os.path.dirname(self.path(name)), exist_ok=True)
+        with open(self.path(name), "w", encoding="utf-8") as file:
+            file.write(content if isinstance(content, str) else json.dumps(content))
+        return self.path(name)
+
+    def read(self, name):
+        with open(self.path(name), encoding="utf-8") as file:
+            return file.read()
+
+    def mla(self, *words, code=0, program=MLA, **environment):
+        """Runs the program; its output after its exit code was the one expected."""
+        done = subprocess.run([program, *words], capture_output=True, text=True, timeout=120,
+                              cwd=self.folder, env={**os.environ, **environment}, check=False)
+        said = done.stdout, done.stderr
+        self.assertEqual(done.returncode, code, f"mla {' '.join(words)}\n{''.join(said)}")
+        return said
+
+    def quietly(self, function, *arguments):
+        """(result, standard output, standard error) of a function."""
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            value = function(*arguments)
+        return value, out.getvalue(), err.getvalue()
+
+
+class ResultFiles(Folder):
+    def test_what_is_good_is_loaded(self):
+        good = result(measurement("c", "02_splitk", 10), failed("c", "x:y", "SKIP", "not here"))
+        self.assertEqual(results.load(self.write("good.json", good)), good)
+
+    def test_what_is_bad_is_refused_in_words(self):
+        def broken(change):
+            root = result(measurement("c", "02_splitk", 10), ceilings=dict(CEILINGS))
+            change(root, root["measurements"][0])
+            return root
+        cases = {
+            "is no JSON": "{",
+            "it is [], expected an object": "[]",
+            'schema is "mla-check"': broken(lambda r, m: r.update(schema="mla-check")),
+            "schema_version is 2": broken(lambda r, m: r.update(schema_version=2)),
+            "measurements is {}": broken(lambda r, m: r.update(measurements={})),
+            "environment is 3": broken(lambda r, m: r.update(environment=3)),
+            "ceilings.read_gbs is 0": broken(lambda r, m: r["ceilings"].update(read_gbs=0)),
+            "measurements[0] is 7": broken(lambda r, m: r.update(measurements=[7])),
+            "measurements[0].case is null": broken(lambda r, m: m.update(case=None)),
+            "case.name is 3": broken(lambda r, m: m["case"].update(name=3)),
+            "case.flop is -1": broken(lambda r, m: m["case"].update(flop=-1)),
+            "case.bytes is true": broken(lambda r, m: m["case"].update(bytes=True)),
+            "implementation is null": broken(lambda r, m: m.update(implementation=None)),
+            "timings is []": broken(lambda r, m: m.update(timings=[])),
+            "median_us is 0": broken(lambda r, m: m["timings"][0].update(median_us=0)),
+            "cache is null": broken(lambda r, m: m["timings"][0].update(cache=None)),
+        }
+        for sentence, content in cases.items():
+            with self.subTest(sentence):
+                path = self.write("bad.json", content)
+                with self.assertRaises(results.ResultError) as caught:
+                    results.load(path)
+                self.assertIn(sentence, str(caught.exception))
+                self.assertIn(path, str(caught.exception))
+        with self.assertRaises(results.ResultError):
+            results.load(self.path("missing.json"))
+
+    def test_kinds_and_order(self):
+        names = ["flashmla:dense", "10_seesaw", "online", "02_splitk", "flashinfer:fa2"]
+        self.assertEqual(sorted(names, key=results.implementation_key),
+                         ["online", "02_splitk", "10_seesaw", "flashinfer:fa2", "flashmla:dense"])
+
+    def test_which_timing_speaks(self):
+        m = measurement("c", "x:y", 1, timings=[
+            timing(3, "launch", "hot"), timing(2, "graph", "hot"), timing(1, "launch", "cold")])
+        self.assertEqual(results.timing_of(m)["cache"], "cold")
+        self.assertEqual(results.timing_of(m, cache="hot")["mode"], "graph")
+        self.assertIsNone(results.timing_of(m, "graph", "cold"))
+        self.assertIsNone(results.timing_of(failed("c", "x:y", "FAIL", "")))
+
+    def test_bound(self):
+        case = {"bytes": 8e6, "flop": 1.6e9}  # 2 us of reading, 2 us of the tensor cores
+        self.assertEqual(results.bound_us({**case, "bytes": 16e6}, CEILINGS), (4, "memory"))
+        self.assertEqual(results.bound_us({**case, "flop": 4.8e9}, CEILINGS), (6, "tensor"))
+        self.assertIsNone(results.bound_us(case, None))
+        self.assertIsNone(results.bound_us(case, {"read_gbs": None, "mma_tflops": 1}))
+
+
+# ---- mla compare --------------------------------------------------------------------------------
+
+
+class Compare(Folder):
+    def pair(self, a, b, *words, code=0):
+        return self.mla("compare", self.write("a.json", a), self.write("b.json", b), *words,
+                        code=code)
+
+    def test_verdicts_and_exit_codes(self):
+        a = result(measurement("c", "02_splitk", 100))
+        for us, verdict, code in ((100, "SAME", 0), (102, "SAME", 0), (110, "SLOWER", 1),
+                                  (90, "FASTER", 0)):
+            out, err = self.pair(a, result(measurement("c", "02_splitk", us)), code=code)
+            self.assertRegex(out, rf"graph +cold .* {verdict}[\n]")
+            self.assertIn(f"1 {verdict}", out)
+            self.assertEqual(err, "")
+
+    def test_the_threshold_decides(self):
+        a, b = result(measurement("c", "x", 100)), result(measurement("c", "x", 102))
+        self.assertIn("SLOWER\n", self.pair(a, b, "--threshold", "1%", code=1)[0])
+        self.assertIn("SLOWER\n", self.pair(a, b, "--threshold", "0.5", code=1)[0])
+        self.assertIn("SAME\n", self.pair(a, b, "--threshold", "5%")[0])
+
+    def test_too_few_samples_are_unsure(self):
+        few = measurement("c", "x", 150, timings=[timing(150, n=5)])
+        out, _ = self.pair(result(measurement("c", "x", 100)), result(few))
+        self.assertIn("UNSURE\n    40 and 5 samples, at least 6 are needed", out)
+
+    def test_what_is_wrong_now_fails(self):
+        out, _ = self.pair(result(measurement("c", "x", 100)),
+                           result(failed("c", "x", "FAIL", "rows are off")), code=1)
+        self.assertRegex(out, r"WRONG\n +FAIL: rows are off\n")
+
+    def test_two_implementations_of_one_file(self):
+        path = self.write("r.json", result(measurement("c", "flashinfer:fa3", 100),
+                                           measurement("c", "08_tall", 80),
+                                           measurement("d", "flashinfer:fa3", 100),
+                                           measurement("d", "08_tall", 125)))
+        out, _ = self.mla("compare", path, "--implementation", "flashinfer:fa3=08_tall", code=1)
+        self.assertRegex(out, r"c +flashinfer:fa3, 08_tall .* 1\.25\d .*FASTER\n")
+        self.assertRegex(out, r"d +flashinfer:fa3, 08_tall .* 0\.80\d .*SLOWER\n")
+        self.assertIn("threshold 1%; A/B 1.00", out)
+
+    def test_different_gpus(self):
+        a, b = result(measurement("c", "x", 100)), result(measurement("c", "x", 100), gpu="Other")
+        out, err = self.pair(a, b, code=2)
+        self.assertEqual(out, "")
+        self.assertIn(f"ran on {GPU}", err)
+        self.assertIn("--force", err)
+        self.assertIn("SAME\n", self.pair(a, b, "--force")[0])
+
+    def test_different_clocks_are_said(self):
+        a = result(measurement("c", "x", 100))
+        b = result(measurement("c", "x", 100), clocks={"sm_mhz": [1400, 1400]})
+        self.assertIn("clocks differ", self.pair(a, b)[1])
+
+    def test_what_has_no_partner_is_said(self):
+        a = result(measurement("c", "x", 100), measurement("d", "x", 100),
+                   measurement("e", "x", 100), measurement("f", "x", 100))
+        b = result(measurement("c", "x", 100), measurement("d", "x", 100, sha256="ff"),
+                   failed("e", "x", "SKIP", "no such GPU"))
+        out, err = self.pair(a, b)
+        self.assertIn("1 SAME", out)
+        self.assertRegex(err, r"case d, x graph cold has other contents \(sha256\) in")
+        self.assertRegex(err, r"case e, x graph cold was skipped in .*: no such GPU")
+        self.assertRegex(err, r"case f, x graph cold is not in")
+
+    def test_nothing_in_common_is_no_success(self):
+        err = self.pair(result(measurement("c", "x", 1)), result(measurement("c", "y", 1)),
+                        code=3)[1]
+        self.assertIn("have no time in common", err)
+
+    def test_usage(self):
+        path = self.write("r.json", result(measurement("c", "x", 1)))
+        for words, sentence in (
+                ((), "A.json is missing"), ((path,), "B.json is missing"),
+                ((path, path, path), "two files are enough"),
+                ((path, "--implementation", "x"), "B.json is missing"),
+                ((path, path, "--implementation", "=x"), 'found "=x", expected X=Y'),
+                ((path, path, "--threshold", "0"), "--threshold"),
+                ((path, path, "--threshold", "fast"), "--threshold"),
+                ((path, "--implementation", "x=z"), 'no implementation "z"; it has x\n')):
+            self.assertIn(sentence, self.mla("compare", *words, code=2)[1])
+        self.assertIn("missing.json", self.mla("compare", path, "missing.json", code=3)[1])
+
+    def test_json(self):
+        self.pair(result(measurement("c", "x", 100)), result(measurement("c", "x", 90)), "--json",
+                  self.path("out.json"))
+        root = json.loads(self.read("out.json"))
+        self.assertEqual(root["schema"], "mla-compare")
+        self.assertEqual(root["counts"], {"FASTER": 1, "SAME": 0, "SLOWER": 0, "UNSURE": 0,
+                                          "WRONG": 0})
+        (pair,) = root["pairs"]
+        self.assertEqual(pair["verdict"], "FASTER")
+        self.assertAlmostEqual(pair["ratio"], pair["a_us"]["median"] / pair["b_us"]["median"])
+        self.assertLess(pair["ratio_low"], pair["ratio"])
+
+
+# ---- pictures -----------------------------------------------------------------------------------
+
+
+def sweep():
+    return result(*(measurement(f"b{batch}_{keys}_h{heads}", name, factor * keys * batch / 1000,
+                                batch=batch, heads=heads, keys=keys)
+                    for batch, heads in ((1, 16), (64, 128)) for keys in (1024, 4096, 16384)
+                    for name, factor in (("01_naive", 60), ("08_tall", 2), ("flashmla:dense", 1))),
+                  ceilings=CEILINGS)
+
+
+class Plot(Folder):
+    def setUp(self):
+        super().setUp()
+        if plot.matplotlib is None:
+            self.skipTest("SKIPPED, no matplotlib")
+
+    def draw(self, root, *words, code=0, name="p.svg"):
+        arguments = [self.write("r.json", root), "-o", self.path(name), *words]
+        got, _, err = self.quietly(plot.main, arguments)
+        self.assertEqual(got, code, err)
+        return err
+
+    def test_every_kind(self):
+        words = {"roofline": ["Roofline", GPU, "read stream 4,000 GB/s", "08_tall", "TFLOP/s",
+                              "FLOP/B"],
+                 "rungs": ["01_naive", "flashmla:dense", "time per call, us", "bound"],
+                 "kvlen": ["keys per request", "16,384", "64, 128 heads"]}
+        for kind, texts in words.items():
+            self.draw(sweep(), "--kind", kind)
+            picture = self.read("p.svg")  # text is drawn as outlines, with itself as a comment
+            comments = "".join(re.findall("<!--(.*?)-->", picture))
+            for text in texts:
+                self.assertIn(text, comments, kind)
+            self.draw(sweep(), "--kind", kind, name="p.png")
+            with open(self.path("p.png"), "rb") as file:
+                self.assertEqual(file.read(8), b"\x89PNG\r\n\x1a\n")
+        self.assertEqual(sorted(os.listdir(self.folder)), ["p.png", "p.svg", "r.json"])
+
+    def test_the_same_results_give_the_same_file(self):
+        self.draw(sweep())
+        first = self.read("p.svg")
+        self.draw(sweep())
+        self.assertEqual(self.read("p.svg"), first)
+
+    def test_without_ceilings(self):
+        root = result(measurement("c", "02_splitk", 10))
+        for kind in plot.KINDS:
+            self.draw(root, "--kind", kind)
+        self.draw(root)
+        self.assertIn("no measured ceilings", self.read("p.svg"))
+
+    def test_what_is_chosen(self):
+        self.draw(sweep(), "--kind", "rungs", "--case", "b64_*")
+        self.assertNotIn("b1_1024", self.read("p.svg"))
+        self.assertIn("b64_1024", self.read("p.svg"))
+        self.assertIn("no time in it that passed and has case nosuch",
+                      self.draw(sweep(), "--case", "nosuch", code=3))
+        self.assertIn("cache hot", self.draw(sweep(), "--cache", "hot", code=3))
+        many = result(*(measurement(f"c{i}", "x", 1) for i in range(9)))
+        self.assertIn("9 cases, the first 6 are drawn", self.draw(many, "--kind", "rungs"))
+
+    def test_many_implementations_are_told_apart(self):
+        looks = plot.look([f"{i:02}_rung" for i in range(40)])
+        self.assertEqual(len({tuple(sorted(one.items())) for one in looks.values()}), 40)
+
+    def test_wrong_usage(self):
+        path = self.write("r.json", sweep())
+        for words in ([path], [path, "-o", "p.pdf"], [path, "-o", "p.svg", "--kind", "pie"]):
+            with self.assertRaises(SystemExit) as caught:
+                self.quietly(plot.main, words)
+            self.assertEqual(caught.exception.code, 2)
+        _, _, err = self.quietly(plot.main, [path, "-o", self.path("no", "such", "p.svg")])
+        self.assertIn("cannot be written", err)
+
+    def test_through_the_program(self):
+        self.write("r.json", sweep())
+        out, err = self.mla("plot", "r.json", "-o", "p.svg", "--kind", "kvlen",
+                            MLA_PYTHON=sys.executable)
+        self.assertEqual((out, err), ("", ""))
+        self.assertIn("keys per request", self.read("p.svg"))
+        self.assertIn(".svg or .png", self.mla("plot", "r.json", "-o", "p.pdf", code=2,
+                                               MLA_PYTHON=sys.executable)[1])
+        os.rename(self.path("r.json"), self.path("-r.json"))
+        self.mla("plot", "-o", "-p.svg", "--", "-r.json", MLA_PYTHON=sys.executable)
+        self.assertIn("Roofline", self.read("-p.svg"))
+
+
+class PlotWithout(Folder):
+    def test_without_matplotlib(self):
+        path = self.write("r.json", sweep())
+        fake = self.write("python3", "#!/bin/sh\nexit 1\n")
+        os.chmod(fake, 0o755)
+        _, err = self.mla("plot", path, "-o", "p.svg", code=77, MLA_PYTHON=fake)
+        self.assertIn(f"{fake} has no matplotlib", err)
+        with mock.patch.object(plot, "matplotlib", None):
+            code, _, err = self.quietly(plot.main, [path, "-o", self.path("p.svg")])
+        self.assertEqual(code, 77)
+        self.assertIn("has no matplotlib", err)
+
+    def test_the_script_is_found_beside_the_program(self):
+        """As a bundle or an installation has it; elsewhere a sentence says what is missing."""
+        os.makedirs(self.path("bin"))
+        os.makedirs(self.path("share", "mla"))
+        program = shutil.copy(MLA, self.path("bin", "mla"))
+        path = self.write("r.json", sweep())
+        true = shutil.which("true")
+        err = self.mla("plot", path, "-o", "p.svg", code=77, program=program, MLA_PYTHON=true)[1]
+        self.assertIn("share/mla/python/plot.py beside the program", err)
+        shutil.copytree(os.path.join(ROOT, "harness", "python"),
+                        self.path("share", "mla", "python"))
+        self.mla("plot", path, "-o", "p.svg", program=program, MLA_PYTHON=true)
+
+    def test_usage(self):
+        for words, sentence in (((), "RESULT.json is missing"), (("r.json",), "-o FILE is missing"),
+                                (("r.json", "-o", "p.svg", "--kind", "pie"), "expected one of"),
+                                (("r.json", "s.json", "-o", "p.svg"), "one RESULT.json is enough")):
+            self.assertIn(sentence, self.mla("plot", *words, code=2)[1])
+
+
+# ---- mla profile --------------------------------------------------------------------------------
+
+
+class Profile(Folder):
+    CAPTURE = os.path.join(ROOT, "data", "captures", "tiny_decode.h5")
+
+    def test_the_command_for_ncu(self):
+        try:
+            mla.device_query()
+            self.skipTest("SKIPPED, there is a GPU")
+        except mla.MlaError:
+            pass
+        out, _ = self.mla("profile", "-k", "02", "-c", "000/001", self.CAPTURE, code=77)
+        self.assertTrue(out.startswith("ncu --nvtx --nvtx-include 'mla profile/' --clock-control "
+                                       "none "), out)
+        self.assertIn(f"{MLA} profile --once -k 02 -c 000/001 {self.CAPTURE}\n", out)
+        self.assertIn("sm__cycles_active.max", out)
+        self.assertIn("\nSKIPPED, ", out)
+
+    def test_usage(self):
+        for words, sentence in (((), "-k NAME is missing"),
+                                (("-k", "02"), "a FILE or the flags of a shape"),
+                                (("-k", "gpu,cpu", self.CAPTURE), "is not one kernel"),
+                                (("-k", "online", self.CAPTURE), "is not one kernel"),
+                                (("-k", "99", self.CAPTURE), "unknown implementation"),
+                                (("-k", "02", "-c", "7/7", self.CAPTURE), "no case")):
+            self.assertIn(sentence, self.mla("profile", *words, code=2)[1])
+        self.assertIn("missing.h5", self.mla("profile", "-k", "02", "missing.h5", code=3)[1])
+
+
+# ---- pages --------------------------------------------------------------------------------------
+
+README = "# Top\n<!-- results:begin -->\nold\n<!-- results:end -->\nbottom\n"
+LESSON = "# Lesson\n<!-- measured:begin -->\n<!-- measured:end -->\nbottom\n"
+REGISTERS = {"schema": "mla-registers", "schema_version": 1, "toolkit": "13.0", "kernels": {
+    "02_splitk": [{"function": "splitk", "arch": "sm_80", "registers": 48, "smem": 2592,
+                   "spill": 0}]}}
+
+
+class Docs(Folder):
+    def setUp(self):
+        super().setUp()
+        self.write("README.md", README)
+        for name in ("01_naive", "02_splitk"):
+            self.write(f"optimized/{name}.md", LESSON)
+
+    def docs(self, *words, code=0):
+        got, out, err = self.quietly(docs.main, ["--root", self.folder, *words])
+        self.assertEqual(got, code, out + err)
+        return err
+
+    def give_results(self):
+        self.write("data/results/h200/peers.json", result(
+            measurement("b4_1K_h16", "01_naive", 400), measurement("b4_1K_h16", "02_splitk", 20),
+            measurement("b4_1K_h16", "flashmla:dense", 25),
+            measurement("b4_1K_h16", "flashinfer:fa2", 30),
+            failed("b4_1K_h16", "flashinfer:fa3", "SKIP", "not here"), ceilings=CEILINGS))
+
+    def test_without_results(self):
+        self.docs()
+        self.assertIn("begin -->\nnot measured yet\n<!-- results:end", self.read("README.md"))
+        self.assertIn("begin -->\nnot measured yet\n<!-- measured:end",
+                      self.read("optimized/02_splitk.md"))
+        self.docs("--check")
+
+    def test_the_table(self):
+        self.give_results()
+        self.docs()
+        page = self.read("README.md")
+        self.assertIn(f"### {GPU}", page)
+        self.assertIn("| case | bound | flashinfer:fa2 | flashmla:dense | ours | rung |", page)
+        row = next(line for line in page.splitlines() if line.startswith("| b4_1K_h16"))
+        cells = [cell.strip() for cell in row.strip("|").split("|")]
+        bytes_bound = 4 * 1024 * 1152 / 4000e3
+        self.assertEqual(cells[1], f"{bytes_bound:.1f}")
+        self.assertEqual(cells[5:7], ["`02_splitk`", f"{100 * bytes_bound / 20:.0f} %"])
+        self.assertEqual(cells[7], "1.25")
+        self.assertIn("Geometric mean of 1 ratios to the best peer: 1.25", page)
+        self.assertIn("(data/results/h200/peers.json) (commit abc1234, 2025-01-02, driver 1.2.3, "
+                      "SM clock 1,710 MHz)", page)
+        self.assertTrue(page.startswith("# Top\n") and page.endswith("\nbottom\n"))
+
+    def test_a_lesson(self):
+        self.give_results()
+        self.write("data/results/registers.json", REGISTERS)
+        self.docs()
+        page = self.read("optimized/02_splitk.md")
+        self.assertIn("| `splitk` | sm_80 | 48 | 2,592 | 0 |", page)
+        self.assertRegex(page, r"\| b4_1K_h16 \| 20\.0 \| 1\.2 \(memory\) \| 5\.9 % \|")
+        self.assertIn("(../data/results/h200/peers.json)", page)
+        self.assertNotIn("splitk", self.read("optimized/01_naive.md"))
+        self.assertRegex(self.read("optimized/01_naive.md"), r"\| b4_1K_h16 \| 400 \|")
+
+    def test_check_finds_what_is_stale(self):
+        self.docs()
+        self.docs("--check")
+        self.give_results()
+        before = self.read("README.md")
+        err = self.docs("--check", code=1)
+        for page in ("README.md", "optimized/01_naive.md", "optimized/02_splitk.md"):
+            self.assertIn(f"{page}: what stands between its", err)
+        self.assertEqual(self.read("README.md"), before, "--check wrote")
+        self.docs()
+        self.docs("--check")
+        edited = self.read("README.md").replace("1.25", "1.75")
+        self.write("README.md", edited)
+        self.assertIn("README.md", self.docs("--check", code=1))
+
+    def test_marks_that_are_missing(self):
+        for text in ("# no marks\n", LESSON + LESSON,
+                     "<!-- measured:end -->\n<!-- measured:begin -->\n"):
+            self.write("optimized/01_naive.md", text)
+            self.assertIn("optimized/01_naive.md: expected one line <!-- measured:begin -->",
+                          self.docs(code=1))
+            self.assertEqual(self.read("optimized/01_naive.md"), text)
+
+    def test_a_ratio_never_mixes_two_runs(self):
+        """Ours alone, in a newer file, must not stand beside a peer's older time."""
+        self.give_results()
+        self.write("data/results/h200/peers-ours.json",
+                   result(measurement("b4_1K_h16", "02_splitk", 1.5),
+                          date_utc="2026-01-01T00:00:00Z"))
+        self.docs()
+        page = self.read("README.md")
+        self.assertIn("| 1.25 |", page)
+        self.assertNotIn("peers-ours.json", page)
+
+    def test_the_newest_of_equals_is_quoted(self):
+        self.give_results()
+        newer = result(measurement("b4_1K_h16", "02_splitk", 10),
+                       measurement("b4_1K_h16", "flashmla:dense", 25),
+                       measurement("b4_1K_h16", "flashinfer:fa2", 30),
+                       date_utc="2026-01-01T00:00:00Z")
+        self.write("data/results/h200/peers-again.json", newer)
+        self.docs()
+        page = self.read("README.md")
+        self.assertIn("| 2.50 |", page)
+        self.assertRegex(page, r"\| 12 % \|", "the ceilings of the older file were not used")
+
+    def test_bad_files(self):
+        self.write("data/results/h200/peers.json", "{")
+        self.assertIn("is no JSON", self.docs(code=3))
+        self.give_results()
+        self.write("data/results/h200/peers-b.json", result(gpu="Other"))
+        self.assertIn("one folder is one GPU", self.docs(code=3))
+        os.remove(self.path("data/results/h200/peers-b.json"))
+        for bad in ("[]", "{}", {**REGISTERS, "kernels": {"02_splitk": [{"registers": "many"}]}}):
+            self.write("data/results/registers.json", bad)
+            self.assertIn("registers.json", self.docs(code=3))
+
+    def test_registers_from_the_compiler(self):
+        log = self.write("02_splitk.ptxas", """\
+ptxas info    : Compiling entry function '_Z6splitk10mla_params' for 'sm_80'
+ptxas info    : Function properties for _Z6splitk10mla_params
+    0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads
+ptxas info    : Used 48 registers, used 1 barriers, 2592 bytes smem
+""")
+        other = self.write("merge.ptxas", self.read("02_splitk.ptxas"))
+        nvcc = self.write("nvcc", "#!/bin/sh\necho Cuda compilation tools, release 13.0, V13\n")
+        os.chmod(nvcc, 0o755)
+        os.makedirs(self.path("data", "results"))
+        self.docs("--nvcc", nvcc, "--ptxas", log, other)
+        self.assertEqual(json.loads(self.read("data/results/registers.json")), REGISTERS)
+        self.assertIn("| `splitk` | sm_80 | 48 |", self.read("optimized/02_splitk.md"))
+
+    def test_the_projects_own_pages_are_fresh(self):
+        code, _, err = self.quietly(docs.main, ["--check"])
+        self.assertEqual(code, 0, err)
+
+
+# ---- peers --------------------------------------------------------------------------------------
+
+
+def from_rows(q, cache, table, lengths, scale, causal):
+    """What flash_mla and flash_attn_interface compute, by the reference: fused q and cache."""
+    batch, queries, heads, _ = q.shape
+    page_size = cache.shape[1]
+    config = mla.config(heads, scale, page_size=page_size, causal=causal,
+                        q_dtype="bf16" if q.dtype == np.uint16 else "fp16")
+    used = -(-lengths // page_size)
+    indices = np.concatenate([row[:count] for row, count in zip(table, used)]).astype(np.int32)
+    problem = mla.batch(queries * np.arange(batch + 1), np.concatenate([[0], np.cumsum(used)]),
+                        lengths)
+    q = q.reshape(batch * queries, heads, 576)
+    out, lse = mla.reference(config, problem, q[..., :512], q[..., 512:], cache[:, :, 0, :512],
+                             cache[:, :, 0, 512:], indices)
+    return (out.reshape(batch, queries, heads, 512),
+            lse.reshape(batch, queries, heads).swapaxes(1, 2))
+
+
+def flash_mla_with_kvcache(q, k_cache, block_table, cache_seqlens, head_dim_v,
+                           tile_scheduler_metadata, num_splits=None, softmax_scale=None,
+                           causal=False):
+    assert head_dim_v == 512 and (tile_scheduler_metadata, num_splits) == ("schedule", None)
+    return from_rows(q, k_cache, block_table, cache_seqlens, softmax_scale, causal)
+
+
+def flash_attn_with_kvcache(q, k_cache, v_cache, *, qv, cache_seqlens, page_table, softmax_scale,
+                            causal, return_softmax_lse):
+    assert return_softmax_lse and q.shape[-1] == 64 and v_cache.shape[-1] == 512
+    return *from_rows(np.concatenate([qv, q], axis=3), np.concatenate([v_cache, k_cache], axis=3),
+                      page_table, cache_seqlens, softmax_scale, causal), "more"
+
+
+def fake_peers(wrapper=flashinfer_mla.BatchMLAPagedAttentionWrapper,
+               flash_mla=flash_mla_with_kvcache):
+    """sys.modules with peers in it; None for an argument: that one is not installed."""
+    def module(**names):
+        made = types.ModuleType("fake")
+        made.__dict__.update(names)
+        return made
+    return {"flashinfer": module(__version__="0.0.test"),
+            "flashinfer.mla": wrapper and module(BatchMLAPagedAttentionWrapper=wrapper),
+            "flash_mla": flash_mla and module(get_mla_metadata=lambda *_: ("schedule", None),
+                                              flash_mla_with_kvcache=flash_mla),
+            "flash_attn_interface": module(flash_attn_with_kvcache=flash_attn_with_kvcache)}
+
+
+class Peers(Folder):
+    def run_peers(self, *words, code=0, modules=None):
+        """name: measurement of the first case."""
+        with mock.patch.dict(sys.modules, modules or fake_peers()):
+            got, out, err = self.quietly(peers.main, ["--host", "--samples", "6", "-o",
+                                                      self.path("p.json"), *words])
+        self.assertEqual(got, code, out + err)
+        self.out = out
+        root = results.load(self.path("p.json"))
+        return {m["implementation"]: m for m in root["measurements"]
+                if m["case"] == root["measurements"][0]["case"]}
+
+    def test_all_peers_on_a_cell(self):
+        found = self.run_peers("--cells", "b3_150v_h4_q2")
+        self.assertEqual(list(found), ["reference", "flashinfer:fa2", "flashinfer:fa3",
+                                       "flashmla:dense", "flashattention:fa3"])
+        for name, m in found.items():
+            self.assertEqual((m["status"], m["why"]), ("PASS", ""), name)
+            self.assertLessEqual(max(m["errors"].values()), 1, name)
+            self.assertGreater(m["errors"]["element"], 0, name)
+            self.assertEqual(len(m["timings"][0]["samples_us"]), 6)
+        versions = json.loads(self.read("p.json"))["environment"]["peers"]
+        self.assertEqual({name: versions[name] for name in versions if name != "torch"},
+                         {"flashinfer": "0.0.test", "flash_mla": "unknown",
+                          "flash_attn_interface": "unknown"})
+
+    def test_the_file_is_one_that_compare_reads(self):
+        self.run_peers("--cells", "b1_70_h2", "--samples", "20")
+        out, _ = self.mla("compare", "p.json", "--threshold", "1000", "--implementation",
+                          "flashmla:dense=reference")
+        self.assertIn("b1_70_h2", out)
+
+    def test_missing_peers_are_named_and_skipped(self):
+        found = self.run_peers("--cells", "b1_70_h2", modules={
+            "flashinfer": None, "flashinfer.mla": None, "flash_mla": None,
+            "flash_attn_interface": None})
+        self.assertEqual(found["reference"]["status"], "PASS")
+        for name in ("flashinfer:fa2", "flashmla:dense", "flashattention:fa3"):
+            self.assertEqual(found[name]["status"], "SKIP")
+            self.assertIn("cannot be imported", found[name]["why"])
+            self.assertIn(name, self.out)
+
+    def test_what_a_peer_does_not_take(self):
+        found = self.run_peers("--cells", "b2_40_h2_p16")
+        self.assertIn("pages of 64 keys, these have 16", found["flashmla:dense"]["why"])
+        self.assertEqual(found["flashinfer:fa2"]["status"], "PASS")
+        capture = os.path.join(ROOT, "data", "captures", "tiny_prefill.h5")
+        found = self.run_peers(capture)
+        self.assertEqual(found["flashinfer:fa2"]["status"], "PASS", found)
+
+    def test_captures(self):
+        for name, case in (("tiny_decode.h5", "000/001"), ("tiny_shared_fp16.h5", None)):
+            path = os.path.join(ROOT, "data", "captures", name)
+            found = self.run_peers(path, *(["-c", case] if case else []))
+            self.assertEqual({m["status"] for m in found.values()} - {"SKIP"}, {"PASS"}, found)
+            self.assertTrue(found["reference"]["case"]["name"].startswith(name + ":"))
+
+    def test_wrong_peers_fail(self):
+        class NoOp(flashinfer_mla.BatchMLAPagedAttentionWrapper):
+            def run(self, *_arguments, **_more):
+                """Leaves what another implementation left."""
+
+        class Natural(flashinfer_mla.BatchMLAPagedAttentionWrapper):
+            def run(self, *arguments, **more):
+                return super().run(*arguments, return_lse_base_on_e=True, **more)
+
+        def wrong_scale(*arguments, softmax_scale, **more):
+            return flash_mla_with_kvcache(*arguments, softmax_scale=576**-0.5, **more)
+
+        def no_causal(*arguments, causal, **more):
+            return flash_mla_with_kvcache(*arguments, causal=False, **more)
+
+        def last_page_lost(q, cache, table, lengths, *arguments, **more):
+            return flash_mla_with_kvcache(q, cache, table, lengths // 64 * 64, *arguments, **more)
+
+        def breaks(*_arguments, **_more):
+            raise RuntimeError("no kernel image")
+
+        cell = ("--cells", "b3_150_h4_q2")
+        for wrapper in (NoOp, Natural):
+            found = self.run_peers(*cell, code=1, modules=fake_peers(wrapper=wrapper))
+            self.assertEqual(found["flashinfer:fa2"]["status"], "FAIL", wrapper)
+            self.assertEqual(found["flashinfer:fa2"]["timings"], [])
+            self.assertEqual(found["flashmla:dense"]["status"], "PASS")
+        for function in (wrong_scale, no_causal, last_page_lost, breaks):
+            found = self.run_peers(*cell, code=1, modules=fake_peers(flash_mla=function))
+            self.assertEqual(found["flashmla:dense"]["status"], "FAIL", function.__name__)
+        self.assertEqual(found["flashmla:dense"]["why"], "RuntimeError: no kernel image")
+
+    def test_right_alone_and_wrong_when_timed(self):
+        calls = []
+
+        def tires(*arguments, **more):
+            calls.append(1)
+            out, lse = flash_mla_with_kvcache(*arguments, **more)
+            return (out if len(calls) < 4 else out * 0), lse
+
+        found = self.run_peers("--cells", "b1_70_h2", code=1, modules=fake_peers(flash_mla=tires))
+        self.assertIn("right alone, wrong when timed", found["flashmla:dense"]["why"])
+
+    def test_a_less_exact_peer_is_timed_and_says_so(self):
+        def coarse(*arguments, **more):
+            out, lse = flash_mla_with_kvcache(*arguments, **more)
+            return mla.to_bf16(mla.from_bf16(out) * 1.015), lse
+
+        found = self.run_peers("--cells", "b1_70_h2", modules=fake_peers(flash_mla=coarse))
+        peer = found["flashmla:dense"]
+        self.assertEqual(peer["status"], "PASS")
+        self.assertIn("less exact than asked of our own", peer["why"])
+        self.assertGreater(peer["errors"]["rms"], 1)
+        self.assertEqual(len(peer["timings"]), 1)
+
+    def test_usage_and_bad_files(self):
+        for words, code, sentence in (
+                ((), 2, "a FILE.h5 or --cells"), (("x.h5", "--cells"), 2, "not both"),
+                (("--cells", "--samples", "3"), 2, "at least 6"),
+                (("--cells", "h4_q"), 3, 'found "q"'), (("--cells", "b1_h4"), 3, "at least one"),
+                (("--cells", "b1_9_h1", "--peers", "nope"), 3, "none is called so"),
+                (("missing.h5",), 3, "missing.h5")):
+            try:
+                got, out, err = self.quietly(peers.main, ["--host", *words])
+            except SystemExit as end:
+                got, err = end.code, sentence if end.code == 2 else ""
+            self.assertEqual(got, code, words)
+            self.assertIn(sentence, err)
+
+    def test_the_cells_are_those_of_the_program(self):
+        table = os.path.join(ROOT, "harness", "bench_cell.c")
+        if not os.path.exists(table):
+            self.skipTest("SKIPPED, the program has no suite of cells")
+        with open(table, encoding="utf-8") as file:
+            names = re.search(r"peers\[\] = \{(.*?)\}", file.read(), re.DOTALL)[1]
+        self.assertEqual(re.findall(r'"(.*?)"', names), peers_case.CELLS)
+        for name in peers_case.CELLS:
+            peers_case.parse_cell(name)
+
+
+try:
+    import torch
+except ImportError:
+    torch = None
+
+
+class TorchOnCpu(peers.Cuda):
+    """All that the GPU's place does with tensors, where there is no GPU; no graphs, no clocks."""
+    mode, device, on_gpu = "launch", "cpu", False
+    name, arch = "torch on the host", 0
+    copies, workspace = peers.Host.copies, peers.Host.workspace
+    capture, sample = peers.Host.capture, peers.Host.sample
+
+    def __init__(self):
+        self.torch = torch
+
+
+@unittest.skipIf(torch is None, "SKIPPED, no torch")
+class PeersOnTorch(unittest.TestCase):
+    def contest(self, case):
+        def with_numpy(function):
+            def call(*arguments, **more):
+                place = TorchOnCpu()
+
+                def to_numpy(value):
+                    return place.numpy(value, slice(None)) if mla.is_torch(value) else value
+                out, lse = function(*map(to_numpy, arguments),
+                                    **{key: to_numpy(value) for key, value in more.items()})[:2]
+                return place.give(out), place.give(lse)
+            return call
+        modules = fake_peers(flash_mla=with_numpy(flash_mla_with_kvcache))
+        attention = modules["flash_attn_interface"]
+        attention.flash_attn_with_kvcache = with_numpy(flash_attn_with_kvcache)
+        implementations = [peers.Ours("auto"), *(make() for make in peers.PEERS)]
+        with mock.patch.dict(sys.modules, modules):
+            return peers.Contest(case, TorchOnCpu(), implementations, 6).run()
+
+    def test_generated_and_captured_cases(self):
+        capture = os.path.join(ROOT, "data", "captures", "tiny_shared_fp16.h5")
+        for case in (peers_case.make_cell("b3_150v_h4_q2", TorchOnCpu()),
+                     peers_case.load_capture(capture)):
+            found = self.contest(case)
+            self.assertEqual(len(found), 5)
+            for m in found:
+                if m["status"] != "SKIP":
+                    self.assertEqual((m["status"], m["why"]), ("PASS", ""), m["implementation"])
+            self.assertGreaterEqual(sum(m["status"] == "PASS" for m in found), 3)
+
+
+class PeersTruth(unittest.TestCase):
+    """The truth on a part of a case, and the bounds, against float64 numpy on all of it."""
+
+    def make(self, cell):
+        place = peers.Host()
+        case = peers_case.make_cell(cell, place)
+        return case, peers_case.Truth(case, place), place
+
+    def test_values(self):
+        case, truth, _ = self.make("b5_90v_h3_q2")
+        q, cache = mla.from_bf16(case.q).astype(float), mla.from_bf16(case.cache).astype(float)
+        for at, row in enumerate(truth.rows):
+            request = int(np.searchsorted(case.qo_indptr, row, "right")) - 1
+            keys = cache[case.pages(request)].reshape(-1, 576)
+            keys = keys[:case.kv_len[request] - case.qo_indptr[request + 1] + row + 1]
+            score = case.sm_scale * q[row] @ keys.T
+            p = np.exp(score - score.max(axis=1, keepdims=True))
+            p /= p.sum(axis=1, keepdims=True)
+            np.testing.assert_allclose(truth.out[at], (p @ keys[:, :512])[truth.heads], atol=1e-6)
+            np.testing.assert_allclose(truth.sums[at], (p @ abs(keys[:, :512]))[truth.heads],
+                                       rtol=1e-6)
+
+    def test_work_is_what_the_program_counts(self):
+        """Causal: 99 + 100 and 19 + 20 visible keys, as tests/test_cli.c has it."""
+        case, _, _ = self.make("b2_100_h3_q2")
+        case.kv_len = np.array([100, 20], np.int32)
+        flop, size = case.work()
+        self.assertEqual(flop, 238 * 3 * 2 * 1088)
+        self.assertEqual(size, 120 * 1152 + 12 * (1152 + 1024 + 4))
+
+    def test_errors_count(self):
+        case, truth, place = self.make("b1_70_h2")
+        config, batch = case.config(), case.batch()
+        q, cache = case.q, case.cache
+        out, lse = mla.reference(config, batch, q[..., :512], q[..., 512:], cache[..., :512],
+                                 cache[..., 512:], case.kv_indices)
+        self.assertLessEqual(max(truth.judge(out, lse, place).values()), 1)
+        one = out.copy()
+        one[0, 1, 511] ^= 0x8000
+        self.assertGreater(truth.judge(one, lse, place)["element"], 1)
+        one[0, 1, 511] = 0x7fc0  # NaN
+        self.assertEqual(truth.judge(one, lse, place)["element"], math.inf)
+        moved = lse + np.float32(1e-3)
+        self.assertGreater(truth.judge(out, moved, place)["lse"], 8)
+        self.assertEqual(truth.judge(out, lse * np.nan, place)["lse"], math.inf)
+
+    def test_large_cases_are_sampled(self):
+        case, _, place = self.make("b2_70_h8")
+        with mock.patch.object(peers_case, "TRUTH_BUDGET", 1e6):
+            truth = peers_case.Truth(case, place)
+        self.assertEqual((truth.heads[0], truth.heads[-1]), (0, 7))
+        self.assertLess(len(truth.heads), 8)
+
+    def test_nothing_to_see(self):
+        case, _, place = self.make("b2_3_h2_q2")
+        case = copy.copy(case)
+        case.kv_len = np.array([1, 0], np.int32)
+        truth = peers_case.Truth(case, place)
+        self.assertEqual(np.isinf(truth.lse).sum(), 6)
+        zeros = np.zeros((4, 2, 512), np.uint16)
+        self.assertGreater(truth.judge(zeros, truth.lse, place)["element"], 1)
+        out = mla.to_bf16(truth.out)
+        self.assertLessEqual(max(truth.judge(out, truth.lse, place).values()), 1)
+
+
+if __name__ == "__main__":
+    unittest.main()
