@@ -38,6 +38,7 @@ int cli_cut(int argc, char **argv);
 int cli_plan(int argc, char **argv);
 int cli_check(int argc, char **argv);
 int cli_bench(int argc, char **argv);
+int cli_ceilings(int argc, char **argv);
 
 /* ---- arguments: anything wrong ends the program with a sentence and exit code 2 ---------------
  */

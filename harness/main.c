@@ -17,6 +17,7 @@ static const struct cli_verb verbs[] = {
 	{"plan", "shows how a batch is laid out on a GPU", cli_plan},
 	{"check", "compares every implementation with the truth", cli_check},
 	{"bench", "times implementations that are right", cli_bench},
+	{"ceilings", "measures what this GPU can do at most", cli_ceilings},
 };
 #define NUM_VERBS (int)(sizeof(verbs) / sizeof(verbs[0]))
 
