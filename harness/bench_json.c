@@ -60,10 +60,10 @@ static void add_device(json_t *json)
 			here ? json_integer((json_int_t)gpu_l2_bytes()) : json_null());
 }
 
-static json_t *environment_json(const struct nvml *nvml)
+/* Besides what every report says. */
+static void add_environment(json_t *json, const struct nvml *nvml)
 {
 	const struct gpu_versions versions = gpu_versions();
-	json_t *json = json_object();
 
 	add_device(json);
 	report_json_set(json, "driver",
@@ -72,12 +72,10 @@ static json_t *environment_json(const struct nvml *nvml)
 	report_json_set(json, "cuda_runtime", version_json(versions.runtime));
 	report_json_set(json, "toolkit", version_json(versions.toolkit));
 	report_json_set(json, "compiler_flags", json_string(MLA_FLAGS));
-	report_json_set(json, "version", json_string(MLA_VERSION));
 	report_json_set(json, "commit", json_string(MLA_COMMIT));
 	report_json_set(json, "os", os_json());
 	report_json_set(json, "date_utc", date_json());
 	report_json_set(json, "clocks", json_null());
-	return json;
 }
 
 static json_t *ceilings_json(const struct ceilings *ceilings)
@@ -111,12 +109,10 @@ static json_t *command_json(int argc, char *const *argv)
 json_t *bench_json_new(int argc, char *const *argv, const struct ceilings *ceilings,
 		       const struct nvml *nvml)
 {
-	json_t *root = json_object();
+	json_t *root = report_json_new("mla-results");
 
-	report_json_set(root, "schema", json_string("mla-results"));
-	report_json_set(root, "schema_version", json_integer(1));
+	add_environment(json_object_get(root, "environment"), nvml);
 	report_json_set(root, "command", command_json(argc, argv));
-	report_json_set(root, "environment", environment_json(nvml));
 	report_json_set(root, "ceilings", ceilings_json(ceilings));
 	report_json_set(root, "measurements", json_array());
 	return root;

@@ -54,6 +54,11 @@ static void time_cell(struct report_table *table, const struct stats *stats)
 	report_cell(table, "%s", stats->n ? report_time(stats->median, text, sizeof(text)) : "-");
 }
 
+static void rate_cell(struct report_table *table, double rate)
+{
+	report_cell(table, rate < 100 ? "%.3g" : "%.0f", rate);
+}
+
 static const char *cache_name(const struct bench_timing *timing)
 {
 	return timing->cold ? "cold" : "hot";
@@ -72,8 +77,8 @@ static void timing_cells(struct report_table *table, const struct bench_shown *s
 	time_cell(table, s);
 	report_cell(table, "%.1f%%%s", 100 * stats_spread(s), timing->settled ? "" : "!");
 	report_cell(table, "%s", report_time(s->min, text, sizeof(text)));
-	report_cell(table, "%.3g", shown->work.bytes / s->median * 1e-3);
-	report_cell(table, "%.3g", shown->work.flop / s->median * 1e-6);
+	rate_cell(table, shown->work.bytes / s->median * 1e-3);
+	rate_cell(table, shown->work.flop / s->median * 1e-6);
 	if (shown->bound_us > 0 && timing->mode != BENCH_HOST)
 		report_cell(table, "%.1f%%", 100 * shown->bound_us / s->median);
 	else

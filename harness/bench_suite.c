@@ -163,20 +163,23 @@ static void make_outputs(struct outputs *o)
 
 static bool compare(const struct outputs *o, struct bench_difference *difference)
 {
-	char *device = to_device(o, sizeof(*o));
+	struct outputs *device = to_device(o, sizeof(*o));
 	void *found = NULL;
-	const struct bench_comparison comparison = {
-		.out = device + offsetof(struct outputs, out),
-		.lse = (const float *)(device + offsetof(struct outputs, lse)),
-		.want = (const float *)(device + offsetof(struct outputs, want)),
-		.want_lse = (const float *)(device + offsetof(struct outputs, want_lse)),
-		.rows = ROWS,
-		.dims = DIMS,
-		.element_bound = 1.0f / 128,
-		.floor = 1.5f,
-		.rms_bound = 0.005f,
-		.lse_bound = 1e-4f};
-	const bool compared = device && !gpu_alloc(&found, sizeof(*difference)) &&
+
+	if (!device)
+		return false;
+
+	const struct bench_comparison comparison = {.out = device->out,
+						    .lse = device->lse,
+						    .want = device->want,
+						    .want_lse = device->want_lse,
+						    .rows = ROWS,
+						    .dims = DIMS,
+						    .element_bound = 1.0f / 128,
+						    .floor = 1.5f,
+						    .rms_bound = 0.005f,
+						    .lse_bound = 1e-4f};
+	const bool compared = !gpu_alloc(&found, sizeof(*difference)) &&
 			      !bench_compare(&comparison, found, NULL) && !gpu_sync(NULL) &&
 			      !gpu_download(difference, found, sizeof(*difference));
 
