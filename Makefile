@@ -66,6 +66,8 @@ LADDER       := $(shell sed -n \
   optimized/ladder.def)
 RUNGS        := $(foreach line,$(LADDER),$(word 1,$(subst :, ,$(line))))
 DEVICE_CU    := $(filter-out $(wildcard optimized/[0-9]*),$(wildcard optimized/*.cu))
+# What the program itself runs on a GPU: inputs, comparisons, ceilings.
+HARNESS_CU   := $(wildcard harness/*.cu)
 
 ifneq ($(and $(CONFIGURED),$(NVCC)),)
 ifneq ($(words $(LADDER)),$(LADDER_LINES))
@@ -87,6 +89,7 @@ ASAN_O  := $(call obj,asan,$(filter-out $(MAIN_C),$(WITHOUT_CUDA)))
 ifneq ($(NVCC),)
 MERGE_O := $(patsubst %.cu,$(BUILD)/obj/%.o,$(DEVICE_CU))
 RUNG_O  := $(foreach rung,$(RUNGS),$(BUILD)/obj/optimized/$(rung).o)
+HOST_O  += $(patsubst %.cu,$(BUILD)/obj/%.o,$(HARNESS_CU))
 CUDA_FLAGS := -isystem $(CUDA_INCLUDE)
 CUDA_LIBS  := $(CUDA_LIB)/libcudart_static.a -ldl -lrt -lpthread
 LINK       := $(CXX) -static-libstdc++ -static-libgcc
@@ -94,18 +97,18 @@ else
 CUDA_FLAGS := -DMLA_WITHOUT_NVCC
 LINK       := $(CC)
 endif
-LIBS := $(MODULES_LIBS) $(CUDA_LIBS) -lm
+LIBS := $(MODULES_LIBS) $(CUDA_LIBS) -ldl -lm
 
 Q := $(if $(V),,@)
 say = @printf '%-5s %s\n' '$(1)' '$(2)'
 
 # The program and the results that it writes say which commit they were built from.
 COMMIT := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
-SAY_COMMIT := $(addprefix $(BUILD)/obj/harness/,main.o report_json.o)
+SAY_COMMIT := $(addprefix $(BUILD)/obj/harness/,main.o report_json.o bench_json.o)
 $(BUILD)/commit: FORCE $(CONFIG)
 	@[ "$$(cat $@ 2>/dev/null)" = '$(COMMIT)' ] || echo '$(COMMIT)' >$@
 $(SAY_COMMIT): $(BUILD)/commit
-$(SAY_COMMIT): DEFINES := -DMLA_COMMIT='"$(COMMIT)"'
+$(SAY_COMMIT): DEFINES := -DMLA_COMMIT='"$(COMMIT)"' -DMLA_FLAGS='"$(CFLAGS) / $(CUFLAGS)"'
 
 $(BUILD)/obj/%.o: %.c $(CONFIG)
 	$(call say,CC,$<)
@@ -123,12 +126,14 @@ $(BUILD)/asan/%.o: %.c $(CONFIG)
 CODE_sm_80  := -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90,code=sm_90 \
                -gencode arch=compute_90,code=compute_90
 CODE_sm_90a := -gencode arch=compute_90a,code=sm_90a
+CODE_both   := -gencode arch=compute_80,code=sm_80 $(CODE_sm_90a) \
+               -gencode arch=compute_90,code=compute_90
 GATE_spills  := -Xptxas -v
 GATE_nospill := -Xptxas -v,-warn-spills,-warn-lmem-usage,-Werror
 
 # The compiler's words stay beside the object (registers, shared memory: make registers). ptxas only
 # warns when it serialises wgmma (C75xx), which makes a kernel several times slower: an error here.
-# $(1): source without .cu, $(2): architecture, $(3): nospill or spills
+# $(1): source without .cu, $(2): architecture or both, $(3): nospill or spills
 define device_rule
 $(BUILD)/obj/$(1).o: $(1).cu $(CONFIG)
 	$$(call say,NVCC,$$< ($(2)))
@@ -139,6 +144,7 @@ $(BUILD)/obj/$(1).o: $(1).cu $(CONFIG)
 		echo "$(1).cu: ptxas serialises wgmma, see above"; exit 1; fi
 endef
 $(foreach file,$(DEVICE_CU),$(eval $(call device_rule,$(file:.cu=),sm_80,nospill)))
+$(foreach file,$(HARNESS_CU),$(eval $(call device_rule,$(file:.cu=),both,nospill)))
 $(foreach line,$(LADDER),$(eval $(call device_rule,$(strip \
   optimized/$(word 1,$(subst :, ,$(line)))),$(word 2,$(subst :, ,$(line))),$(word 3,$(subst :, ,$(line))))))
 
@@ -241,12 +247,12 @@ $(ASAN_SUITES) $(FUZZERS): $(BUILD)/asan/tests/%: $(BUILD)/asan/tests/%.o $(ASAN
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)
 	$(Q)$(CC) -fopenmp $(ASAN_FLAGS) $(LDFLAGS) $^ $(if $(filter $@,$(ASAN_SUITES)),-lcriterion) \
-		$(MODULES_LIBS) -lm -o $@
+		$(MODULES_LIBS) -ldl -lm -o $@
 
 $(ASAN_MLA): $(ASAN_O) $(call obj,asan,$(MAIN_C))
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)
-	$(Q)$(CC) -fopenmp $(ASAN_FLAGS) $(LDFLAGS) $^ $(MODULES_LIBS) -lm -o $@
+	$(Q)$(CC) -fopenmp $(ASAN_FLAGS) $(LDFLAGS) $^ $(MODULES_LIBS) -ldl -lm -o $@
 
 test: all $(SUITES) $(BENCHES) $(PROGRAMS) $(ASAN_SUITES)
 	@$(RUN_TESTS) lint:tests/lint.sh $(SUITES:%=criterion:%) $(ASAN_SUITES:%=criterion:%) \

@@ -1,12 +1,11 @@
-/* bench.c - timing: copies, warm-up, samples, and the check after them.
+/* bench.c - what a case costs at least, and kernels and variants timed on it.
  */
-#define _GNU_SOURCE
 #include "bench.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "gpu.h"
 
@@ -79,25 +78,52 @@ int bench_work_of(const struct mla_case *c, struct bench_work *work)
 	return 0;
 }
 
-/* ---- common ---------------------------------------------------------------------------------- */
-
-static double now_microseconds(void)
+double bench_bound_us(const struct bench_work *work, double read_gbs, double tflops)
 {
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec * 1e6 + (double)t.tv_nsec * 1e-3;
+	const double read = read_gbs > 0 ? work->bytes / read_gbs * 1e-3 : 0;
+	const double compute = tflops > 0 ? work->flop / tflops * 1e-6 : 0;
+
+	return fmax(read, compute);
 }
 
 void bench_result_free(struct bench_result *result)
 {
-	free(result->samples);
-	result->samples = NULL;
+	for (int i = 0; i < result->num_timings; i++)
+		bench_timing_free(&result->timings[i]);
+	result->num_timings = 0;
 }
 
-static void fail(struct bench_result *result, const char *what)
+/* ---- kernels --------------------------------------------------------------------------------- */
+
+enum { PLAN_SAMPLES = 30 };
+
+/* A kernel's plan for the problem. */
+struct entry {
+	struct bench_problem *problem;
+	mla_plan *plan;
+	void *scratch; /* shared by all kernels of a problem: they run one after the other */
+	int64_t scratch_bytes;
+	int only_copy; /* -1: the copy that is asked for */
+};
+
+static mla_status call_entry(void *what, int copy, mla_stream stream)
 {
-	result->verdict.outcome = CHECK_FAIL;
-	snprintf(result->verdict.why, sizeof(result->verdict.why), "%s", what);
+	const struct entry *entry = what;
+	mla_tensors tensors =
+		entry->problem->copies[entry->only_copy >= 0 ? entry->only_copy : copy];
+
+	tensors.scratch = entry->scratch;
+	tensors.scratch_bytes = entry->scratch_bytes;
+	return mla_run(entry->plan, &tensors, stream);
+}
+
+void bench_result_end(struct bench_result *result, mla_status status, const char *why)
+{
+	const bool skip = status == MLA_REFUSED || status == MLA_NO_CUDA || status == MLA_NO_MEMORY;
+
+	bench_result_free(result);
+	result->verdict.outcome = skip ? CHECK_SKIP : CHECK_FAIL;
+	snprintf(result->verdict.why, sizeof(result->verdict.why), "%s", why);
 }
 
 static bool good(const struct bench_result *result)
@@ -105,207 +131,237 @@ static bool good(const struct bench_result *result)
 	return result->verdict.outcome == CHECK_PASS;
 }
 
-/* Fails with the library's sentence unless all is well. */
-static bool ok(struct bench_result *result, mla_status status)
+static mla_status time_plan(struct entry *entry, struct bench_result *result)
 {
-	if (status != MLA_OK)
-		fail(result, mla_last_error());
-	return status == MLA_OK;
+	double build[PLAN_SAMPLES], upload[PLAN_SAMPLES];
+	const mla_stream stream = entry->problem->stream;
+
+	for (int i = 0; i < PLAN_SAMPLES; i++) {
+		const double start = bench_now_us();
+		mla_status status = mla_plan_build(entry->plan, &entry->problem->c->batch);
+		const double built = bench_now_us();
+
+		if (!status)
+			status = mla_plan_upload(entry->plan, stream);
+		if (!status)
+			status = gpu_sync(stream);
+		if (status)
+			return status;
+		build[i] = built - start;
+		upload[i] = bench_now_us() - built;
+	}
+	stats_of(build, PLAN_SAMPLES, &result->plan);
+	stats_of(upload, PLAN_SAMPLES, &result->upload);
+	return MLA_OK;
 }
 
-static void keep_samples(struct bench_result *result, double *samples, int n)
+static mla_status make_plan(struct entry *entry, const char *kernel, int32_t fixed_split)
 {
-	result->samples = samples;
-	if (stats_of(samples, n, &result->time) != 0)
-		fail(result, "the timings are not numbers");
-}
-
-/* ---- kernels --------------------------------------------------------------------------------- */
-
-enum { WARM_UP = 5, PLAN_SAMPLES = 30, MAX_COPIES = 1024 };
-
-/* Everything on the device while a kernel is timed. */
-struct session {
-	const struct mla_case *c;
-	const struct check_truth *truth;
-	mla_config config; /* the case's, fixed_split included */
-	struct check_instance instance;
-	struct check_device *copies;
-	int num_copies;
-	mla_plan *plan;
-	void *scratch;
-	mla_stream stream;
-	struct gpu_timer **timers;
-	int num_timers;
-};
-
-static size_t bytes_of(const mla_tensor *t)
-{
-	size_t elements = 1;
-	for (int32_t i = 0; t->data && i < t->ndim; i++)
-		elements *= (size_t)t->extent[i];
-	return t->data ? elements * (size_t)ref_dtype_size(t->dtype) : 0;
-}
-
-/* What a call reads and writes, unused pages left out: only the rest competes for the cache. */
-static void count_copies(struct session *s, struct bench_result *result)
-{
-	struct bench_work work = {0};
-	if (bench_work_of(s->c, &work) != 0)
-		work.bytes = 0;
-	const mla_tensors *t = &s->instance.host;
-	const size_t size = bytes_of(&t->q_nope) + bytes_of(&t->q_pe) + bytes_of(&t->ckv) +
-			    bytes_of(&t->kpe) + bytes_of(&t->out) + bytes_of(&t->lse) + (1 << 16);
-	const double target = 2.0 * (double)gpu_l2_bytes();
-	const double room = 0.8 * (double)gpu_free_bytes() / (double)size;
-	double wanted = work.bytes > 0 ? target / work.bytes + 2 : 2;
-	if (wanted > MAX_COPIES)
-		wanted = MAX_COPIES;
-	if (wanted > room)
-		wanted = room;
-	s->num_copies = wanted < 1 ? 1 : (int)wanted;
-	/* Coming back to a copy, everything else was touched in between. */
-	result->cold = (s->num_copies - 1) * work.bytes >= target || work.bytes >= target;
-	result->copies = s->num_copies;
-}
-
-static void make_plan(struct session *s, const char *kernel, struct bench_result *result)
-{
+	const struct mla_case *c = entry->problem->c;
+	mla_config config = c->config;
 	mla_device device = {.struct_size = sizeof(device)};
 	mla_capacity capacity = {.struct_size = sizeof(capacity)};
-	double times[PLAN_SAMPLES];
-	if (!ok(result, mla_device_query(&device)) ||
-	    !ok(result, mla_capacity_of(&s->config, &s->c->batch, &capacity)) ||
-	    !ok(result, mla_plan_create(kernel, &s->config, &device, &capacity, &s->plan)))
-		return;
-	for (int i = 0; i < PLAN_SAMPLES; i++) {
-		const double start = now_microseconds();
-		if (!ok(result, mla_plan_build(s->plan, &s->c->batch)))
-			return;
-		times[i] = now_microseconds() - start;
-	}
-	stats_of(times, PLAN_SAMPLES, &result->plan);
-}
-
-static void make_copies(struct session *s, struct bench_result *result)
-{
 	mla_plan_info info = {.struct_size = sizeof(info)};
-	if (!ok(result, mla_plan_get_info(s->plan, &info)))
-		return;
-	if (info.scratch_bytes > 0 &&
-	    !ok(result, gpu_alloc(&s->scratch, (size_t)info.scratch_bytes)))
-		return;
-	count_copies(s, result);
-	const int wanted = s->num_copies;
-	s->copies = calloc((size_t)wanted, sizeof(*s->copies));
-	if (!s->copies)
-		fail(result, "no memory for the copies");
-	for (s->num_copies = 0; good(result) && s->num_copies < wanted; s->num_copies++) {
-		struct check_device *copy = &s->copies[s->num_copies];
-		if (!ok(result, check_device_make(&s->instance, copy)))
-			return;
-		copy->device.scratch = s->scratch;
-		copy->device.scratch_bytes = info.scratch_bytes;
-	}
+	mla_status status = mla_device_query(&device);
+
+	config.fixed_split = fixed_split;
+	if (!status)
+		status = mla_capacity_of(&config, &c->batch, &capacity);
+	if (!status)
+		status = mla_plan_create(kernel, &config, &device, &capacity, &entry->plan);
+	if (!status)
+		status = mla_plan_prepare(entry->plan);
+	if (!status)
+		status = mla_plan_get_info(entry->plan, &info);
+	entry->scratch_bytes = info.scratch_bytes;
+	return status;
 }
 
-static void make_timers(struct session *s, int n, struct bench_result *result)
+/* Contents of the scratch must not matter: it is NaN before the run that is judged. */
+static mla_status run_once(struct entry *entry)
 {
-	if (!ok(result, gpu_stream_create(&s->stream)))
-		return;
-	s->timers = calloc((size_t)n, sizeof(struct gpu_timer *));
-	if (!s->timers)
-		fail(result, "no memory for the timers");
-	for (; good(result) && s->num_timers < n; s->num_timers++)
-		if (!ok(result, gpu_timer_create(&s->timers[s->num_timers])))
-			return;
+	mla_status status = bench_problem_repoison(entry->problem);
+
+	if (!status)
+		status = mla_check_pages(entry->plan, &entry->problem->copies[0],
+					 entry->problem->stream);
+	if (!status && entry->scratch_bytes > 0)
+		status = gpu_fill(entry->scratch, 0xff, (size_t)entry->scratch_bytes);
+	if (!status)
+		status = gpu_sync(NULL);
+	return status ? status : call_entry(entry, 0, entry->problem->stream);
 }
 
-static void session_close(struct session *s)
+static void check_entry(struct entry *entry, struct bench_result *result)
 {
-	gpu_sync(s->stream);
-	for (int i = 0; i < s->num_timers; i++)
-		gpu_timer_destroy(s->timers[i]);
-	free(s->timers);
-	for (int i = 0; i < s->num_copies; i++)
-		check_device_free(&s->copies[i]);
-	free(s->copies);
-	mla_plan_destroy(s->plan);
-	gpu_free(s->scratch);
-	if (s->stream)
-		gpu_stream_destroy(s->stream);
-	check_instance_free(&s->instance);
-}
+	mla_status status = time_plan(entry, result);
 
-/* All calls are queued before the first is waited for: the GPU never waits for the host, unless a
- * call is shorter than its launch. */
-static void take_samples(struct session *s, struct bench_result *result)
-{
-	const int n = s->num_timers;
-	double *samples = calloc((size_t)n, sizeof(*samples));
-	if (!samples) {
-		fail(result, "no memory for the samples");
-		return;
-	}
-	bool running = ok(result, mla_plan_upload(s->plan, s->stream));
-	for (int i = 0; running && i < WARM_UP + n; i++) {
-		const struct check_device *copy = &s->copies[i % s->num_copies];
-		struct gpu_timer *timer = i < WARM_UP ? NULL : s->timers[i - WARM_UP];
-		running = (!timer || ok(result, gpu_timer_start(timer, s->stream))) &&
-			  ok(result, mla_run(s->plan, &copy->device, s->stream)) &&
-			  (!timer || ok(result, gpu_timer_stop(timer, s->stream)));
-	}
-	running = ok(result, gpu_sync(s->stream)) && running;
-	for (int i = 0; running && i < n; i++)
-		running = ok(result, gpu_timer_read(s->timers[i], &samples[i]));
-	if (running)
-		keep_samples(result, samples, n);
+	if (!status)
+		status = run_once(entry);
+	if (status)
+		bench_result_end(result, status, mla_last_error());
 	else
-		free(samples);
+		bench_problem_judge(entry->problem, 0, &result->verdict);
 }
 
-/* The outputs that the last timed call left, judged like any other. */
-static void check_again(struct session *s, struct bench_result *result)
+/* All copies once more as they were timed, on poisoned outputs. */
+static void check_again(struct entry *entry, struct bench_lane *lane,
+			const struct bench_clock *clock, struct bench_result *result)
 {
-	const int last = (WARM_UP + s->num_timers - 1) % s->num_copies;
-	const size_t lse_bytes = bytes_of(&s->instance.host.lse);
-	void *out = malloc(bytes_of(&s->instance.host.out) + 1);
-	float *lse = malloc(lse_bytes + 1);
-	char why[sizeof(result->verdict.why)];
-	if (!out || !lse)
-		fail(result, "no memory to check the timed outputs");
-	else if (!check_device_collect(&s->copies[last], out, lse, why, sizeof(why)))
-		fail(result, why);
-	else
-		check_outputs(s->c, s->truth, out, lse_bytes ? lse : NULL, &result->verdict);
-	free(out);
-	free(lse);
+	mla_status status = bench_problem_repoison(entry->problem);
+	const int first = entry->only_copy >= 0 ? entry->only_copy : 0;
+	const int calls = lane->graph ? lane->timing.calls : lane->copies;
+	const int touched = calls < lane->copies ? calls : lane->copies;
+
+	lane->next = 0;
+	if (!status)
+		status = bench_time_again(lane, clock);
+	if (status)
+		bench_result_end(result, status, mla_last_error());
+	for (int i = first; i < first + touched && good(result); i++) {
+		struct check_verdict again = {.outcome = CHECK_FAIL};
+
+		bench_problem_judge(entry->problem, i, &again);
+		if (again.outcome == CHECK_PASS)
+			continue;
+		bench_result_free(result);
+		bench_verdict_fail(&result->verdict, "right at first, wrong when timed: %.400s",
+				   again.why);
+	}
 }
 
-void bench_kernel(const struct mla_case *c, const struct check_truth *truth, const char *kernel,
-		  const struct bench_options *options, struct bench_result *result)
+static void keep(struct bench_lane *lane, bool cold, struct bench_result *result)
 {
-	const struct check_subject subject = {
-		.name = kernel, .kernel = kernel, .fixed_split = options->fixed_split};
-	*result = (struct bench_result){0};
-	check_subject(c, truth, &subject, &result->verdict);
-	if (!good(result))
-		return;
-	struct session s = {.c = c, .truth = truth, .config = c->config};
-	s.config.fixed_split = options->fixed_split;
-	if (check_instance_make(c, &s.instance) != 0)
-		fail(result, "no memory for the poisoned instance");
-	if (good(result))
-		make_plan(&s, kernel, result);
-	if (good(result))
-		make_copies(&s, result);
-	if (good(result))
-		make_timers(&s, options->samples, result);
-	if (good(result))
-		take_samples(&s, result);
-	if (good(result))
-		check_again(&s, result);
-	session_close(&s);
+	lane->timing.cold = cold;
+	result->timings[result->num_timings++] = lane->timing;
+	lane->timing = (struct bench_timing){0};
+}
+
+struct progress {
+	const struct bench_options *options;
+	char what[32];
+};
+
+static void tell(void *opaque, double share)
+{
+	const struct progress *progress = opaque;
+
+	progress->options->progress(progress->options->opaque, progress->what, share);
+}
+
+/* One kind of timing for all kernels that are still good. */
+static void time_entries(struct bench_problem *problem, struct entry *entries, int n,
+			 enum bench_mode mode, bool hot, const struct bench_options *options,
+			 struct bench_result *results)
+{
+	struct bench_lane *lanes = calloc((size_t)n, sizeof(*lanes));
+	int *owner = calloc((size_t)n, sizeof(*owner)), num_lanes = 0;
+	struct progress progress = {.options = options};
+	const struct bench_clock clock = {.mode = mode,
+					  .stop = options->stop,
+					  .stream = problem->stream,
+					  .nvml = options->nvml,
+					  .progress = options->progress ? tell : NULL,
+					  .opaque = &progress};
+
+	snprintf(progress.what, sizeof(progress.what), "%s %s", bench_mode_names[mode],
+		 hot ? "hot" : "cold");
+	for (int i = 0; i < n && lanes && owner; i++) {
+		if (!good(&results[i]))
+			continue;
+		entries[i].only_copy = hot ? 0 : -1;
+		owner[num_lanes] = i;
+		lanes[num_lanes++] = (struct bench_lane){.call = call_entry,
+							 .what = &entries[i],
+							 .copies = hot ? 1 : problem->num_copies};
+	}
+	for (int i = 0; i < n && !(lanes && owner); i++)
+		bench_result_end(&results[i], MLA_NO_MEMORY, "no memory for the timings");
+	if (num_lanes > 0)
+		bench_time(lanes, num_lanes, &clock);
+	for (int i = 0; i < num_lanes; i++) {
+		struct bench_result *result = &results[owner[i]];
+
+		if (lanes[i].status)
+			bench_result_end(result, lanes[i].status, lanes[i].why);
+		else
+			check_again(&entries[owner[i]], &lanes[i], &clock, result);
+		if (good(result))
+			keep(&lanes[i], !hot && problem->cold, result);
+		bench_timing_free(&lanes[i].timing);
+		bench_lane_close(&lanes[i]);
+	}
+	free(lanes);
+	free(owner);
+}
+
+static void time_all(struct bench_problem *problem, struct entry *entries, int n,
+		     const struct bench_options *options, struct bench_result *results)
+{
+	const struct {
+		bool wanted, hot;
+		enum bench_mode mode;
+	} kinds[BENCH_MAX_TIMINGS] = {
+		{options->graph && options->cold, false, BENCH_GRAPH},
+		{options->graph && options->hot, true, BENCH_GRAPH},
+		{options->launch && options->cold, false, BENCH_LAUNCH},
+		{options->launch && options->hot, true, BENCH_LAUNCH},
+	};
+
+	for (int k = 0; k < BENCH_MAX_TIMINGS; k++)
+		if (kinds[k].wanted)
+			time_entries(problem, entries, n, kinds[k].mode, kinds[k].hot, options,
+				     results);
+}
+
+/* Scratch for the kernel that needs most. */
+static mla_status share_scratch(struct entry *entries, int n, void **scratch)
+{
+	int64_t most = 0;
+	mla_status status = MLA_OK;
+
+	for (int i = 0; i < n; i++)
+		most = entries[i].scratch_bytes > most ? entries[i].scratch_bytes : most;
+	if (most > 0)
+		status = gpu_alloc(scratch, (size_t)most);
+	for (int i = 0; i < n; i++)
+		entries[i].scratch = *scratch;
+	return status;
+}
+
+void bench_kernels(struct bench_problem *problem, const char *const *kernels, int num_kernels,
+		   const struct bench_options *options, struct bench_result *results)
+{
+	struct entry *entries = calloc((size_t)num_kernels + 1, sizeof(*entries));
+	void *scratch = NULL;
+	mla_status status;
+
+	for (int i = 0; i < num_kernels; i++) {
+		results[i] = (struct bench_result){.copies = problem->num_copies};
+		if (!entries) {
+			bench_result_end(&results[i], MLA_NO_MEMORY, "no memory for the plans");
+			continue;
+		}
+		entries[i] = (struct entry){.problem = problem, .only_copy = -1};
+		status = make_plan(&entries[i], kernels[i], options->fixed_split);
+		if (status)
+			bench_result_end(&results[i], status, mla_last_error());
+	}
+	status = entries ? share_scratch(entries, num_kernels, &scratch) : MLA_OK;
+	for (int i = 0; i < num_kernels && entries; i++) {
+		if (options->progress)
+			options->progress(options->opaque, kernels[i], 0);
+		if (good(&results[i]) && status)
+			bench_result_end(&results[i], status, mla_last_error());
+		if (good(&results[i]))
+			check_entry(&entries[i], &results[i]);
+	}
+	if (entries)
+		time_all(problem, entries, num_kernels, options, results);
+	for (int i = 0; i < num_kernels && entries; i++)
+		mla_plan_destroy(entries[i].plan);
+	gpu_free(scratch);
+	free(entries);
 }
 
 /* ---- variants -------------------------------------------------------------------------------- */
@@ -318,21 +374,27 @@ void bench_variant(const struct mla_case *c, const struct check_truth *truth,
 		   struct bench_result *result)
 {
 	const struct check_subject subject = {.name = variant->name, .run = variant->run};
-	const int n = options->samples < VARIANT_SAMPLES ? options->samples : VARIANT_SAMPLES;
-	*result = (struct bench_result){0};
-	double *samples = calloc((size_t)n, sizeof(*samples));
-	if (!samples) {
-		fail(result, "no memory for the samples");
+	const int asked = options->stop.samples;
+	const int n = asked > 0 && asked < VARIANT_SAMPLES ? asked : VARIANT_SAMPLES;
+	struct bench_timing timing = {.mode = BENCH_HOST, .calls = 1};
+
+	*result = (struct bench_result){.copies = 1};
+	timing.samples = calloc((size_t)n, sizeof(*timing.samples));
+	if (!timing.samples) {
+		bench_result_end(result, MLA_NO_MEMORY, "no memory for the samples");
 		return;
 	}
 	check_subject(c, truth, &subject, &result->verdict);
 	for (int i = 0; good(result) && i < n; i++) {
 		/* Each run is judged, on outputs poisoned anew, and timed without the judging. */
 		check_subject(c, truth, &subject, &result->verdict);
-		samples[i] = result->verdict.microseconds;
+		timing.samples[i] = result->verdict.microseconds;
 	}
+	if (good(result) && stats_of(timing.samples, n, &timing.stats))
+		bench_result_end(result, MLA_CUDA, "the timings are not numbers");
+	timing.settled = stats_spread(&timing.stats) < options->stop.noise;
 	if (good(result))
-		keep_samples(result, samples, n);
+		result->timings[result->num_timings++] = timing;
 	else
-		free(samples);
+		bench_timing_free(&timing);
 }

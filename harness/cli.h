@@ -41,6 +41,7 @@ int cli_bench(int argc, char **argv);
 int cli_compare(int argc, char **argv);
 int cli_plot(int argc, char **argv);
 int cli_profile(int argc, char **argv);
+int cli_ceilings(int argc, char **argv);
 
 /* ---- arguments: anything wrong ends the program with a sentence and exit code 2 ---------------
  */

@@ -39,6 +39,25 @@ const char *gpu_name(void)
 	return properties.name;
 }
 
+const char *gpu_bus_id(void)
+{
+	static char id[32];
+	int ordinal = 0;
+
+	if (cudaGetDevice(&ordinal) || cudaDeviceGetPCIBusId(id, sizeof(id), ordinal))
+		id[0] = '\0';
+	return id;
+}
+
+struct gpu_versions gpu_versions(void)
+{
+	struct gpu_versions versions = {.toolkit = CUDART_VERSION};
+
+	cudaDriverGetVersion(&versions.driver);
+	cudaRuntimeGetVersion(&versions.runtime);
+	return versions;
+}
+
 size_t gpu_free_bytes(void)
 {
 	size_t available = 0, total = 0;

@@ -12,6 +12,14 @@
 const char *gpu_missing(void);
 /* "NVIDIA H200"; valid for the life of the program. "" without a device. */
 const char *gpu_name(void);
+/* "0000:3b:00.0", as NVML knows the device; "" without one. */
+const char *gpu_bus_id(void);
+/* CUDA versions as 1000 * major + 10 * minor: the newest that the driver can do, the runtime's,
+ * and that of the headers this was built with. 0: unknown. */
+struct gpu_versions {
+	int driver, runtime, toolkit;
+};
+struct gpu_versions gpu_versions(void);
 size_t gpu_free_bytes(void);
 size_t gpu_l2_bytes(void);
 

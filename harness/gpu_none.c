@@ -18,6 +18,16 @@ const char *gpu_name(void)
 	return "";
 }
 
+const char *gpu_bus_id(void)
+{
+	return "";
+}
+
+struct gpu_versions gpu_versions(void)
+{
+	return (struct gpu_versions){0};
+}
+
 size_t gpu_free_bytes(void)
 {
 	return 0;

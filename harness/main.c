@@ -20,6 +20,7 @@ static const struct cli_verb verbs[] = {
 	{"compare", "says what became faster or slower between results", cli_compare},
 	{"plot", "draws results", cli_plot},
 	{"profile", "one call for a profiler, and what it shows", cli_profile},
+	{"ceilings", "measures what this GPU can do at most", cli_ceilings},
 };
 #define NUM_VERBS (int)(sizeof(verbs) / sizeof(verbs[0]))
 

@@ -154,8 +154,8 @@ TestSuite(files, .init = enter, .fini = leave);
 
 /* ---- help, version, usage -------------------------------------------------------------------- */
 
-static const char *const verbs[] = {"list", "info", "verify", "make",
-				    "cut",  "plan", "check",  "bench"};
+static const char *const verbs[] = {"list", "info",  "verify", "make",    "cut",
+				    "plan", "check", "bench",  "ceilings"};
 
 Test(cli, every_verb_helps)
 {
@@ -221,6 +221,15 @@ Test(cli, wrong_usage_is_2_and_a_sentence)
 		{"check --random 3 -c random:1.7", "no case \"random:1.7\""},
 		{"bench", "a FILE or the flags of a shape are needed"},
 		{"bench --samples 1 --heads 4", "--samples: 1 is out of range, expected 3"},
+		{"bench --suite smoke x.h5", "exactly one of them"},
+		{"bench --suite nope",
+		 "--suite: found \"nope\", expected one of: smoke, peers, sweep"},
+		{"bench --cells b4_h16", "cell \"b4_h16\": found \"too little\""},
+		{"bench --suite smoke --mode grap",
+		 "--mode: found \"grap\", expected one of: graph"},
+		{"bench --suite smoke --cache warm", "expected one of: cold, hot"},
+		{"bench --list --heads 4", "--list is for --suite and --cells"},
+		{"ceilings 3", "takes no arguments"},
 		{"list --nope", "unrecognized option"},
 	};
 	for (int i = 0; i < COUNT(cases); i++)
@@ -267,6 +276,8 @@ Test(cli, nothing_to_run_is_77_and_says_why)
 	expect("check -k 01 --random 2", 77, "0 passed, 0 failed, 2 skipped", NULL);
 	expect("check -k gpu --random 1", 77, missing, NULL);
 	expect("bench -k naive --heads 2 --kv-len 70", 77, "SKIP", NULL);
+	expect("bench --suite smoke", 77, "SKIP", NULL);
+	expect("ceilings", 77, sentence, NULL);
 	expect("list", 0, missing, NULL);
 }
 
@@ -353,16 +364,17 @@ Test(files, bench_json)
 	expect("bench -k online --heads 3 --qo-len 2 --kv-len 100,20 --causal --samples 3 "
 	       "--json bench.json",
 	       0, "online", NULL);
-	json_t *root = load_json("bench.json", "mla-bench");
-	const json_t *c = json_array_get(json_object_get(root, "cases"), 0);
+	json_t *root = load_json("bench.json", "mla-results");
+	const json_t *result = json_array_get(json_object_get(root, "measurements"), 0);
+	const json_t *c = json_object_get(result, "case");
 	/* Causal: 99 + 100 and 19 + 20 visible keys, 3 heads, 2 * (512 + 64 + 512). */
 	cr_expect(json_number_value(json_object_get(c, "flop")) == 238.0 * 3 * 2 * 1088);
 	/* 120 cache slots of 1152 bytes; 12 rows of q 1152, out 1024 and lse 4 bytes. */
 	cr_expect(json_number_value(json_object_get(c, "bytes")) ==
 		  120.0 * 1152 + 12.0 * (1152 + 1024 + 4));
-	const json_t *result = json_array_get(json_object_get(c, "results"), 0);
-	cr_expect_str_eq(json_string_value(json_object_get(result, "name")), "online");
-	const json_t *samples = json_object_get(result, "samples");
+	cr_expect_str_eq(json_string_value(json_object_get(result, "implementation")), "online");
+	const json_t *timing = json_array_get(json_object_get(result, "timings"), 0);
+	const json_t *samples = json_object_get(timing, "samples_us");
 	cr_assert(json_array_size(samples) == 3);
 	double values[3];
 	for (size_t i = 0; i < 3; i++)
@@ -370,9 +382,31 @@ Test(files, bench_json)
 	struct stats stats;
 	cr_assert(stats_of(values, 3, &stats) == 0);
 	cr_expect(stats.min > 0);
-	const json_t *times = json_object_get(result, "microseconds");
-	cr_expect_float_eq(json_number_value(json_object_get(times, "median")), stats.median, 1e-9);
+	cr_expect_float_eq(json_number_value(json_object_get(timing, "median_us")), stats.median,
+			   1e-9);
 	json_decref(root);
+}
+
+Test(files, bench_suites_and_cells)
+{
+	expect("bench --suite smoke -k online --samples 3 --csv smoke.csv", 0,
+	       "microseconds per call", NULL);
+	FILE *file = fopen("smoke.csv", "r");
+	char line[512];
+	int lines = 0;
+	cr_assert(file != NULL);
+	while (fgets(line, sizeof(line), file))
+		lines++;
+	fclose(file);
+	cr_expect(lines == 4, "%d lines", lines);
+	expect("bench --suite peers --list", 0, "b128_8Kv_h128_q2", NULL);
+	expect("bench --suite peers --list -c b1_*", 0, "b1_128K_h16_q1", NULL);
+	expect("bench --suite smoke -k online -c nothing", 2, NULL, "no cell \"nothing\"");
+	expect("bench --cells b1_9_h2,b2_9v_h3_q2_p4 -k split-k --samples 3", 0, "b2_9v_h3_q2_p4",
+	       NULL);
+	expect("bench --explain", 0, "of the samples, per call", NULL);
+	expect("bench --suite smoke -k online --csv no/such/folder.csv", 3, NULL,
+	       "no/such/folder.csv");
 }
 
 Test(files, plan_text_and_json)

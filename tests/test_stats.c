@@ -2,6 +2,7 @@
  */
 #include <criterion/criterion.h>
 #include <math.h>
+#include <stdint.h>
 
 #include "stats.h"
 
@@ -89,4 +90,69 @@ Test(stats, spread_is_the_interquartile_range_over_the_median)
 	cr_assert_float_eq(stats_spread(&s), 20.0 / 30.0, 1e-15);
 	cr_assert(stats_of(zeros, 3, &s) == 0);
 	cr_assert(stats_spread(&s) == 0);
+}
+
+/* splitmix64 */
+static double uniform(uint64_t *state)
+{
+	uint64_t z = *state += 0x9e3779b97f4a7c15u;
+	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+	z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+	return (double)((z ^ z >> 31) >> 11) * 0x1p-53;
+}
+
+/* Distributions whose quantiles are known, one of them as skewed as timings are. */
+Test(stats, quantiles_of_known_distributions)
+{
+	enum { N = 20001 };
+	static double even[N], skewed[N];
+	uint64_t state = 1;
+	struct stats s;
+	for (int i = 0; i < N; i++) {
+		even[i] = uniform(&state);
+		skewed[i] = 10 - log(1 - uniform(&state)); /* exponential, from 10 */
+	}
+	cr_assert(stats_of(even, N, &s) == 0);
+	cr_expect_float_eq(s.q1, 0.25, 0.01);
+	cr_expect_float_eq(s.median, 0.5, 0.01);
+	cr_expect_float_eq(s.q3, 0.75, 0.01);
+	cr_assert(stats_of(skewed, N, &s) == 0);
+	cr_expect_float_eq(s.q1, 10 + log(4.0 / 3), 0.03);
+	cr_expect_float_eq(s.median, 10 + log(2), 0.03);
+	cr_expect_float_eq(s.q3, 10 + log(4), 0.04);
+}
+
+/* The interval holds the true median about 95 times of 100, also of a skewed distribution: that is
+ * what it promises without assuming anything. */
+Test(stats, the_interval_holds_the_median_as_often_as_it_says)
+{
+	enum { TRIALS = 4000, N = 50 };
+	const double median = log(2);
+	uint64_t state = 7;
+	int held = 0;
+	for (int t = 0; t < TRIALS; t++) {
+		double samples[N];
+		struct stats s;
+		for (int i = 0; i < N; i++)
+			samples[i] = -log(1 - uniform(&state));
+		cr_assert(stats_of(samples, N, &s) == 0);
+		held += s.low <= median && median <= s.high;
+	}
+	cr_expect(held >= 0.94 * TRIALS && held <= 0.985 * TRIALS, "%d of %d", held, TRIALS);
+}
+
+/* A fifth of the samples disturbed, always upwards, as by another process. */
+Test(stats, a_fifth_of_outliers_moves_the_median_little)
+{
+	enum { N = 500 };
+	double samples[N], sum = 0;
+	uint64_t state = 3;
+	struct stats s;
+	for (int i = 0; i < N; i++) {
+		samples[i] = 100 + uniform(&state) + (i % 5 == 0 ? 1000 * uniform(&state) : 0);
+		sum += samples[i];
+	}
+	cr_assert(stats_of(samples, N, &s) == 0);
+	cr_expect(s.median > 100.4 && s.median < 100.8, "median %g", s.median);
+	cr_expect(sum / N > 150, "the mean %g would have misled", sum / N);
 }
