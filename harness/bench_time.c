@@ -13,10 +13,11 @@
 #include "error.h"
 
 enum {
-	LAUNCHES = 20,         /* single launches that are queued at a time */
-	HOLD_US = 100,         /* the GPU waits while a replay is queued */
-	HOLD_LAUNCH_US = 15,   /* and this long per single launch */
-	WARM_UP_US = 30000,    /* at least one call, and this long */
+	LAUNCHES = 20,       /* single launches that are queued at a time */
+	HOLD_US = 50,        /* the GPU waits while a replay is queued: this and twice as long as */
+	MOST_HOLD_US = 5000, /* queuing took when it was tried */
+	HOLD_LAUNCH_US = 15, /* and this long per single launch */
+	WARM_UP_US = 30000,  /* at least one call, and this long */
 	WARM_UP_REPLAYS = 200, /* at most */
 	LEAST_CALLS = 10,
 	GRAPH_US = 2000,
@@ -130,12 +131,30 @@ static mla_status run_once(struct bench_lane *lane, mla_stream stream)
 	return lane->graph ? gpu_graph_launch(lane->graph, stream) : next_call(lane, stream);
 }
 
+/* How long the host takes to queue a replay, once the graph is on the device. */
+static mla_status try_replay(struct bench_lane *lane, mla_stream stream)
+{
+	mla_status status = gpu_graph_launch(lane->graph, stream);
+	double start;
+
+	if (!status)
+		status = gpu_sync(stream);
+	start = bench_now_us();
+	if (!status)
+		status = gpu_graph_launch(lane->graph, stream);
+	lane->hold_us = fmin(HOLD_US + 2 * (bench_now_us() - start), MOST_HOLD_US);
+	return status;
+}
+
 /* Clocks and power are read while the queue is still full. */
 static mla_status warm_up(struct bench_lane *lane, const struct bench_clock *clock)
 {
 	const double us = lane->about_us * lane->timing.calls;
 	const int wanted = (int)fmin(ceil(WARM_UP_US / fmax(us, 1)), WARM_UP_REPLAYS);
-	mla_status status = MLA_OK;
+	/* beside a long call, queuing is short */
+	mla_status status = lane->graph && lane->about_us < BENCH_LONG_US
+				    ? try_replay(lane, clock->stream)
+				    : MLA_OK;
 
 	for (int i = 0; i < wanted && !status; i++)
 		status = run_once(lane, clock->stream);
@@ -153,6 +172,7 @@ static mla_status open_lane(struct bench_lane *lane, const struct bench_clock *c
 	lane->timing = (struct bench_timing){.mode = clock->mode, .calls = 1};
 	lane->graph = NULL;
 	lane->seconds = 0;
+	lane->hold_us = HOLD_US;
 	lane->next = lane->room = 0;
 	lane->done = false;
 	status = estimate(lane, timer, clock->stream);
@@ -183,7 +203,7 @@ static mla_status keep(struct bench_lane *lane, double us)
 static mla_status sample_graph(struct bench_lane *lane, struct gpu_timer *timer, mla_stream stream)
 {
 	double us = 0;
-	mla_status status = bench_spin(HOLD_US, stream);
+	mla_status status = bench_spin(lane->hold_us, stream);
 
 	if (!status)
 		status = gpu_timer_start(timer, stream);

@@ -64,7 +64,7 @@ struct bench_lane {
 
 	/* its own: */
 	struct gpu_graph *graph;
-	double about_us, seconds;
+	double about_us, seconds, hold_us;
 	int next, room;
 	bool done;
 };

@@ -224,6 +224,14 @@ mla_status ceilings_wgmma(int32_t rounds, float *sink, double *flop, mla_stream 
 	if (major != 9 || minor != 0)
 		return mla_fail(MLA_REFUSED, "wgmma is of compute capability 9.0, this is %d.%d",
 				major, minor);
+
+	cudaFuncAttributes attributes;
+
+	status = as_status(cudaFuncGetAttributes(&attributes, wgmma_loop), "code for wgmma");
+	if (!status && attributes.numRegs < 64) /* the empty one of other architectures */
+		status = mla_fail(MLA_REFUSED, "the driver did not choose the code for sm_90a");
+	if (status)
+		return status;
 	status = as_status(cudaFuncSetAttribute(wgmma_loop,
 						cudaFuncAttributeMaxDynamicSharedMemorySize,
 						WGMMA_SHARED),
