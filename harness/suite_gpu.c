@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bench_suite.h"
 #include "capture.h"
 #include "generate.h"
 #include "gpu.h"
@@ -836,6 +837,7 @@ void suite_gpu(const char *const *kernels, int num_kernels, const char *const *f
 		suite_line(result, CHECK_SKIP, "gpu", "no kernel is built");
 		return;
 	}
+	bench_self_test(result);
 	test_merge(&x);
 	test_refusals(&x);
 	for (int i = 0; i < num_files; i++)

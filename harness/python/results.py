@@ -120,7 +120,7 @@ def case_matches(measurement, pattern):
 
 def tensor_ceiling(ceilings):
     """The higher of the measured tensor rates in TFLOP/s (cuBLAS bounds nobody else), or None."""
-    rates = [(ceilings or {}).get(key) for key in ("mma_tflops", "gemm_tflops")]
+    rates = [(ceilings or {}).get(key) for key in ("mma_tflops", "wgmma_tflops", "gemm_tflops")]
     return max((rate for rate in rates if rate), default=None)
 
 
