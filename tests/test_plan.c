@@ -982,6 +982,37 @@ Test(plan_refuses, senseless_capacities)
 	}
 }
 
+/* Bounds whose product does not fit 64 bits: too much, and never a small number that a build then
+ * writes beyond. */
+Test(plan_refuses, bounds_that_overflow_64_bits)
+{
+	static const struct {
+		int32_t max_queries, tile_rows, kv_granule, fixed_split;
+	} cases[] = {
+		{1 << 22, 64, 32, 64}, /* partial rows */
+		{1 << 17, 1, 1, 1},    /* items */
+	};
+
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		struct setup s = full_setup();
+		mla_plan *plan = NULL;
+
+		s.capacity = (mla_capacity){.struct_size = sizeof(mla_capacity),
+					    .max_requests = 1 << 10,
+					    .max_queries = cases[i].max_queries,
+					    .max_kv_tokens = 1LL << 40};
+		s.config.num_heads = 128;
+		s.config.fixed_split = cases[i].fixed_split;
+		s.traits.tile_rows = cases[i].tile_rows;
+		s.traits.kv_granule = cases[i].kv_granule;
+		assert_refused(mla_plan_create_for_traits(&s.traits, &s.config, &s.device,
+							  &s.capacity, &plan),
+			       MLA_CAPACITY, "partial rows", "too large to count");
+		cr_assert(plan == NULL);
+		ragged_free(&s.batch);
+	}
+}
+
 /* Packed rows of a batch are counted in 32 bits: one query less than too many is fine. */
 Test(plan_refuses, more_packed_rows_than_32_bits)
 {
