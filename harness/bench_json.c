@@ -131,7 +131,6 @@ static json_t *integers_json(const int32_t *values, int n, const int32_t *minus)
 
 static json_t *case_json(const struct bench_shown *shown)
 {
-	static const char *const dtypes[] = {"bf16", "fp16", "f32", "e4m3"};
 	const struct mla_case *c = shown->c;
 	const mla_batch *batch = &c->batch;
 	const int32_t n = batch->batch_size;
@@ -154,7 +153,7 @@ static json_t *case_json(const struct bench_shown *shown)
 	report_json_set(json, "kv_len_max", json_integer(most));
 	report_json_set(json, "page_size", json_integer(c->config.page_size));
 	report_json_set(json, "causal", json_boolean(c->config.causal));
-	report_json_set(json, "dtype", json_string(dtypes[c->config.q_dtype & 3]));
+	report_json_set(json, "dtype", json_string(ref_dtype_name(c->config.q_dtype)));
 	report_json_set(json, "sm_scale", report_json_number(c->config.sm_scale));
 	report_json_set(json, "flop", report_json_number(shown->work.flop));
 	report_json_set(json, "bytes", report_json_number(shown->work.bytes));

@@ -88,7 +88,6 @@ struct cli_shape {
 extern const struct argp cli_shape_argp;
 void cli_shape_init(struct cli_shape *shape);
 void cli_shape_free(struct cli_shape *shape);
-const char *cli_dtype_name(int32_t dtype);
 
 /* ---- where cases come from --------------------------------------------------------------------
  */

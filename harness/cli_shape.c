@@ -59,14 +59,8 @@ static const struct argp_option options[] = {
 	{0},
 };
 
-static const char *const dtype_names[] = {"bf16", "fp16", "f32"};
 static const char *const page_orders[] = {"shuffled", "contiguous", "shared"};
 static const char *const lse_bases[] = {"natural", "2"};
-
-const char *cli_dtype_name(int32_t dtype)
-{
-	return dtype >= 0 && dtype < 3 ? dtype_names[dtype] : "e4m3";
-}
 
 #define MAX_LEN (1L << 30)
 
@@ -200,11 +194,12 @@ static error_t parse_config(int key, char *arg, struct cli_shape *shape, struct 
 		config->causal = 1;
 		return 0;
 	case OPT_DTYPE:
-		config->q_dtype = cli_choice(state, "--dtype", arg, dtype_names, 3);
+		config->q_dtype = cli_choice(state, "--dtype", arg, ref_dtype_names, MLA_E4M3);
 		config->ckv_dtype = config->kpe_dtype = config->q_dtype;
 		return 0;
 	case OPT_OUT_DTYPE:
-		config->out_dtype = cli_choice(state, "--out-dtype", arg, dtype_names, 3);
+		config->out_dtype =
+			cli_choice(state, "--out-dtype", arg, ref_dtype_names, MLA_E4M3);
 		return 0;
 	case OPT_LSE_BASE:
 		config->lse_base = cli_choice(state, "--lse-base", arg, lse_bases, 2);

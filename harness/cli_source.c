@@ -144,7 +144,7 @@ void cli_describe(const struct mla_case *c, char *text, size_t size)
 	print_range(&kv, kv_text, sizeof(kv_text));
 	snprintf(text, size, "B=%d H=%d q %s kv %s page %d %s%s scale %.4g", c->batch.batch_size,
 		 config->num_heads, q_text, kv_text, config->page_size,
-		 cli_dtype_name(config->q_dtype), config->causal ? " causal" : "",
+		 ref_dtype_name(config->q_dtype), config->causal ? " causal" : "",
 		 config->sm_scale);
 }
 

@@ -34,24 +34,18 @@ static mla_status check_ids(const mla_config *config, const mla_batch *batch,
 mla_status mla_check_pages_host(const mla_config *config, const mla_batch *batch,
 				const mla_tensors *tensors)
 {
-	mla_status status = mla_check_config(config);
+	mla_status status = mla_check_problem(config, batch);
 
 	if (!status)
-		status = mla_check_batch(config, batch);
-	if (status)
-		return status;
-
-	status = mla_check_table(batch, tensors);
+		status = mla_check_table(batch, tensors);
 	return status ? status : check_ids(config, batch, tensors);
 }
 
 static mla_status check_all(const mla_config *config, const mla_batch *batch,
 			    const mla_tensors *tensors)
 {
-	mla_status status = mla_check_config(config);
+	mla_status status = mla_check_problem(config, batch);
 
-	if (!status)
-		status = mla_check_batch(config, batch);
 	if (status)
 		return status;
 

@@ -117,12 +117,6 @@ json_t *report_json_verdict(const char *name, const struct check_verdict *verdic
 	return json;
 }
 
-static const char *dtype_name(int32_t dtype)
-{
-	static const char *const names[] = {"bf16", "fp16", "f32", "e4m3"};
-	return dtype >= 0 && dtype < 4 ? names[dtype] : "unknown";
-}
-
 static json_t *integers_json(const int32_t *values, int n)
 {
 	json_t *array = need(json_array());
@@ -148,8 +142,8 @@ json_t *report_json_case(const struct mla_case *c, const char *id)
 		(int)c->batch.batch_size, "num_heads", (int)config->num_heads, "head_dim_ckv",
 		(int)config->head_dim_ckv, "head_dim_kpe", (int)config->head_dim_kpe, "page_size",
 		(int)config->page_size, "causal", (int)config->causal, "q_dtype",
-		dtype_name(config->q_dtype), "ckv_dtype", dtype_name(config->ckv_dtype),
-		"out_dtype", dtype_name(config->out_dtype)));
+		ref_dtype_name(config->q_dtype), "ckv_dtype", ref_dtype_name(config->ckv_dtype),
+		"out_dtype", ref_dtype_name(config->out_dtype)));
 	report_json_set(shape, "sm_scale", report_json_number(config->sm_scale));
 	report_json_set(shape, "qo_len", differences_json(c->batch.qo_indptr, c->batch.batch_size));
 	report_json_set(shape, "kv_len", integers_json(c->batch.kv_len, c->batch.batch_size));

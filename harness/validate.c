@@ -182,12 +182,17 @@ static int64_t larger(int64_t a, int64_t b)
 	return a > b ? a : b;
 }
 
+mla_status mla_check_problem(const mla_config *config, const mla_batch *batch)
+{
+	const mla_status status = mla_check_config(config);
+
+	return status ? status : mla_check_batch(config, batch);
+}
+
 mla_status mla_capacity_of(const mla_config *config, const mla_batch *batch, mla_capacity *capacity)
 {
-	mla_status status = mla_check_config(config);
+	mla_status status = mla_check_problem(config, batch);
 
-	if (!status)
-		status = mla_check_batch(config, batch);
 	if (!status && !capacity)
 		status = mla_fail(MLA_INVALID, "capacity is NULL");
 	if (status)
@@ -211,13 +216,6 @@ mla_status mla_capacity_of(const mla_config *config, const mla_batch *batch, mla
 		.max_pages = larger(n ? batch->kv_indptr[n] : 0, 1),
 	};
 	return MLA_OK;
-}
-
-static const char *dtype_name(int32_t dtype)
-{
-	static const char *const names[] = {"bf16", "fp16", "f32", "e4m3"};
-
-	return dtype >= 0 && dtype < (int32_t)COUNT(names) ? names[dtype] : "unknown";
 }
 
 /* One tensor: what is expected of it. least_extent[0] is a lower bound, the others are exact. */
@@ -258,7 +256,7 @@ static mla_status check_tensor(const struct tensor_rule *rule, int32_t align, co
 
 	if (t->dtype != rule->dtype)
 		return mla_fail(MLA_INVALID, "%s: dtype is %s, the plan's is %s", rule->name,
-				dtype_name(t->dtype), dtype_name(rule->dtype));
+				ref_dtype_name(t->dtype), ref_dtype_name(rule->dtype));
 	if (t->ndim != rule->ndim)
 		return mla_fail(MLA_INVALID, "%s: %d dimensions, expected %d", rule->name, t->ndim,
 				rule->ndim);
@@ -363,7 +361,7 @@ mla_status mla_check_merge_args(const mla_merge_args *args)
 	    args->out.dtype > MLA_F32)
 		return mla_fail(MLA_INVALID,
 				"states are %s and out is %s, expected bf16, fp16 or f32",
-				dtype_name(s->dtype), dtype_name(args->out.dtype));
+				ref_dtype_name(s->dtype), ref_dtype_name(args->out.dtype));
 
 	const int64_t n = s->extent[0], rows = s->extent[1], d = s->extent[2];
 	const struct tensor_rule rules[] = {

@@ -23,6 +23,7 @@ mla_status mla_check_config(const mla_config *config);
 mla_status mla_check_device(const mla_device *device);
 mla_status mla_check_traits(const mla_traits *traits);
 mla_status mla_check_batch(const mla_config *config, const mla_batch *batch);
+mla_status mla_check_problem(const mla_config *config, const mla_batch *batch); /* both */
 
 /* What mla_check_tensors needs besides the tensors. */
 struct mla_expect {

@@ -113,6 +113,14 @@ static const struct {
 	[MLA_F32] = {4, load_f32, store_f32},
 };
 
+const char *const ref_dtype_names[] = {
+	[MLA_BF16] = "bf16", [MLA_F16] = "fp16", [MLA_F32] = "f32", [MLA_E4M3] = "e4m3"};
+
+const char *ref_dtype_name(int32_t dtype)
+{
+	return dtype >= MLA_BF16 && dtype <= MLA_E4M3 ? ref_dtype_names[dtype] : "unknown";
+}
+
 int ref_dtype_size(int32_t dtype)
 {
 	const int32_t known = sizeof(dtypes) / sizeof(dtypes[0]);

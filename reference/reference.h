@@ -82,5 +82,8 @@ void ref_merge(const mla_merge_args *args);
 double ref_load(const void *element, int32_t dtype);
 void ref_store(void *element, int32_t dtype, double value);
 int ref_dtype_size(int32_t dtype); /* bytes; 0 if unknown */
+/* "bf16", ... by enum mla_dtype, as messages, options and results call them. */
+extern const char *const ref_dtype_names[];
+const char *ref_dtype_name(int32_t dtype); /* "unknown" if it is */
 
 #endif
