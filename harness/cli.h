@@ -49,6 +49,8 @@ int cli_ceilings(int argc, char **argv);
 long cli_integer(struct argp_state *state, const char *option, const char *text, long low,
 		 long high);
 double cli_positive(struct argp_state *state, const char *option, const char *text);
+/* The FILE of a verb that takes one. */
+void cli_one_file(struct argp_state *state, const char **file, const char *arg);
 /* Index of text in names[n]. */
 int cli_choice(struct argp_state *state, const char *option, const char *text,
 	       const char *const *names, int n);

@@ -49,6 +49,13 @@ double cli_positive(struct argp_state *state, const char *option, const char *te
 	return value;
 }
 
+void cli_one_file(struct argp_state *state, const char **file, const char *arg)
+{
+	if (*file)
+		argp_error(state, "one FILE is enough, found \"%s\" too", arg);
+	*file = arg;
+}
+
 int cli_choice(struct argp_state *state, const char *option, const char *text,
 	       const char *const *names, int n)
 {

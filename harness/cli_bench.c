@@ -203,9 +203,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		state->child_inputs[0] = &bench->shape;
 		return 0;
 	case ARGP_KEY_ARG:
-		if (bench->file)
-			argp_error(state, "one FILE is enough, found \"%s\" too", arg);
-		bench->file = arg;
+		cli_one_file(state, &bench->file, arg);
 		return 0;
 	case ARGP_KEY_END:
 		check_arguments(bench, state);

@@ -114,9 +114,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		plan->traits_given = true;
 		return 0;
 	case ARGP_KEY_ARG:
-		if (plan->file)
-			argp_error(state, "one FILE is enough, found \"%s\" too", arg);
-		plan->file = arg;
+		cli_one_file(state, &plan->file, arg);
 		return 0;
 	case ARGP_KEY_END:
 		check_arguments(plan, state);

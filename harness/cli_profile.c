@@ -105,9 +105,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		profile->once = true;
 		return 0;
 	case ARGP_KEY_ARG:
-		if (profile->file)
-			argp_error(state, "one FILE is enough, found \"%s\" too", arg);
-		profile->file = arg;
+		cli_one_file(state, &profile->file, arg);
 		return 0;
 	case ARGP_KEY_END:
 		check_arguments(profile, state);
