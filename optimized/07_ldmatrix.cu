@@ -9,47 +9,85 @@
  *
  * A row of a tile is 72 chunks of 16 bytes, 9 x 128 bytes: chunk c of key k lies at c ^ (k % 8).
  */
-#include "ptx.cuh"
+#include "tile.cuh"
 
 enum {
-	THREADS = 256,
 	ROWS = 16,
-	KEYS = 32,
-	CKV = 512,
-	DIMS = 576,
 	HALF = DIMS / 2,
 	S_PITCH = KEYS + 8,
 	STEPS = HALF / 16, /* of 16 dimensions, per warp */
 	COLUMNS = CKV / 8, /* of out, per warp */
-	MINE = KEYS / 8,   /* keys of a tile that a warp fetches */
+	AHEAD = 32 / MINE, /* tiles whose keys a warp looks up at once, one per lane */
 };
+
+/* Where a key lies in global memory. */
+struct key_source {
+	const char *ckv, *kpe;
+};
+
+/* The keys that each warp fetches of AHEAD tiles. */
+typedef key_source key_sources[WARPS][AHEAD][MINE];
 
 /* The last stage holds q until its fragments are read. */
 template <typename T, int STAGES> struct tile_memory {
 	T kv[STAGES][KEYS][DIMS];  /* swizzled */
 	float s[2][ROWS][S_PITCH]; /* scores, one half of the dimensions each */
+	key_sources sources;
+	mla_work item;
 };
 
-/* Byte offset of a 16-byte chunk in a swizzled tile. */
-static __device__ __forceinline__ uint32_t swizzled(int row, int chunk)
+/* Page and slot of this lane's key of the warp's next AHEAD tiles, read AHEAD tiles early, because
+ * copies cannot start before the page table answers. */
+struct lookup {
+	int page, slot;
+};
+
+static __device__ lookup look_up(const mla_params &p, const mla_work &item, int first)
 {
-	return (row * (DIMS / 8) + (chunk ^ row % 8)) * 16;
+	const int lane = threadIdx.x % 32;
+	const int key = first + lane / MINE * KEYS + threadIdx.x / 32 * MINE + lane % MINE;
+
+	if (key >= item.kv_end)
+		return {0, 0};
+
+	const int page = key / p.page_size;
+
+	return {p.kv_indices[item.page_begin + page], key - page * p.page_size};
 }
 
-/* Starts the copies of the rows of q to shared memory; rows beyond the item are zero. */
-static __device__ void copy_q(const mla_params &p, const mla_work &item, uint32_t q)
+/* Starts the copies of the warp's keys of tile i of the item, as one group: 64 chunks of 16 bytes
+ * of each ckv, 8 of each kpe. Beyond the end zeros are written: a weight of 0 times a NaN in an
+ * unused slot would be NaN. */
+static __device__ void start_copies(const mla_params &p, const mla_work &item, int i, lookup &next,
+				    key_sources &sources, uint32_t tile)
 {
-	for (int i = threadIdx.x; i < ROWS * DIMS / 8; i += THREADS) {
-		const int r = i / (DIMS / 8), chunk = i % (DIMS / 8), row = item.row_begin + r;
-		const int query = item.q_begin + row / p.num_heads, head = row % p.num_heads;
-		const bool rope = chunk >= CKV / 8, inside = row < item.row_end;
-		const char *nope = inside ? row_of(p.q_nope, query, head) : p.q_nope.data;
-		const char *pe = inside ? row_of(p.q_pe, query, head) : p.q_pe.data;
+	const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+	const int first = item.kv_begin + i * KEYS, left = item.kv_end - first - warp * MINE;
 
-		cp_async_16(q + swizzled(r, chunk),
-			    rope ? pe + (chunk - CKV / 8) * 16 : nope + chunk * 16,
-			    inside ? 16 : 0);
+	if (i % AHEAD == 0) {
+		__syncwarp();
+		sources[warp][lane / MINE][lane % MINE] = {row_of(p.ckv, next.page, next.slot),
+							   row_of(p.kpe, next.page, next.slot)};
+		__syncwarp();
+		next = look_up(p, item, first + AHEAD * KEYS);
 	}
+	const key_source *from = sources[warp][i % AHEAD];
+
+#pragma unroll
+	for (int k = 0; k < MINE; k++) {
+		const char *source = from[k].ckv + lane * 16;
+		const uint32_t target = tile + swizzled(warp * MINE + k, lane);
+		const int bytes = k < left ? 16 : 0;
+
+		cp_async_16(target, source, bytes);
+		cp_async_16(target + 32 * 16, source + 32 * 16, bytes);
+	}
+
+	const int k = lane / 8, chunk = lane % 8; /* four keys, eight lanes each */
+
+	cp_async_16(tile + swizzled(warp * MINE + k, CKV / 8 + chunk), from[k].kpe + chunk * 16,
+		    k < left ? 16 : 0);
+	cp_async_commit();
 }
 
 /* This warp's half of the dimensions of q as A fragments. */
@@ -60,48 +98,6 @@ static __device__ void read_q(uint32_t q, uint32_t (&a)[STEPS][4])
 #pragma unroll
 	for (int k = 0; k < STEPS; k++)
 		ldmatrix_x4(a[k], q + swizzled(lane % 16, (half * STEPS + k) * 2 + lane / 16));
-}
-
-/* Page and slot of this lane's key of a tile (lane % MINE of the warp's keys); read one tile ahead,
- * because the copies cannot start before the page table answers. Beyond the end the page is -1 and
- * zeros are written: a weight of 0 times a NaN in an unused slot would be NaN. */
-struct fetch {
-	int page, slot;
-};
-
-static __device__ fetch look_up(const mla_params &p, const mla_work &item, int first)
-{
-	const int key = first + threadIdx.x / 32 * MINE + threadIdx.x % MINE;
-
-	if (key >= item.kv_end)
-		return {-1, 0};
-
-	const int page = key / p.page_size;
-
-	return {p.kv_indices[item.page_begin + page], key - page * p.page_size};
-}
-
-/* Starts the copies of the warp's keys: 64 chunks of 16 bytes of each ckv, 8 of each kpe. */
-static __device__ void start_copies(const mla_params &p, const fetch &from, uint32_t tile)
-{
-	const int lane = threadIdx.x % 32, first = threadIdx.x / 32 * MINE;
-
-#pragma unroll
-	for (int k = 0; k < MINE; k++) {
-		const int page = __shfl_sync(~0u, from.page, k);
-		const int slot = __shfl_sync(~0u, from.slot, k);
-		const char *source = row_of(p.ckv, max(page, 0), slot) + lane * 16;
-		const int bytes = page < 0 ? 0 : 16;
-
-		cp_async_16(tile + swizzled(first + k, lane), source, bytes);
-		cp_async_16(tile + swizzled(first + k, lane + 32), source + 32 * 16, bytes);
-	}
-
-	const int k = lane / 8, chunk = lane % 8; /* four keys, eight lanes each */
-	const int page = __shfl_sync(~0u, from.page, k), slot = __shfl_sync(~0u, from.slot, k);
-
-	cp_async_16(tile + swizzled(first + k, CKV / 8 + chunk),
-		    row_of(p.kpe, max(page, 0), slot) + chunk * 16, page < 0 ? 0 : 16);
 }
 
 /* Scores of 16 rows x 8 keys over one half of the dimensions. */
@@ -193,7 +189,7 @@ static __device__ void values(uint32_t tile, const uint32_t (&w)[2][4],
 }
 
 /* Two rows of this lane to out, or to their partial states. */
-template <typename T>
+template <typename T, int DTYPE>
 static __device__ void store(const mla_params &p, const mla_work &item, const softmax_state &state,
 			     const float (&acc)[COLUMNS / 8][4])
 {
@@ -221,9 +217,8 @@ static __device__ void store(const mla_params &p, const mla_work &item, const so
 #pragma unroll
 		for (int n = 0; n < COLUMNS / 8; n++) {
 			const int c = warp * COLUMNS + n * 8 + lane % 4 * 2;
-			const int dtype = whole ? p.out.dtype : MLA_F32;
 
-			store_pair(out, c, dtype, empty ? 0.f : acc[n][2 * i] * inverse,
+			store_pair(out, c, DTYPE, empty ? 0.f : acc[n][2 * i] * inverse,
 				   empty ? 0.f : acc[n][2 * i + 1] * inverse);
 		}
 		if (warp == 0 && lane % 4 == 0) {
@@ -241,10 +236,9 @@ static __device__ void store(const mla_params &p, const mla_work &item, const so
 }
 
 template <typename T, int STAGES>
-static __device__ void attend(const mla_params &p, const mla_work &item)
+static __device__ void attend(const mla_params &p, const mla_work &item,
+			      tile_memory<T, STAGES> &shared)
 {
-	extern __shared__ __align__(16) char memory[];
-	tile_memory<T, STAGES> &shared = *(tile_memory<T, STAGES> *)memory;
 	const int g = threadIdx.x % 32 / 4;
 	softmax_state state = {{-CUDART_INF_F, -CUDART_INF_F}, {0.f, 0.f}};
 	float acc[COLUMNS / 8][4] = {};
@@ -257,16 +251,14 @@ static __device__ void attend(const mla_params &p, const mla_work &item)
 	const uint32_t stage_bytes = sizeof(shared.kv[0]);
 	uint32_t q[STEPS][4];
 
-	copy_q(p, item, ring + (STAGES - 1) * stage_bytes);
+	copy_q<ROWS>(p, item, ring + (STAGES - 1) * stage_bytes);
 	cp_async_commit();
 
-	fetch next = look_up(p, item, item.kv_begin);
+	lookup next = look_up(p, item, item.kv_begin);
 
 	for (int i = 0; i < STAGES - 1;
 	     i++) { /* fill the ring; past the end it is filled with zeros */
-		start_copies(p, next, ring + i * stage_bytes);
-		cp_async_commit();
-		next = look_up(p, item, item.kv_begin + (i + 1) * KEYS);
+		start_copies(p, item, i, next, shared.sources, ring + i * stage_bytes);
 	}
 	cp_async_wait<STAGES - 1>();
 	__syncthreads();
@@ -279,9 +271,8 @@ static __device__ void attend(const mla_params &p, const mla_work &item)
 
 		cp_async_wait<STAGES - 2>();
 		__syncthreads(); /* tile i is here, and nobody reads tile i - 1 any more */
-		start_copies(p, next, ring + (i + STAGES - 1) % STAGES * stage_bytes);
-		cp_async_commit();
-		next = look_up(p, item, first + STAGES * KEYS);
+		start_copies(p, item, i + STAGES - 1, next, shared.sources,
+			     ring + (i + STAGES - 1) % STAGES * stage_bytes);
 
 		scores(shared, tile, q);
 		__syncthreads();
@@ -297,15 +288,32 @@ static __device__ void attend(const mla_params &p, const mla_work &item)
 		values<T>(tile, w, acc);
 	}
 	cp_async_wait<0>();
-	store<T>(p, item, state, acc);
+	if (item.partial >= 0 || p.out.dtype == MLA_F32)
+		store<T, MLA_F32>(p, item, state, acc);
+	else if (p.out.dtype == MLA_BF16)
+		store<T, MLA_BF16>(p, item, state, acc);
+	else
+		store<T, MLA_F16>(p, item, state, acc);
 	__syncthreads(); /* before the ring is overwritten */
 }
 
 template <typename T, int STAGES>
 static __global__ void __launch_bounds__(THREADS, 1) ldmatrix(const mla_params p)
 {
-	for (int i = p.worker_begin[blockIdx.x]; i < p.worker_begin[blockIdx.x + 1]; i++)
-		attend<T, STAGES>(p, p.items[i]);
+	extern __shared__ __align__(128) char memory[];
+	tile_memory<T, STAGES> &shared = *(tile_memory<T, STAGES> *)memory;
+	const int end = p.worker_begin[blockIdx.x + 1];
+	int i = p.worker_begin[blockIdx.x];
+
+	let_next_start();
+	if (i < end)
+		fetch_item(p, i, shared.item);
+	wait_for_previous();
+	while (i < end) {
+		attend<T, STAGES>(p, shared.item, shared);
+		if (++i < end)
+			fetch_item(p, i, shared.item);
+	}
 }
 
 /* As many stages as the GPU's shared memory holds: 6 on Hopper, 4 on A100, 2 elsewhere. */
@@ -364,8 +372,7 @@ static cudaError_t run(const mla_launch *launch, cudaStream_t stream)
 	const variant *v = fitting(launch->device->smem_per_block);
 	void (*const kernel)(mla_params) = launch->config->q_dtype == MLA_BF16 ? v->bf16 : v->fp16;
 
-	kernel<<<launch->num_workers, THREADS, v->bytes, stream>>>(launch->params);
-	return cudaGetLastError();
+	return launch_early(kernel, launch->num_workers, THREADS, v->bytes, launch, stream);
 }
 
 MLA_KERNEL_DESCRIPTOR(07_ldmatrix) = {

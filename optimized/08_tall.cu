@@ -1,43 +1,44 @@
-/* 08_tall - 64 rows per block.
+/* 08_tall - 64 rows per block, in two groups that take turns.
  *
  * Teaches  register blocking on the tensor cores: what counts is for how many products a fragment
  *          that was read from shared memory is used. A warp takes 32 rows x 128 columns of P V, so
  *          that each byte of V feeds twice the products of 07_ldmatrix, and each key goes through
- *          L2 once per 64 rows. A maximum that may lag, so that acc is seldom rescaled.
- * Keeps    per thread: m and l of a quarter row; per warp: acc of 32 rows x 128 columns.
- * Costs    fewer than 33 rows in a tile waste half of the products; the tensor cores idle while
- *          the softmax runs; a fragment still passes through registers.
+ *          L2 once per 64 rows. Two groups of warps half a step apart, so that one multiplies while
+ *          the other works out its weights. A maximum that may lag, so that acc is seldom rescaled.
+ * Keeps    per thread: m and l of a quarter row; per warp: acc of 32 rows x 128 columns, and q of
+ *          32 rows x 32 dimensions.
+ * Costs    fewer than 33 rows in a tile leave one group idle; four partial sums of each score go
+ *          through shared memory; a fragment still passes through registers.
  * Next     Hopper's wgmma reads shared memory itself.
  *
- * Warps 0 to 3 have the first 32 rows, warps 4 to 7 the others. The two groups share the tiles and
- * nothing else, so that one may run its softmax while the other keeps the tensor cores busy. Inside
- * a group: Q K^T, each warp all 32 keys and every fourth step of 16 dimensions (the four sums of a
- * score meet in shared memory); softmax, four threads per row; P V, each warp 128 columns.
+ * Warps 0 to 3 have the first 32 rows, warps 4 to 7 the others; they share the tiles and nothing
+ * else. Inside a group: Q K^T, each warp all 32 keys and every fourth step of 16 dimensions (the
+ * four sums of a score meet in shared memory); softmax, four threads per row; P V, each warp 128
+ * columns. Between two barriers the first group does Q K^T, softmax and P V of tile i, the second
+ * P V of tile i - 1, then Q K^T and softmax of tile i.
  */
-#include "ptx.cuh"
+#include "tile.cuh"
 
 enum {
-	THREADS = 256,
 	ROWS = 64,
-	KEYS = 32,
-	CKV = 512,
-	DIMS = 576,
-	STAGES = 3,
+	STAGES = 3, /* tile i - 1, tile i, and tile i + 1 on its way */
 	QUARTERS = 4,
 	STEPS = DIMS / 16 / QUARTERS, /* of 16 dimensions, per warp */
-	MINE = KEYS / 8,              /* keys of a tile that a warp fetches */
+	HELD = 2,                     /* of them with q in registers: no room for more */
 	PITCH = KEYS + 8,             /* of scores and weights: shifts the banks from row to row */
 	COLUMNS = CKV / 4,            /* of out, per warp */
 	TILES = COLUMNS / 8,          /* of 8 columns, per warp */
+	OUT_PITCH = CKV + 8,          /* of finished rows on their way out */
 };
 
-/* Tiles and q are swizzled: chunk c of row r lies at c ^ (r % 8). */
+/* Tiles and q are swizzled. */
 template <typename T> struct tile_memory {
 	T q[ROWS][DIMS];
 	T kv[STAGES][KEYS][DIMS];
 	float s[QUARTERS][ROWS][PITCH]; /* scores, a quarter of the dimensions each */
 	T w[ROWS][PITCH];               /* weights */
 	float shrink[ROWS], l[ROWS];
+	mla_work item;
 };
 
 /* How much the maximum may grow before acc is rescaled, in powers of two. */
@@ -46,28 +47,6 @@ static constexpr float SLACK = 8.f;
 /* fp16 weights have that much less room below 65,504. */
 template <typename T>
 static constexpr float shift = weight_shift<T> > SLACK ? weight_shift<T> - SLACK : 0.f;
-
-/* Byte offset of a 16-byte chunk in a swizzled tile. */
-static __device__ __forceinline__ uint32_t swizzled(int row, int chunk)
-{
-	return (row * (DIMS / 8) + (chunk ^ row % 8)) * 16;
-}
-
-/* Starts the copies of the rows of q to shared memory; rows beyond the item are zero. */
-static __device__ void copy_q(const mla_params &p, const mla_work &item, uint32_t q)
-{
-	for (int i = threadIdx.x; i < ROWS * DIMS / 8; i += THREADS) {
-		const int r = i / (DIMS / 8), chunk = i % (DIMS / 8), row = item.row_begin + r;
-		const int query = item.q_begin + row / p.num_heads, head = row % p.num_heads;
-		const bool rope = chunk >= CKV / 8, inside = row < item.row_end;
-		const char *nope = inside ? row_of(p.q_nope, query, head) : p.q_nope.data;
-		const char *pe = inside ? row_of(p.q_pe, query, head) : p.q_pe.data;
-
-		cp_async_16(q + swizzled(r, chunk),
-			    rope ? pe + (chunk - CKV / 8) * 16 : nope + chunk * 16,
-			    inside ? 16 : 0);
-	}
-}
 
 /* Page and slot of this lane's key of a tile (lane % MINE of the warp's keys); read one tile ahead,
  * because the copies cannot start before the page table answers. Beyond the end the page is -1 and
@@ -88,8 +67,8 @@ static __device__ fetch look_up(const mla_params &p, const mla_work &item, int f
 	return {p.kv_indices[item.page_begin + page], key - page * p.page_size};
 }
 
-/* Starts the copies of the warp's keys: 64 chunks of 16 bytes of each ckv, 8 of each kpe. Each lane
- * works out one key's addresses; the warp passes them around. */
+/* Starts the copies of the warp's keys, as one group: 64 chunks of 16 bytes of each ckv, 8 of each
+ * kpe. Each lane works out one key's addresses; the warp passes them around. */
 static __device__ void start_copies(const mla_params &p, const fetch &from, uint32_t tile)
 {
 	const int lane = threadIdx.x % 32, first = threadIdx.x / 32 * MINE;
@@ -104,8 +83,7 @@ static __device__ void start_copies(const mla_params &p, const fetch &from, uint
 		const int bytes = __shfl_sync(~0u, mine, k);
 
 		cp_async_16(target, source, bytes);
-		cp_async_16(target + 32 * 16, source + 32 * 16,
-			    bytes); /* 32 chunks on: same swizzle */
+		cp_async_16(target + 32 * 16, source + 32 * 16, bytes);
 	}
 
 	const int k = lane / 8, chunk = lane % 8; /* four keys, eight lanes each */
@@ -115,10 +93,24 @@ static __device__ void start_copies(const mla_params &p, const fetch &from, uint
 	cp_async_commit();
 }
 
+/* The first HELD steps of this warp's q, to registers. */
+static __device__ void hold_q(uint32_t q, uint32_t (&held)[HELD][2][4])
+{
+	const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+	const uint32_t a_at = q + swizzled(warp / 4 * 32 + lane % 16, warp % 4 * 2 + lane / 16);
+
+#pragma unroll
+	for (int k = 0; k < HELD; k++) {
+		ldmatrix_x4(held[k][0], a_at + k * 128);
+		ldmatrix_x4(held[k][1], a_at + k * 128 + 16 * DIMS * 2);
+	}
+}
+
 /* Scores of 32 rows x 32 keys over every fourth step of 16 dimensions. A step is two chunks, so
  * four steps are 128 bytes: the steps of a warp lie 128 bytes apart, in the same swizzled place. */
 template <typename T>
-static __device__ void scores(uint32_t q, uint32_t tile, float (*s)[ROWS][PITCH])
+static __device__ void scores(uint32_t q, uint32_t tile, const uint32_t (&held)[HELD][2][4],
+			      float (*s)[ROWS][PITCH])
 {
 	const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
 	const int row = warp / 4 * 32, quarter = warp % 4;
@@ -132,7 +124,11 @@ static __device__ void scores(uint32_t q, uint32_t tile, float (*s)[ROWS][PITCH]
 
 #pragma unroll
 		for (int i = 0; i < 2; i++) {
-			ldmatrix_x4(a[i], a_at + k * 128 + i * 16 * DIMS * 2);
+			if (k < HELD)
+				for (int j = 0; j < 4; j++)
+					a[i][j] = held[k][i][j];
+			else
+				ldmatrix_x4(a[i], a_at + k * 128 + i * 16 * DIMS * 2);
 			ldmatrix_x4(b[i], b_at + k * 128 + i * 16 * DIMS * 2);
 		}
 #pragma unroll
@@ -299,34 +295,63 @@ static __device__ void store_lse(const mla_params &p, const mla_work &item,
 			lse * p.lse_mul;
 }
 
-/* acc / l to out, or to the partial states. */
+/* Four neighbouring elements, index a multiple of 4. */
+static __device__ __forceinline__ void store_four(char *row, int index, int dtype, float4 x)
+{
+	if (dtype == MLA_F32)
+		((float4 *)row)[index / 4] = x;
+	else if (dtype == MLA_BF16)
+		((uint2 *)row)[index / 4] =
+			make_uint2(pack<__nv_bfloat16>(x.x, x.y), pack<__nv_bfloat16>(x.z, x.w));
+	else
+		((uint2 *)row)[index / 4] =
+			make_uint2(pack<__half>(x.x, x.y), pack<__half>(x.z, x.w));
+}
+
+/* acc / l to out, or to the partial states. The fragments of 16 rows at a time go through shared
+ * memory, so that a warp writes whole rows: 32 bytes here and there would take four times as many
+ * passes. rows: this group's q, which nobody reads any more. */
 static __device__ void store_out(const mla_params &p, const mla_work &item, const float *l,
-				 const float (&acc)[2][TILES][4])
+				 float (*rows)[OUT_PITCH], const float (&acc)[2][TILES][4])
 {
 	const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
 	const bool whole = item.partial < 0;
-	const int dtype = whole ? p.out.dtype : MLA_F32;
 
 #pragma unroll
-	for (int i = 0; i < 4; i++) {
-		const int r = warp / 4 * 32 + i * 8 + lane / 4, row = item.row_begin + r;
-		const int query = item.q_begin + row / p.num_heads, head = row % p.num_heads;
-		const float inverse = 1.f / l[r];
-		const bool empty =
-			l[r] == 0.f; /* acc may be NaN even so: 0 times an infinite value */
+	for (int half = 0; half < 2; half++) {
+		const int begin = warp / 4 * 32 + half * 16;
 
-		if (row >= item.row_end)
-			continue;
-
-		char *out = whole ? row_of(p.out, query, head)
-				  : (char *)(p.partial_out + ((int64_t)item.partial + r) * CKV);
 #pragma unroll
-		for (int n = 0; n < TILES; n++) {
-			const int c = warp % 4 * COLUMNS + n * 8 + lane % 4 * 2;
+		for (int i = 0; i < 2; i++) {
+			const int r = i * 8 + lane / 4;
+			const float sum = l[begin + r], inverse = 1.f / sum;
+			const bool empty =
+				sum == 0.f; /* acc may be NaN even so: 0 times an infinite value */
 
-			store_pair(out, c, dtype, empty ? 0.f : acc[i / 2][n][i % 2 * 2] * inverse,
-				   empty ? 0.f : acc[i / 2][n][i % 2 * 2 + 1] * inverse);
+#pragma unroll
+			for (int n = 0; n < TILES; n++)
+				*(float2 *)&rows[r][warp % 4 * COLUMNS + n * 8 + lane % 4 * 2] =
+					empty ? make_float2(0.f, 0.f)
+					      : make_float2(acc[half][n][i * 2] * inverse,
+							    acc[half][n][i * 2 + 1] * inverse);
 		}
+		group_sync();
+		for (int r = warp % 4; r < 16; r += 4) {
+			const int row = item.row_begin + begin + r;
+
+			if (row >= item.row_end)
+				break;
+
+			char *out = whole ? row_of(p.out, item.q_begin + row / p.num_heads,
+						   row % p.num_heads)
+					  : (char *)(p.partial_out +
+						     ((int64_t)item.partial + begin + r) * CKV);
+#pragma unroll
+			for (int c = lane * 4; c < CKV; c += 128)
+				store_four(out, c, whole ? p.out.dtype : MLA_F32,
+					   *(const float4 *)&rows[r][c]);
+		}
+		group_sync();
 	}
 }
 
@@ -342,41 +367,68 @@ static __device__ void attend(const mla_params &p, const mla_work &item, tile_me
 	float acc[2][TILES][4] = {};
 	fetch next = look_up(p, item, item.kv_begin);
 
-	copy_q(p, item, q); /* joins the first tile's group */
-	for (int i = 0; i < STAGES - 1;
-	     i++) { /* fill the ring; past the end it is filled with zeros */
-		start_copies(p, next, ring + i * stage_bytes);
-		next = look_up(p, item, item.kv_begin + (i + 1) * KEYS);
-	}
-	for (int i = 0; item.kv_begin + i * KEYS < item.kv_end; i++) {
+	copy_q<ROWS>(p, item, q); /* joins the first tile's group */
+	start_copies(p, next, ring);
+	next = look_up(p, item, item.kv_begin + KEYS);
+
+	const bool second = threadIdx.x >= THREADS / 2;
+	const bool idle = second && item.row_begin + ROWS / 2 >= item.row_end;
+	const int tiles = (item.kv_end - item.kv_begin + KEYS - 1) / KEYS;
+	uint32_t held[HELD][2][4];
+
+	cp_async_wait<0>();
+	__syncthreads();
+	hold_q(q, held);
+	for (int i = 0; i < tiles; i++) {
 		const uint32_t tile = ring + i % STAGES * stage_bytes;
 		const int first = item.kv_begin + i * KEYS;
 
-		cp_async_wait<STAGES - 2>();
-		__syncthreads(); /* tile i is here, and nobody reads tile i - 1 any more */
-		scores<T>(q, tile, shared.s);
+		cp_async_wait<0>();
+		__syncthreads(); /* tile i is here, and nobody reads tile i - 2 any more */
+		if (second) {
+			start_copies(p, next, ring + (i + 1) % STAGES * stage_bytes);
+			next = look_up(p, item, first + 2 * KEYS); /* past the end: zeros */
+		}
+		if (second && i > 0 && !idle)
+			values<T>(ring + (i - 1) % STAGES * stage_bytes, w, shared.shrink, acc);
+		if (idle)
+			continue;
+		scores<T>(q, tile, held, shared.s);
 		group_sync();
 		softmax(shared, scale, first, state);
-		/* Here, where the tensor cores idle anyway; the place of tile i - 1 is free since
-		 * the barrier above. */
-		start_copies(p, next, ring + (i + STAGES - 1) % STAGES * stage_bytes);
-		next = look_up(p, item, first + STAGES * KEYS);
+		if (!second) { /* here, where this group leaves the tensor cores alone anyway */
+			start_copies(p, next, ring + (i + 1) % STAGES * stage_bytes);
+			next = look_up(p, item, first + 2 * KEYS);
+		}
 		group_sync();
-		values<T>(tile, w, shared.shrink, acc);
+		if (!second)
+			values<T>(tile, w, shared.shrink, acc);
 	}
-	cp_async_wait<0>();
+	if (second && tiles > 0 && !idle)
+		values<T>(ring + (tiles - 1) % STAGES * stage_bytes, w, shared.shrink, acc);
 	store_lse<T>(p, item, state, shared.l);
-	__syncthreads();
-	store_out(p, item, shared.l, acc);
-	__syncthreads(); /* before q, the ring and l are overwritten */
+	group_sync();
+	store_out(p, item, shared.l, (float(*)[OUT_PITCH])shared.q[second * (ROWS / 2)], acc);
+	cp_async_wait<0>();
+	__syncthreads(); /* before q, the ring, l and the item are overwritten */
 }
 
 template <typename T> static __global__ void __launch_bounds__(THREADS, 1) tall(const mla_params p)
 {
 	extern __shared__ __align__(128) char memory[];
+	tile_memory<T> &shared = *(tile_memory<T> *)memory;
+	const int end = p.worker_begin[blockIdx.x + 1];
+	int i = p.worker_begin[blockIdx.x];
 
-	for (int i = p.worker_begin[blockIdx.x]; i < p.worker_begin[blockIdx.x + 1]; i++)
-		attend<T>(p, p.items[i], *(tile_memory<T> *)memory);
+	let_next_start();
+	if (i < end)
+		fetch_item(p, i, shared.item);
+	wait_for_previous();
+	while (i < end) {
+		attend<T>(p, shared.item, shared);
+		if (++i < end)
+			fetch_item(p, i, shared.item);
+	}
 }
 
 static const char *refuses(const mla_config *config, const mla_device *device)
@@ -418,12 +470,11 @@ static cudaError_t run(const mla_launch *launch, cudaStream_t stream)
 	void (*const kernel)(mla_params) =
 		launch->config->q_dtype == MLA_BF16 ? tall<__nv_bfloat16> : tall<__half>;
 
-	kernel<<<launch->num_workers, THREADS, bytes, stream>>>(launch->params);
-	return cudaGetLastError();
+	return launch_early(kernel, launch->num_workers, THREADS, bytes, launch, stream);
 }
 
 MLA_KERNEL_DESCRIPTOR(08_tall) = {
-	.summary = "64 rows per block, fragments used for twice the products",
+	.summary = "64 rows per block in two groups that take turns, fragments used twice as often",
 	.fixed_split = true,
 	.refuses = refuses,
 	.traits = traits,

@@ -3,143 +3,296 @@
  *
  *     lse = log sum_s exp(lse_s),   out = sum_s exp(lse_s - lse) * out_s
  *
- * A state that saw no key (lse -inf) has weight 0 and is not read: its values may be anything. The
- * order of the sums is the order of the states, whatever the grid: merging is bitwise repeatable.
+ * A state that saw no key (lse -inf) has weight 0 and is not read: its values may be anything.
  */
 #include "mla_device.cuh"
 
 enum {
-	FEW = 8,     /* states that one group sums by itself */
-	GROUPS = 4,  /* each takes every fourth state */
-	LANES = 128, /* of a group: columns */
-	THREADS = GROUPS * LANES,
-	EACH = THREADS / LANES, /* columns per thread: a block covers THREADS columns at a time */
-	WARPS = THREADS / 32,
+	WARPS = 16, /* of a block */
+	THREADS = WARPS * 32,
+	BLOCKS = 2,              /* per SM */
+	FEW = 32,                /* up to so many states a warp takes alone */
+	GROUPS = 4,              /* of warps: with more states, each sums every fourth */
+	SPAN = THREADS / GROUPS, /* threads of a group */
 };
+
+/* A row of a merge item, and where its states are. */
+struct merge_row {
+	const float *lses, *states; /* of state 0 */
+	int stride, step;           /* floats from state to state */
+	int num_splits, packed;     /* packed row of the batch */
+};
+
+static __device__ merge_row find_row(const mla_params &p, const mla_merge_item &item, int r)
+{
+	return {p.partial_lse + item.partial + r,
+		p.partial_out + (item.partial + (int64_t)r) * p.head_dim_ckv,
+		item.rows,
+		item.rows * p.head_dim_ckv,
+		item.num_splits,
+		item.row_begin + r};
+}
+
+static __device__ float lse_of(const merge_row &row, int s)
+{
+	return s < row.num_splits ? row.lses[(int64_t)s * row.stride] : -CUDART_INF_F;
+}
+
+/* Not yet divided by the sum of all; -1 for a state that saw no key. */
+static __device__ float weight_of(float lse, float m)
+{
+	return lse == -CUDART_INF_F ? -1.f : expf(lse - m);
+}
 
 /* Of the lse of a row's states: the largest, and the sum of exp(lse - m). NaN goes through. sum is
- * 0 if no state saw a key. */
+ * 0 if no state saw a key. mine: the weight of state (lane). */
 struct row_weights {
-	float m, sum;
+	float m, sum, mine;
 };
 
-/* Over count values `stride` floats apart; by a whole warp. */
-static __device__ row_weights weigh(const float *lse, int64_t stride, int count)
+/* By a whole warp, 32 states at a time. */
+static __device__ row_weights weigh(const merge_row &row)
 {
-	row_weights w = {-CUDART_INF_F, 0.f};
+	const int lane = threadIdx.x % 32;
+	const float first = lse_of(row, lane);
+	row_weights w = {first, 0.f, 0.f};
 
-	for (int s = threadIdx.x % 32; s < count; s += 32)
-		w.m = fmaxf(w.m, lse[s * stride]);
+	for (int s = lane + 32; s < row.num_splits; s += 32)
+		w.m = fmaxf(w.m, lse_of(row, s));
 	w.m = warp_max(w.m);
-	for (int s = threadIdx.x % 32; s < count; s += 32) {
-		const float x = lse[s * stride];
-		w.sum += x == -CUDART_INF_F ? 0.f : expf(x - w.m);
+	w.mine = weight_of(first, w.m);
+	w.sum = w.mine < 0.f ? 0.f : w.mine;
+	for (int s = lane + 32; s < row.num_splits; s += 32) {
+		const float weight = weight_of(lse_of(row, s), w.m);
+		w.sum += weight < 0.f ? 0.f : weight;
 	}
 	w.sum = warp_sum(w.sum);
 	return w;
 }
 
-/* The weighted sum of every fourth state of a row from state `group` on, columns first + lane,
- * first + lane + LANES, ... */
-static __device__ void sum_states(const float *states, const float *lses,
-				  const mla_merge_item &item, int group, int d, int first, float m,
-				  float (&acc)[EACH])
-{
-	const int lane = threadIdx.x % LANES;
+/* Values of DEPTH states of a row, EACH columns 32 apart per lane; as many loads are under way at
+ * once. */
+template <int DEPTH, int EACH> struct block_of_states {
+	float x[DEPTH][EACH];
 
-#pragma unroll 4
-	for (int s = group; s < item.num_splits; s += GROUPS) {
-		const float lse_s = lses[(int64_t)s * item.rows];
-		const bool saw = lse_s != -CUDART_INF_F;
-		const float weight = saw ? expf(lse_s - m) : 0.f;
+	/* States s, s + step, ..., columns c, c + 32, ...; zeros beyond the last state or column.
+	 */
+	__device__ void load(const merge_row &row, int s, int step, int c, int d)
+	{
+#pragma unroll
+		for (int k = 0; k < DEPTH; k++, s += step) {
+			const float *from = row.states + (int64_t)s * row.step + c;
 
 #pragma unroll
-		for (int i = 0; i < EACH; i++) {
-			const int c = first + lane + i * LANES;
-			const int64_t at = (int64_t)s * item.rows * d + c;
-			acc[i] += weight * (saw && c < d ? states[at] : 0.f);
+			for (int i = 0; i < EACH; i++)
+				x[k][i] = s < row.num_splits && c + i * 32 < d ? from[i * 32] : 0.f;
 		}
 	}
-}
 
-/* The sums of all four groups, added in their order. */
-static __device__ void sum_alone(const float *states, const float *lses, const mla_merge_item &item,
-				 int d, int first, float m, float (&total)[EACH])
-{
-#pragma unroll 1
-	for (int group = 0; group < GROUPS; group++) {
-		float acc[EACH] = {};
-
-		sum_states(states, lses, item, group, d, first, m, acc);
+	/* mine: the weight of the state (lane) of the 32 that s counts in. */
+	__device__ void add_to(float (&acc)[EACH], float mine, int s, int step) const
+	{
 #pragma unroll
-		for (int k = 0; k < EACH; k++)
-			total[k] = group ? total[k] + acc[k] : acc[k];
-	}
-}
+		for (int k = 0; k < DEPTH; k++, s += step) {
+			const float weight = __shfl_sync(~0u, mine, s);
 
-/* Row r of a merge item. ALONE: by one group, its four sums one after the other; else by the whole
- * block, a sum per group, because with a long request alone on the GPU each of its rows is merged
- * from a state per worker, and many of them must be under way at once. The sums and their order are
- * the same either way, and so are the bits. */
-template <bool ALONE>
-static __device__ void merge_row(const mla_params &p, const mla_merge_item &item, int r,
-				 float (*part)[THREADS])
-{
-	const int lane = threadIdx.x % LANES, group = threadIdx.x / LANES, d = p.head_dim_ckv;
-	const int row = item.row_begin + r, query = row / p.num_heads, head = row % p.num_heads;
-	const float *lses = p.partial_lse + item.partial + r;
-	const float *states = p.partial_out + (item.partial + (int64_t)r) * d;
-	const row_weights w = weigh(lses, item.rows, item.num_splits);
-	const float inverse = w.sum == 0.f ? 0.f : 1.f / w.sum; /* then the sums are 0 too */
-	char *out = row_of(p.out, query, head);
-
-	for (int first = 0; first < d; first += THREADS) {
-		float acc[EACH] = {};
-
-		if (ALONE) {
-			sum_alone(states, lses, item, d, first, w.m, acc);
+			if (weight < 0.f) /* x may be anything */
+				continue;
 #pragma unroll
-			for (int k = 0; k < EACH; k++)
-				if (first + lane + k * LANES < d)
-					store_element(out, first + lane + k * LANES, p.out.dtype,
-						      acc[k] * inverse);
-			continue;
+			for (int i = 0; i < EACH; i++)
+				acc[i] += weight * x[k][i];
 		}
-		sum_states(states, lses, item, group, d, first, w.m, acc);
-#pragma unroll
-		for (int k = 0; k < EACH; k++)
-			part[group][lane + k * LANES] = acc[k];
-		__syncthreads();
-		if (first + (int)threadIdx.x < d)
-			store_element(out, first + threadIdx.x, p.out.dtype,
-				      (part[0][threadIdx.x] + part[1][threadIdx.x] +
-				       part[2][threadIdx.x] + part[3][threadIdx.x]) *
-					      inverse);
-		__syncthreads();
 	}
-	if (threadIdx.x % (ALONE ? LANES : THREADS) == 0 && p.lse.data)
-		*(float *)row_of(p.lse, query, head) =
+};
+
+/* Columns c, c + 32, ... of the merged row. */
+template <int EACH>
+static __device__ void store_row(const mla_params &p, const merge_row &row, int c, float sum,
+				 const float (&acc)[EACH])
+{
+	const float inverse = sum == 0.f ? 0.f : 1.f / sum; /* then acc is 0 too */
+	char *out = row_of(p.out, row.packed / p.num_heads, row.packed % p.num_heads);
+
+#pragma unroll
+	for (int i = 0; i < EACH; i++)
+		if (c + i * 32 < p.head_dim_ckv)
+			store_element(out, c + i * 32, p.out.dtype, acc[i] * inverse);
+}
+
+static __device__ void store_lse(const mla_params &p, const merge_row &row, const row_weights &w)
+{
+	if (p.lse.data)
+		*(float *)row_of(p.lse, row.packed / p.num_heads, row.packed % p.num_heads) =
 			w.sum == 0.f ? -CUDART_INF_F : (w.m + logf(w.sum)) * p.lse_mul;
 }
 
-/* A place is a row of a merge item. With few states a block takes four places at once, a group
- * each. */
-static __global__ void __launch_bounds__(THREADS)
-	merge_partials(const mla_params p, const int tile_rows)
+/* Chunks chunk, chunk + step, ... of 32 * EACH columns, of a row of at most FEW states, by one
+ * warp. */
+template <int DEPTH, int EACH>
+static __device__ void merge_alone(const mla_params &p, const merge_row &row, int chunk, int step)
 {
-	__shared__ float part[GROUPS][THREADS];
-	const int64_t places = (int64_t)p.header->num_merges * tile_rows;
-	const int group = threadIdx.x / LANES;
+	const int lane = threadIdx.x % 32, d = p.head_dim_ckv;
+	int c = chunk * 32 * EACH + lane;
+	block_of_states<DEPTH, EACH> block;
 
-	for (int64_t i = blockIdx.x; i < places; i += gridDim.x) {
-		const mla_merge_item item = p.merges[i / tile_rows];
-		const int r = (int)(i % tile_rows);
-		const bool alone = item.num_splits <= FEW;
+	block.load(row, 0, 1, c, d); /* under way while the weights are worked out */
 
-		if (!alone && r < item.rows)
-			merge_row<false>(p, item, r, part);
-		else if (alone && r % GROUPS == 0 && r + group < item.rows)
-			merge_row<true>(p, item, r + group, part);
+	const row_weights w = weigh(row);
+
+	while (c - lane < d) {
+		float acc[EACH] = {};
+
+#pragma unroll 1
+		for (int s = 0; s < row.num_splits;) {
+			block.add_to(acc, w.mine, s, 1);
+			s += DEPTH;
+			if (s < row.num_splits)
+				block.load(row, s, 1, c, d);
+		}
+		store_row(p, row, c, w.sum, acc);
+		c += step * 32 * EACH;
+		block.load(row, 0, 1, c, d);
+	}
+	if (chunk == 0 && lane == 0)
+		store_lse(p, row, w);
+}
+
+/* A row of more states by the whole block: with a long request alone on the GPU each of its rows is
+ * merged from a state per worker. */
+static __device__ void merge_together(const mla_params &p, const merge_row &row,
+				      float (*part)[4][SPAN])
+{
+	const int lane = threadIdx.x % 32, group = threadIdx.x / SPAN, place = threadIdx.x % SPAN;
+	const int d = p.head_dim_ckv;
+	const row_weights w = weigh(row);
+
+	for (int begin = 0; begin < d; begin += SPAN * 4) {
+		const int c = begin + place / 32 * 128 + lane;
+		float acc[4] = {};
+
+		for (int first = 0; first < row.num_splits; first += 32) {
+			const float mine = weight_of(lse_of(row, first + lane), w.m);
+
+#pragma unroll 1
+			for (int s = group; s < 32; s += 4 * GROUPS) {
+				block_of_states<4, 4> block;
+
+				block.load(row, first + s, GROUPS, c, d);
+				block.add_to(acc, mine, s, GROUPS);
+			}
+		}
+#pragma unroll
+		for (int i = 0; i < 4; i++)
+			part[group][i][place] = acc[i];
+		__syncthreads();
+		if (group == 0) {
+#pragma unroll
+			for (int i = 0; i < 4; i++)
+				acc[i] += part[1][i][place] + part[2][i][place] + part[3][i][place];
+			store_row(p, row, c, w.sum, acc);
+		}
+		__syncthreads();
+	}
+	if (threadIdx.x == 0)
+		store_lse(p, row, w);
+}
+
+/* The item of a row among all rows to merge: the last whose first row is not after it. */
+static __device__ int item_of(const int *first_row, int count, int row)
+{
+	int low = 0, high = count - 1;
+
+	while (low < high) {
+		const int middle = (low + high + 1) / 2;
+
+		if (first_row[middle] <= row)
+			low = middle;
+		else
+			high = middle - 1;
+	}
+	return low;
+}
+
+/* first_row[i] = rows of the items before item i, for i up to THREADS; by the whole block. */
+static __device__ void number_rows(int rows, int *first_row, int *warp_rows)
+{
+	const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+	int sum = rows;
+
+	for (int step = 1; step < 32; step *= 2) {
+		const int before = __shfl_up_sync(~0u, sum, step);
+		sum += lane >= step ? before : 0;
+	}
+	if (lane == 31)
+		warp_rows[warp] = sum;
+	__syncthreads();
+	for (int i = 0; i < warp; i++)
+		sum += warp_rows[i];
+	first_row[threadIdx.x + 1] = sum;
+	if (threadIdx.x == 0)
+		first_row[0] = 0;
+	__syncthreads();
+}
+
+/* Rows of few states: a warp each where there are enough of them, else several warps share a row's
+ * columns. */
+static __device__ void merge_short_rows(const mla_params &p, const mla_merge_item *items,
+					const int *first_row, int count)
+{
+	const int rows = first_row[count], warp = threadIdx.x / 32;
+	int each = 1; /* rows that a block takes at a time */
+
+	while (each < WARPS && each * (int)gridDim.x < rows)
+		each *= 2;
+	for (int r = blockIdx.x * each + warp % each; r < rows; r += gridDim.x * each) {
+		const int at = item_of(first_row, count, r);
+		const merge_row row = find_row(p, items[at], r - first_row[at]);
+
+		if (row.num_splits <= 2)
+			merge_alone<2, 8>(p, row, warp / each, WARPS / each);
+		else if (row.num_splits <= FEW && each > 2)
+			merge_alone<4, 4>(p, row, warp / each, WARPS / each);
+		else if (row.num_splits <= FEW)
+			merge_alone<8, 2>(p, row, warp / each, WARPS / each);
+	}
+}
+
+/* Rows of more states. */
+static __device__ void merge_long_rows(const mla_params &p, const mla_merge_item *items,
+				       const int *first_row, int count, float (*part)[4][SPAN])
+{
+	for (int r = blockIdx.x; r < first_row[count]; r += gridDim.x) {
+		const int at = item_of(first_row, count, r);
+
+		if (items[at].num_splits > FEW)
+			merge_together(p, find_row(p, items[at], r - first_row[at]), part);
+	}
+}
+
+/* Blocks share the rows of all items evenly, whatever the items are. How a column is summed depends
+ * on the row's states alone, so that its bits do not depend on the rest of the batch. */
+static __global__ void __launch_bounds__(THREADS, BLOCKS) merge_partials(const mla_params p)
+{
+	__shared__ float part[GROUPS][4][SPAN];
+	__shared__ mla_merge_item items[THREADS];
+	__shared__ int first_row[THREADS + 1], warp_rows[WARPS];
+	const int num_merges = p.header->num_merges, t = threadIdx.x;
+
+	let_next_start();
+	if (num_merges == 0)
+		wait_for_previous(); /* or what follows this kernel would not wait for it either */
+	for (int base = 0; base < num_merges; base += THREADS) {
+		const int count = min(num_merges - base, THREADS);
+
+		if (t < count)
+			items[t] = p.merges[base + t];
+		number_rows(t < count ? items[t].rows : 0, first_row, warp_rows);
+		if (base == 0)
+			wait_for_previous(); /* the states are not there before */
+		merge_short_rows(p, items, first_row, count);
+		if (__syncthreads_or(t < count && items[t].num_splits > FEW))
+			merge_long_rows(p, items, first_row, count, part);
+		__syncthreads(); /* before items are overwritten */
 	}
 }
 
@@ -153,11 +306,10 @@ cudaError_t mla_merge_prepare(void)
 cudaError_t mla_merge_launch(const mla_launch *launch, cudaStream_t stream)
 {
 	const int64_t places = (int64_t)launch->max_merges * launch->traits->tile_rows;
-	const int64_t full = launch->device->sm_count * (2048 / THREADS);
+	const int64_t full = launch->device->sm_count * BLOCKS;
 	const unsigned blocks = (unsigned)(places < full ? places : full);
 
-	merge_partials<<<blocks, THREADS, 0, stream>>>(launch->params, launch->traits->tile_rows);
-	return cudaGetLastError();
+	return launch_early(merge_partials, blocks, THREADS, 0, launch, stream);
 }
 
 /* ---- mla_merge: states of any layout -------------------------------------------------------- */

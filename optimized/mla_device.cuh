@@ -94,3 +94,44 @@ template <int N> static __device__ float block_sum(float x)
 	__syncthreads();
 	return x;
 }
+
+/* ---- overlapping kernels (programmatic dependent launch, compute capability 9.0 and up) --------
+ */
+
+/* Lets the next kernel of the stream start as soon as there is room for its blocks, if it was
+ * launched with launch_early. */
+static __device__ __forceinline__ void let_next_start()
+{
+#if __CUDA_ARCH__ >= 900
+	asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
+/* Waits until all that the kernels before wrote is there. Before this a kernel of launch_early may
+ * touch its parameters and the plan, which was uploaded by a copy, and nothing else. */
+static __device__ __forceinline__ void wait_for_previous()
+{
+#if __CUDA_ARCH__ >= 900
+	asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+/* Launches a kernel whose blocks may start before the kernel before it has ended; it has to call
+ * wait_for_previous. */
+static inline cudaError_t launch_early(void (*kernel)(mla_params), unsigned blocks,
+				       unsigned threads, size_t shared_bytes,
+				       const mla_launch *launch, cudaStream_t stream)
+{
+	cudaLaunchAttribute early = {};
+	cudaLaunchConfig_t config = {};
+
+	early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+	early.val.programmaticStreamSerializationAllowed = 1;
+	config.gridDim = dim3(blocks);
+	config.blockDim = dim3(threads);
+	config.dynamicSmemBytes = shared_bytes;
+	config.stream = stream;
+	config.attrs = &early;
+	config.numAttrs = launch->device->arch >= 90 ? 1 : 0;
+	return cudaLaunchKernelEx(&config, kernel, launch->params);
+}

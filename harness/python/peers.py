@@ -39,7 +39,7 @@ import results
 
 CALLS = 10  # per graph, at least
 MAX_COPIES = 128
-PEER_SLACK = 8.0  # see judged()
+PEER_SLACK = {"element": 8, "rms": 8, "lse": 64}  # see _judged()
 WORKSPACE = 128 << 20
 LN2 = math.log(2)
 
@@ -393,7 +393,8 @@ class Contest:
 
     def _judged(self, implementation, outputs, truth):
         """Ours is held to harness/check.h. A peer may err PEER_SLACK times as much, which is still
-        far from another problem's result: what it gives up stands beside its time."""
+        far from another problem's result: what it gives up stands beside its time. An lse may be
+        64 times as far off, some 1e-3: that is what FlashInfer's own tests allow."""
         out, lse = outputs
         if lse is not None and implementation.lse_base == "2":
             lse = lse * LN2
@@ -401,7 +402,8 @@ class Contest:
         worst = max(errors.values())
         ours = results.kind_of(implementation.name) != "peer"
         finite = {key: value if math.isfinite(value) else "inf" for key, value in errors.items()}
-        if not worst <= (1 if ours else PEER_SLACK):
+        allowed = {key: 1 if ours else PEER_SLACK[key] for key in errors}
+        if not all(errors[key] <= allowed[key] for key in errors):
             return self._record(implementation, "FAIL",
                                 "errors over their bounds: " + _error_words(errors), finite)
         why = "" if worst <= 1 else "less exact than asked of our own: " + _error_words(errors)
