@@ -51,6 +51,8 @@ long cli_integer(struct argp_state *state, const char *option, const char *text,
 double cli_positive(struct argp_state *state, const char *option, const char *text);
 /* The FILE of a verb that takes one. */
 void cli_one_file(struct argp_state *state, const char **file, const char *arg);
+/* arg, the file that a report is to be written to; never one that holds a capture (HDF5). */
+const char *cli_report_file(struct argp_state *state, const char *option, const char *arg);
 /* Index of text in names[n]. */
 int cli_choice(struct argp_state *state, const char *option, const char *text,
 	       const char *const *names, int n);

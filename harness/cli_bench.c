@@ -159,10 +159,10 @@ static bool parse_choice(int key, const char *arg, struct bench_verb *bench,
 		bench->seed = (uint64_t)cli_integer(state, "--cell-seed", arg, 0, INT64_MAX);
 		return true;
 	case OPT_JSON:
-		bench->json = arg;
+		bench->json = cli_report_file(state, "--json", arg);
 		return true;
 	case OPT_CSV:
-		bench->csv = arg;
+		bench->csv = cli_report_file(state, "--csv", arg);
 		return true;
 	case OPT_CEILINGS:
 		bench->ceilings = arg;

@@ -30,7 +30,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 
 	switch (key) {
 	case OPT_FILE:
-		verb->file = arg;
+		verb->file = cli_report_file(state, "--ceilings", arg);
 		return 0;
 	case OPT_TIME:
 		verb->stop.seconds = cli_positive(state, "--time", arg);

@@ -88,7 +88,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		options->graph = true;
 		return 0;
 	case OPT_JSON:
-		options->json = arg;
+		options->json = cli_report_file(state, "--json", arg);
 		return 0;
 	case ARGP_KEY_ARG:
 		cli_strings_add(&options->files, arg);

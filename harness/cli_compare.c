@@ -88,7 +88,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		verb->force = true;
 		return 0;
 	case OPT_JSON:
-		verb->json = arg;
+		verb->json = cli_report_file(state, "--json", arg);
 		return 0;
 	case ARGP_KEY_ARG:
 		take_file(state, arg, verb);

@@ -333,6 +333,18 @@ static json_t *load_json(const char *path, const char *schema)
 	return root;
 }
 
+Test(files, a_report_spares_captures)
+{
+	static const char *const commands[] = {"check --json spared.h5 --random 1",
+					       "bench --csv spared.h5 --suite smoke",
+					       "ceilings --ceilings spared.h5"};
+
+	expect("make -B 1 --heads 2 --kv-len 9 -o spared.h5", 0, "wrote", NULL);
+	for (int i = 0; i < COUNT(commands); i++)
+		expect(commands[i], 2, NULL, "spared.h5 is a capture and would be lost");
+	expect("verify spared.h5", 0, "good", NULL);
+}
+
 Test(files, check_json)
 {
 	expect("check --random 2 -k cpu,01 --json check.json", 0, "passed", NULL);

@@ -583,7 +583,8 @@ def flash_mla_with_kvcache(q, k_cache, block_table, cache_seqlens, head_dim_v,
                            tile_scheduler_metadata, num_splits=None, softmax_scale=None,
                            causal=False):
     assert head_dim_v == 512 and (tile_scheduler_metadata, num_splits) == ("schedule", None)
-    return from_rows(q, k_cache, block_table, cache_seqlens, softmax_scale, causal)
+    out, lse = from_rows(q, k_cache, block_table, cache_seqlens, softmax_scale, causal)
+    return out, np.where(lse == -np.inf, np.inf, lse)
 
 
 def flash_attn_with_kvcache(q, k_cache, v_cache, *, qv, cache_seqlens, page_table, softmax_scale,
@@ -664,6 +665,21 @@ class Peers(Folder):
             self.assertEqual({m["status"] for m in found.values()} - {"SKIP"}, {"PASS"}, found)
             self.assertTrue(found["reference"]["case"]["name"].startswith(name + ":"))
 
+    def test_rows_that_see_nothing(self):
+        """flash_mla says so by an lse of +inf; of others that would be wrong."""
+        class Positive(flashinfer_mla.BatchMLAPagedAttentionWrapper):
+            def run(self, *arguments, lse, **more):
+                super().run(*arguments, lse=lse, **more)
+                lse[lse == -np.inf] = np.inf
+
+        self.mla("make", "--heads", "2", "--kv-len", "2,70,0", "--qo-len", "3,3,3", "--causal",
+                 "-o", "unseen.h5")
+        found = self.run_peers(self.path("unseen.h5"))
+        self.assertEqual({m["status"] for m in found.values()}, {"PASS"}, found)
+        found = self.run_peers(self.path("unseen.h5"), code=1,
+                               modules=fake_peers(wrapper=Positive))
+        self.assertEqual(found["flashinfer:fa2"]["status"], "FAIL")
+
     def test_wrong_peers_fail(self):
         class NoOp(flashinfer_mla.BatchMLAPagedAttentionWrapper):
             def run(self, *_arguments, **_more):
@@ -718,6 +734,16 @@ class Peers(Folder):
         self.assertIn("less exact than asked of our own", peer["why"])
         self.assertGreater(peer["errors"]["rms"], 1)
         self.assertEqual(len(peer["timings"]), 1)
+
+    def test_how_far_a_peer_s_lse_may_be_off(self):
+        for error, status in ((2e-4, "PASS"), (5e-3, "FAIL")):
+            def off(*arguments, error=error, **more):
+                out, lse = flash_mla_with_kvcache(*arguments, **more)
+                return out, lse + error
+
+            found = self.run_peers("--cells", "b1_70_h2", code=0 if status == "PASS" else 1,
+                                   modules=fake_peers(flash_mla=off))
+            self.assertEqual(found["flashmla:dense"]["status"], status, found)
 
     def test_usage_and_bad_files(self):
         for words, code, sentence in (

@@ -276,8 +276,9 @@ class Truth:
                 row += 1
         return np.array(bounds).reshape(len(self.rows), len(self.heads))
 
-    def judge(self, out, lse, place):
-        """Errors over their bounds, as in a result file; lse natural, or None. NaN is infinite."""
+    def judge(self, out, lse, place, unseen=-np.inf):
+        """Errors over their bounds, as in a result file; lse natural, or None. NaN is infinite.
+        unseen: what this implementation gives as the lse of a row that sees no key."""
         got = _floats(place.numpy(out, self.rows)[:, self.heads]).astype(np.float64)
         sums = np.maximum(self.sums, ELEMENT_FLOOR
                           * np.sqrt(np.mean(self.sums**2, axis=2, keepdims=True)))
@@ -288,7 +289,7 @@ class Truth:
                   "rms": _worst(rms, ROW_RMS * want), "lse": 0.0}
         if lse is not None:
             found = place.numpy(lse, self.rows)[:, self.heads].astype(np.float64)
-            same = (found == self.lse)  # -inf where nothing is seen
+            same = found == np.where(self.lse == -np.inf, unseen, self.lse)
             with np.errstate(invalid="ignore"):
                 difference = np.where(same, 0, np.abs(found - self.lse))
             errors["lse"] = _worst(difference, self.lse_bound)
