@@ -25,7 +25,7 @@ DEVICE_FLAGS := -std=c++17 -Iharness -Ioptimized -Xcompiler -Wall,-Wextra,-Werro
 INCLUDES     := -Iharness -Ireference -Ioptimized
 ASAN_FLAGS   := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 
-.PHONY: all demo test check-gpu bench-host asan fuzz lint format docs rung registers bundle install \
+.PHONY: all demo test check-gpu bench-host asan fuzz lint format docs rung registers bundle results install \
         uninstall clean help FORCE
 all: # the default target, whatever rules come first
 
@@ -287,6 +287,11 @@ demo: $(MLA)
 docs: $(if $(and $(NVCC),$(if $(CHECK),,1)),$(MERGE_O) $(RUNG_O))
 	harness/python/docs.py $(if $(CHECK),--check,$(if $^,--nvcc '$(NVCC)' --ptxas $(^:.o=.ptxas)))
 
+# data/results/$(GPU)/ anew, on the machine with the GPU.
+results: $(MLA) $(SO)
+	@$(if $(GPU),,$(error make results: name the GPU as its folder is called, GPU=h200))
+	PYTHON=$${PYTHON-python3} harness/measure.sh $(MLA) data/results/$(GPU) $(CAPTURES)
+
 bundle: $(MLA) $(SO)
 	@NVCC='$(NVCC)' harness/bundle.sh $(BUILD)
 
@@ -316,6 +321,7 @@ help:
 	@echo 'make fuzz         mutated capture files, under the sanitizers; COUNT=3000 SEED=1'
 	@echo 'make format       clang-format 14 over all sources'
 	@echo 'make docs         tables of README and lessons from data/results/; CHECK=1: are they stale?'
+	@echo 'make results      data/results/$$(GPU)/ anew, on the machine with the GPU; GPU=h200'
 	@echo 'make bundle       $(BUILD)/bundle: a folder that runs on machines without these tools'
 	@echo 'make install | uninstall           PREFIX=$(PREFIX) DESTDIR='
 	@echo 'make clean'

@@ -17,7 +17,8 @@ mkdir -p "$bundle"/{bin,lib,include,share/mla/python}
 cp "$build/bin/mla" "$bundle/bin/"
 cp "$build/lib/libmla.so" "$bundle/lib/"
 cp harness/mla.h "$bundle/include/"
-cp harness/python/{plot,results}.py "$bundle/share/mla/python/"
+cp harness/measure.sh "$bundle/share/mla/"
+cp harness/python/{plot,results,mla,flashinfer_mla,peers,peers_case}.py "$bundle/share/mla/python/"
 cp LICENSE "$bundle/"
 
 if missing=$(ldd "$build/bin/mla" "$build/lib/libmla.so" | grep 'not found'); then
@@ -46,6 +47,7 @@ folder lies. $cuda
     bin/mla check FILE.h5 ...        every implementation against the truth
     bin/mla check --suite gpu        the GPU suite, on generated cases
     bin/mla bench -k 01,auto FILE    time, bytes, FLOP, distance from the measured ceilings
+    share/mla/measure.sh             all of that at once, sanitizers and peers besides
     lib/libmla.so, include/mla.h     the library
 
 Captures (.h5) are not part of the bundle: give their paths.

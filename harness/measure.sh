@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# measure.sh - everything that data/results/<gpu>/ holds, on the machine with the GPU, in some four
+# minutes: is every rung right, is it clean, how fast is it, beside which peers.
+#
+#     harness/measure.sh MLA OUT CAPTURE.h5 ...
+#
+# MLA: the program; libmla.so is looked for beside it, in ../lib. OUT: a folder, made if need be.
+# compute-sanitizer, ncu and peers (torch, flashinfer, flash_mla) are used where they are, else named
+# and skipped; PYTHON names the interpreter that has torch. Exit 1 if anything is wrong.
+set -uo pipefail
+if [ $# -lt 3 ]; then
+	echo "Usage: ${0##*/} MLA OUT CAPTURE.h5 ..." >&2
+	exit 2
+fi
+mla=$(realpath "$1") out=$2
+shift 2
+python=${PYTHON:-python3}
+here=$(cd "$(dirname "$0")" && pwd)
+library=$(dirname "$mla")/../lib/libmla.so
+ceilings=$out/ceilings.json
+failed=0
+mkdir -p "$out" || exit 1
+
+# step NAME SECONDS COMMAND ...: its output goes to $out/NAME.txt, its last line is shown.
+step() {
+	local name=$1 limit=$2 status
+	shift 2
+	timeout "$limit" "$@" >"$out/$name.txt" 2>&1
+	status=$?
+	case $status in
+	0) ;;
+	77) echo "SKIPPED $name: $(tail -n 1 "$out/$name.txt")" && return ;;
+	124) echo "FAILED $name: more than $limit s" && failed=1 && return ;;
+	*) failed=1 ;;
+	esac
+	echo "$([ $status = 0 ] && echo ok || echo FAILED) $name: $(tail -n 1 "$out/$name.txt")"
+}
+
+step suite_gpu 300 "$mla" check --suite gpu "$@"
+step check 120 "$mla" check --json "$out/check.json" "$@"
+if command -v compute-sanitizer >/dev/null; then
+	for tool in memcheck racecheck synccheck initcheck; do
+		step $tool 120 compute-sanitizer --tool $tool --error-exitcode 1 \
+			"$mla" check -k gpu --random 5 --seed 3 -c '*' "$1"
+	done
+	{
+		echo "compute-sanitizer --tool T mla check -k gpu --random 5 --seed 3 -c '*' $1"
+		"$mla" --version
+		(cd "$out" && grep -hE 'passed,|SUMMARY' {mem,race,sync,init}check.txt)
+	} >"$out/sanitizers.txt"
+else
+	echo "SKIPPED sanitizers: no compute-sanitizer on PATH"
+fi
+step ceilings 60 "$mla" ceilings --time 0.4 --ceilings "$ceilings"
+step peers 120 "$mla" bench --suite peers -k 05,06,07,08 --time 0.12 --ceilings "$ceilings" \
+	--json "$out/peers.json"
+step ladder 120 "$mla" bench --cells b64_8K_h16_q1,b64_8K_h128_q1,b1_128K_h16_q1 -k gpu --samples 4 \
+	--ceilings "$ceilings" --json "$out/peers_ladder.json"
+step libraries 200 env PYTHONPATH="$here/python${PYTHONPATH:+:$PYTHONPATH}" MLA_LIBRARY="$library" \
+	"$python" "$here/python/peers.py" --cells -k 07,08 -o "$out/peers_libraries.json"
+if command -v ncu >/dev/null; then
+	for rung in $("$mla" list | grep -oE '^[0-9]{2}_[a-z0-9]+' | tail -n +3); do # 01 and 02 are slow
+		step "profile_$rung" 60 "$mla" profile -k "$rung" --batch 64 --heads 16 --kv-len 8192
+	done
+else
+	echo "SKIPPED profiles: no ncu on PATH"
+fi
+# The results speak of no machine's folders.
+sed -i -E "s#$out/##g; s#[^ \"]*/bin/mla\b#mla#g" "$out"/*.json "$out"/*.txt
+exit $failed
