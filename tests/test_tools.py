@@ -344,6 +344,16 @@ class Plot(Folder):
         _, _, err = self.quietly(plot.main, [path, "-o", self.path("no", "such", "p.svg")])
         self.assertIn("cannot be written", err)
 
+    def test_shapes_of_many_lengths_come_first(self):
+        root = sweep()
+        lone = json.loads(json.dumps(root["measurements"][0]))
+        lone["case"].update(name="lone", batch_size=1, num_heads=1, total_q=1, kv_tokens=5)
+        root["measurements"].insert(0, lone)
+        chosen = [(m, m["timings"][0]) for m in root["measurements"]]
+        shapes = list(plot.by_shape(chosen))
+        self.assertEqual(shapes[-1], (1, 1, 1))
+        self.assertGreater(len(shapes), 1)
+
     def test_through_the_program(self):
         self.write("r.json", sweep())
         out, err = self.mla("plot", "r.json", "-o", "p.svg", "--kind", "kvlen",

@@ -197,14 +197,19 @@ def draw_rungs(plt, root, chosen):
 
 
 def by_shape(chosen):
-    """Cases that differ in the length of the cache alone."""
+    """Cases that differ in the length of the cache alone; those of the most lengths first."""
     groups = {}
     for measurement, timing in chosen:
         case = measurement["case"]
         if case["batch_size"] > 0 and case["kv_tokens"] > 0:
             shape = (case["batch_size"], case["num_heads"], case["total_q"] / case["batch_size"])
             groups.setdefault(shape, []).append((measurement, timing))
-    return dict(sorted(groups.items()))
+
+    def rank(entry):
+        shape, group = entry
+        return -len({mean_length(m["case"]) for m, _ in group}), shape
+
+    return dict(sorted(groups.items(), key=rank))
 
 
 def mean_length(case):
@@ -223,7 +228,10 @@ def draw_shape(axis, shape, group, looks, ceilings):
         axis.plot(*zip(*bounds), color="#555555", lw=1, ls="--", marker="_", label="bound")
     axis.set_xscale("log", base=2)
     log_scale(axis.yaxis)
-    lengths = sorted({mean_length(m["case"]) for m, _ in group})
+    lengths = []
+    for length in sorted({mean_length(m["case"]) for m, _ in group}):
+        if not lengths or length > 1.1 * lengths[-1]:  # labels must not overlap
+            lengths.append(length)
     axis.set_xticks(lengths, [f"{length:,.0f}" for length in lengths],
                     rotation=30 if len(lengths) > 5 else 0)
     axis.set_xticks([], minor=True)
