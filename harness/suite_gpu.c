@@ -347,6 +347,69 @@ static void test_peaked(const struct context *x)
 	test_generated(x, "peaked, 128 heads", &spec, 0);
 }
 
+/* Scores of several hundred: exp overflows, in fp16 at 11 and in f32 at 88, unless the maximum is
+ * taken off first. */
+static void test_huge(const struct context *x)
+{
+	static const int32_t qo_len[] = {3, 3}, kv_len[] = {700, 2100};
+	struct gen_spec spec = {
+		.seed = SEED + 3,
+		.config = deepseek(128),
+		.batch_size = 2,
+		.qo_len = qo_len,
+		.kv_len = kv_len,
+		.values = GEN_HUGE,
+		.fused = 1,
+		.extra_pages = 7,
+	};
+
+	spec.config.q_dtype = spec.config.ckv_dtype = MLA_F16;
+	spec.config.kpe_dtype = spec.config.out_dtype = MLA_F16;
+	test_generated(x, "huge scores, fp16", &spec, 256);
+}
+
+/* Rows that see no key at all, for want of keys or because they come before the first, and rows of
+ * a split tile that see none of its last part: of 513 keys in parts of 256 only the last query sees
+ * the last, and with 4 heads all four queries share a tile of 16 rows. */
+static void test_nothing(const struct context *x)
+{
+	static const int32_t qo_len[] = {9, 2, 1, 4, 40}, kv_len[] = {4, 0, 3000, 513, 30};
+	const struct gen_spec spec = {
+		.seed = SEED + 4,
+		.config = deepseek(4),
+		.batch_size = 5,
+		.qo_len = qo_len,
+		.kv_len = kv_len,
+		.values = GEN_PEAKED,
+		.fused = 1,
+	};
+
+	test_generated(x, "rows that see nothing", &spec, 256);
+}
+
+/* Rows of few and of many states in one launch of the merge: 2, 10 and 88 with the fixed splits on
+ * any GPU, and much the same where a hundred workers share the keys evenly. 100 MB of keys. */
+static void test_unlike_splits(const struct context *x)
+{
+	enum { COUNT = 44, LONG = 13 };
+	int32_t qo_len[COUNT], kv_len[COUNT];
+	const struct gen_spec spec = {
+		.seed = SEED + 5,
+		.config = deepseek(16),
+		.batch_size = COUNT,
+		.qo_len = qo_len,
+		.kv_len = kv_len,
+		.values = GEN_PEAKED,
+		.fused = 1,
+	};
+
+	for (int i = 0; i < COUNT; i++) {
+		qo_len[i] = 1;
+		kv_len[i] = i == LONG ? 45000 : i % 15 == 7 ? 5000 : 700;
+	}
+	test_generated(x, "few and many splits", &spec, 512);
+}
+
 /* ---- a small ragged case for the tests that follow --------------------------------------------
  */
 
@@ -823,6 +886,9 @@ void suite_gpu(const char *const *kernels, int num_kernels, const char *const *f
 		test_capture(&x, files[i]);
 	test_adversarial(&x);
 	test_peaked(&x);
+	test_huge(&x);
+	test_nothing(&x);
+	test_unlike_splits(&x);
 	test_base(&x);
 	test_far_pages(&x);
 }
