@@ -78,7 +78,7 @@ struct mla_kernel {
 	cudaError_t (*prepare)(const mla_config *config, const mla_device *device);
 
 	/* Launches; asynchronous, allocates nothing. With MLA_MERGE_SEPARATE the library launches
-	 * mla_merge_launch after it. */
+	 * mla_merge_launch after it. launch_early (mla_device.cuh) may be used, need not. */
 	cudaError_t (*run)(const struct mla_launch *launch, cudaStream_t stream);
 };
 

@@ -1,6 +1,6 @@
-/* suite_gpu.c - everything about the kernels that needs a GPU: captures, adversarial shapes, graphs
- * that outlive their plan, uploads in flight, bits that must repeat, caches beyond 2^31 bytes, the
- * merge, and what mla_run must refuse.
+/* suite_gpu.c - everything about the kernels that needs a GPU: captures, adversarial shapes, cases
+ * made for one weakness each, graphs that outlive their plan, uploads in flight, bits that must
+ * repeat, caches beyond 2^31 bytes, the merge, and what mla_run must refuse.
  */
 #include <inttypes.h>
 #include <math.h>
@@ -13,6 +13,7 @@
 #include "generate.h"
 #include "gpu.h"
 #include "suite.h"
+#include "tally.h"
 
 enum {
 	MAX_KERNELS = 32,
@@ -20,14 +21,6 @@ enum {
 	ADVERSARIAL = 200, /* random shapes */
 	REPLANS = 100,     /* re-plans of one captured graph */
 	REPEATS = 1000,    /* runs that must give the same bits */
-	TRUTH_ROWS = 512,  /* rows of a large case that the fp64 truth is computed for */
-};
-
-/* What a kernel did over a list of cases. */
-struct tally {
-	int passed, failed, skipped;
-	double element, rms, lse; /* worst over their bounds */
-	char first[640];          /* first failure, else first refusal */
 };
 
 struct context {
@@ -43,51 +36,42 @@ static uint32_t draw(uint64_t *state, uint32_t below)
 	return (uint32_t)((*state >> 33) % below);
 }
 
-static double worse(double a, double b)
-{
-	return !(b <= a) ? b : a; /* a NaN wins */
-}
-
-static void count(struct tally *t, const char *name, const struct check_verdict *v)
-{
-	int *const counts[] = {&t->passed, &t->failed, &t->skipped};
-	const bool first_failure = v->outcome == CHECK_FAIL && t->failed == 0;
-
-	if (first_failure || (v->outcome == CHECK_SKIP && !t->failed && !t->skipped))
-		snprintf(t->first, sizeof(t->first), "%s: %s", name, v->why);
-	++*counts[v->outcome];
-	if (v->outcome != CHECK_PASS)
-		return;
-	t->element = worse(t->element, v->worst_element);
-	t->rms = worse(t->rms, v->worst_rms);
-	t->lse = worse(t->lse, v->worst_lse);
-}
-
+/* Of many cases, as one line. */
 static void report_tally(struct suite_result *result, const char *group, const char *kernel,
 			 const struct tally *t)
 {
-	const enum check_outcome outcome = t->failed   ? CHECK_FAIL
-					   : t->passed ? CHECK_PASS
-						       : CHECK_SKIP;
-	char name[128], detail[1024];
+	const char *first = t->failed ? t->failures[0] : t->skip;
+	char name[128], detail[1024], element[32], rms[32], lse[32];
 
 	snprintf(name, sizeof(name), "%s %s", kernel, group);
 	snprintf(detail, sizeof(detail),
-		 "%d of %d right, %d refused; worst element %.2f, rms %.2f, lse %.2f of the "
-		 "bound%s%s",
-		 t->passed, t->passed + t->failed, t->skipped, t->element, t->rms, t->lse,
-		 t->first[0] ? "; first: " : "", t->first);
-	suite_line(result, outcome, name, detail);
+		 "%d of %d right, %d refused; worst element %s, rms %s, lse %s of the bound%s%s",
+		 t->passed, t->passed + t->failed, t->skipped,
+		 report_ratio(t->worst_element, element, sizeof(element)),
+		 report_ratio(t->worst_rms, rms, sizeof(rms)),
+		 report_ratio(t->worst_lse, lse, sizeof(lse)), first ? "; first: " : "",
+		 first ? first : "");
+	suite_line(result, tally_outcome(t), name, detail);
 }
 
 /* One line for a test that a kernel passes or fails as a whole. */
-static void report(const struct context *x, const char *kernel, const char *test, bool passed,
-		   const char *detail)
+static void report(const struct context *x, const char *kernel, const char *test,
+		   enum check_outcome outcome, const char *detail)
 {
 	char name[128];
 
 	snprintf(name, sizeof(name), "%s %s", kernel, test);
-	suite_line(x->result, passed ? CHECK_PASS : CHECK_FAIL, name, detail);
+	suite_line(x->result, outcome, name, detail);
+}
+
+/* false after a line that says so. */
+static bool make_case(const struct context *x, const char *test, const struct gen_spec *spec,
+		      struct mla_case *c)
+{
+	if (generate_case(spec, c) == 0)
+		return true;
+	suite_line(x->result, CHECK_FAIL, test, "no memory for the case");
+	return false;
 }
 
 /* ---- a kernel on a case, step by step -------------------------------------------------------- */
@@ -95,6 +79,8 @@ static void report(const struct context *x, const char *kernel, const char *test
 /* A case on the device with a plan for one kernel. */
 struct rig {
 	const struct mla_case *c;
+	const char *kernel;
+	int32_t fixed_split;
 	struct check_instance instance;
 	struct check_device device;
 	mla_plan *plan;
@@ -148,7 +134,7 @@ static mla_status rig_make(struct rig *r, const struct mla_case *c, const char *
 	mla_config config = c->config;
 	mla_status status;
 
-	*r = (struct rig){.c = c};
+	*r = (struct rig){.c = c, .kernel = kernel, .fixed_split = fixed_split};
 	config.fixed_split = fixed_split;
 	r->out_bytes =
 		(size_t)rows * c->config.head_dim_ckv * (size_t)ref_dtype_size(c->config.out_dtype);
@@ -189,14 +175,62 @@ static mla_status rig_run(struct rig *r)
 	return status ? status : gpu_sync(r->stream);
 }
 
+/* Collects: are these the outputs of c, which has the tensors of the rig's case and its batch or a
+ * smaller one? */
+static bool rig_right(struct rig *r, const struct mla_case *c, char *why, size_t size)
+{
+	struct check_truth truth;
+	struct check_verdict verdict = {.outcome = CHECK_FAIL};
+
+	if (!rig_collect(r, why, size))
+		return false;
+	if (check_truth_make(c, 0, &truth)) {
+		snprintf(why, size, "no memory for the truth");
+		return false;
+	}
+	check_outputs(c, &truth, r->out, r->lse, &verdict);
+	check_truth_free(&truth);
+	snprintf(why, size, "%s", verdict.why);
+	return verdict.outcome == CHECK_PASS;
+}
+
+/* A test of one kernel; why is empty at first. On failure an empty one stands for mla_last_error,
+ * else it is the line's detail. */
+typedef bool (*rig_test)(struct rig *r, char *why, size_t size);
+
+static const char *reason(const char *why)
+{
+	return *why ? why : mla_last_error();
+}
+
+/* A line and a rig of its own for each kernel. */
+static void each_kernel(const struct context *x, const struct mla_case *c, const char *name,
+			int32_t fixed_split, rig_test test)
+{
+	for (int k = 0; k < x->num_kernels; k++) {
+		struct rig r;
+		char why[512] = "";
+		const mla_status made = rig_make(&r, c, x->kernels[k], fixed_split);
+
+		if (made)
+			report(x, x->kernels[k], name,
+			       made == MLA_REFUSED ? CHECK_SKIP : CHECK_FAIL, mla_last_error());
+		else if (test(&r, why, sizeof(why)))
+			report(x, x->kernels[k], name, CHECK_PASS, why);
+		else
+			report(x, x->kernels[k], name, CHECK_FAIL, reason(why));
+		rig_free(&r);
+	}
+}
+
 /* ---- captures and shapes --------------------------------------------------------------------- */
 
-static void try_case(const struct context *x, const struct mla_case *c, int64_t max_rows,
-		     int32_t fixed_split, bool graph, struct tally *tallies)
+static void try_case(const struct context *x, const struct mla_case *c, int32_t fixed_split,
+		     bool graph, struct tally *tallies)
 {
 	struct check_truth truth;
 
-	if (check_truth_make(c, max_rows, &truth)) {
+	if (check_truth_make(c, 0, &truth)) {
 		suite_line(x->result, CHECK_FAIL, c->name, "no memory for the truth");
 		return;
 	}
@@ -210,15 +244,17 @@ static void try_case(const struct context *x, const struct mla_case *c, int64_t 
 		struct check_verdict verdict;
 
 		check_subject(c, &truth, &subject, &verdict);
-		count(&tallies[k], c->name, &verdict);
+		tally_add(&tallies[k], &verdict, c->name, NULL);
 	}
 	check_truth_free(&truth);
 }
 
-static void report_tallies(const struct context *x, const char *group, const struct tally *tallies)
+static void report_tallies(const struct context *x, const char *group, struct tally *tallies)
 {
-	for (int k = 0; k < x->num_kernels; k++)
+	for (int k = 0; k < x->num_kernels; k++) {
 		report_tally(x->result, group, x->kernels[k], &tallies[k]);
+		tally_free(&tallies[k]);
+	}
 }
 
 static void test_capture(const struct context *x, const char *path)
@@ -239,7 +275,7 @@ static void test_capture(const struct context *x, const char *path)
 			if (capture_load(capture, s, l, &c, &error))
 				suite_line(x->result, CHECK_FAIL, path, error.text);
 			else
-				try_case(x, &c, 0, 0, (s + l) % 2, tallies);
+				try_case(x, &c, 0, (s + l) % 2, tallies);
 			case_free(&c);
 		}
 	report_tallies(x, slash ? slash + 1 : path, tallies);
@@ -257,7 +293,7 @@ static void test_adversarial(const struct context *x)
 		if (generate_adversarial(SEED, n, &c))
 			suite_line(x->result, CHECK_FAIL, "adversarial", "no memory for a case");
 		else
-			try_case(x, &c, 0, n % 3 == 2 ? 128 * (1 + n % 5) : 0, n % 2, tallies);
+			try_case(x, &c, n % 3 == 2 ? 128 * (1 + n % 5) : 0, n % 2, tallies);
 		case_free(&c);
 	}
 	report_tallies(x, "adversarial shapes", tallies);
@@ -276,6 +312,23 @@ static mla_config deepseek(int32_t heads)
 	};
 }
 
+/* One case with the balanced plan, and as a graph with splits at fixed_split keys if that is not 0.
+ */
+static void test_generated(const struct context *x, const char *group, const struct gen_spec *spec,
+			   int32_t fixed_split)
+{
+	struct tally tallies[MAX_KERNELS] = {0};
+	struct mla_case c = {0};
+
+	if (!make_case(x, group, spec, &c))
+		return;
+	try_case(x, &c, 0, false, tallies);
+	if (fixed_split)
+		try_case(x, &c, fixed_split, true, tallies);
+	case_free(&c);
+	report_tallies(x, group, tallies);
+}
+
 /* Peaked synthetic inputs with all 128 heads: row tiles, rescaling, merges of unlike maxima. */
 static void test_peaked(const struct context *x)
 {
@@ -290,24 +343,100 @@ static void test_peaked(const struct context *x)
 		.fused = 1,
 		.extra_pages = 7,
 	};
-	struct tally tallies[MAX_KERNELS] = {0};
-	struct mla_case c = {0};
 
-	if (generate_case(&spec, &c))
-		suite_line(x->result, CHECK_FAIL, "peaked", "no memory for the case");
-	else
-		try_case(x, &c, TRUTH_ROWS, 0, false, tallies);
-	case_free(&c);
-	report_tallies(x, "peaked, 128 heads", tallies);
+	test_generated(x, "peaked, 128 heads", &spec, 0);
+}
+
+/* Scores of several hundred: exp overflows, in fp16 at 11 and in f32 at 88, unless the maximum is
+ * taken off first. */
+static void test_huge(const struct context *x)
+{
+	static const int32_t qo_len[] = {3, 3}, kv_len[] = {700, 2100};
+	struct gen_spec spec = {
+		.seed = SEED + 3,
+		.config = deepseek(128),
+		.batch_size = 2,
+		.qo_len = qo_len,
+		.kv_len = kv_len,
+		.values = GEN_HUGE,
+		.fused = 1,
+		.extra_pages = 7,
+	};
+
+	spec.config.q_dtype = spec.config.ckv_dtype = MLA_F16;
+	spec.config.kpe_dtype = spec.config.out_dtype = MLA_F16;
+	test_generated(x, "huge scores, fp16", &spec, 256);
+}
+
+/* Rows that see no key at all, for want of keys or because they come before the first, and rows of
+ * a split tile that see none of its last part: of 513 keys in parts of 256 only the last query sees
+ * the last, and with 4 heads all four queries share a tile of 16 rows. */
+static void test_nothing(const struct context *x)
+{
+	static const int32_t qo_len[] = {9, 2, 1, 4, 40}, kv_len[] = {4, 0, 3000, 513, 30};
+	const struct gen_spec spec = {
+		.seed = SEED + 4,
+		.config = deepseek(4),
+		.batch_size = 5,
+		.qo_len = qo_len,
+		.kv_len = kv_len,
+		.values = GEN_PEAKED,
+		.fused = 1,
+	};
+
+	test_generated(x, "rows that see nothing", &spec, 256);
+}
+
+/* Rows of few and of many states in one launch of the merge: 2, 10 and 88 with the fixed splits on
+ * any GPU, and much the same where a hundred workers share the keys evenly. 100 MB of keys. */
+static void test_unlike_splits(const struct context *x)
+{
+	enum { COUNT = 44, LONG = 13 };
+	int32_t qo_len[COUNT], kv_len[COUNT];
+	const struct gen_spec spec = {
+		.seed = SEED + 5,
+		.config = deepseek(16),
+		.batch_size = COUNT,
+		.qo_len = qo_len,
+		.kv_len = kv_len,
+		.values = GEN_PEAKED,
+		.fused = 1,
+	};
+
+	for (int i = 0; i < COUNT; i++) {
+		qo_len[i] = 1;
+		kv_len[i] = i == LONG ? 45000 : i % 15 == 7 ? 5000 : 700;
+	}
+	test_generated(x, "few and many splits", &spec, 512);
+}
+
+/* ---- a small ragged case for the tests that follow --------------------------------------------
+ */
+
+enum { BASE_REQUESTS = 6 };
+
+static bool make_base(const struct context *x, const char *test, struct mla_case *c)
+{
+	static const int32_t qo_len[BASE_REQUESTS] = {1, 3, 1, 5, 2, 4};
+	static const int32_t kv_len[BASE_REQUESTS] = {700, 65, 1290, 400, 17, 2000};
+	const struct gen_spec spec = {
+		.seed = SEED + 1,
+		.config = deepseek(16),
+		.batch_size = BASE_REQUESTS,
+		.qo_len = qo_len,
+		.kv_len = kv_len,
+		.values = GEN_PEAKED,
+		.extra_pages = 3,
+	};
+
+	return make_case(x, test, &spec, c);
 }
 
 /* ---- one captured graph, many plans -----------------------------------------------------------
  */
 
-enum { REPLAN_REQUESTS = 6 };
-
 struct replan {
-	int32_t qo_indptr[REPLAN_REQUESTS + 1], kv_len[REPLAN_REQUESTS];
+	int32_t qo_indptr[BASE_REQUESTS + 1], kv_len[BASE_REQUESTS];
 	mla_batch batch;
 };
 
@@ -335,25 +464,16 @@ static bool replay(struct rig *r, struct gpu_graph *graph, uint64_t *state, int 
 {
 	struct mla_case c = *r->c;
 	struct replan again;
-	struct check_truth truth;
-	struct check_verdict verdict = {.outcome = CHECK_FAIL};
-	char detail[512];
+	char detail[512] = "";
+	bool right;
 
 	redraw(r->c, state, &again);
 	c.batch = again.batch;
-	if (check_device_repoison(&r->device) || rig_upload(r, &again.batch) ||
-	    gpu_graph_launch(graph, r->stream) || !rig_collect(r, detail, sizeof(detail))) {
-		snprintf(why, size, "re-plan %d: %s", n, mla_last_error());
-		return false;
-	}
-	if (check_truth_make(&c, 0, &truth)) {
-		snprintf(why, size, "no memory for the truth");
-		return false;
-	}
-	check_outputs(&c, &truth, r->out, r->lse, &verdict);
-	check_truth_free(&truth);
-	snprintf(why, size, "re-plan %d: %.400s", n, verdict.why);
-	return verdict.outcome == CHECK_PASS;
+	right = !check_device_repoison(&r->device) && !rig_upload(r, &again.batch) &&
+		!gpu_graph_launch(graph, r->stream) && rig_right(r, &c, detail, sizeof(detail));
+	if (!right)
+		snprintf(why, size, "re-plan %d: %.400s", n, reason(detail));
+	return right;
 }
 
 static struct gpu_graph *capture_run(struct rig *r)
@@ -373,57 +493,18 @@ static struct gpu_graph *capture_run(struct rig *r)
 	return graph;
 }
 
-static void replan_kernel(const struct context *x, const struct mla_case *c, const char *kernel,
-			  int32_t fixed_split, const char *test)
+static bool replans(struct rig *r, char *why, size_t size)
 {
-	struct rig r;
 	uint64_t state = SEED;
-	char why[512] = "";
-	struct gpu_graph *graph = NULL;
+	struct gpu_graph *graph = rig_upload(r, &r->c->batch) ? NULL : capture_run(r);
 	int done = 0;
 
-	if (rig_make(&r, c, kernel, fixed_split) || rig_upload(&r, &c->batch) ||
-	    !(graph = capture_run(&r)))
-		snprintf(why, sizeof(why), "%s", mla_last_error());
-	while (graph && done < REPLANS && replay(&r, graph, &state, done, why, sizeof(why)))
+	while (graph && done < REPLANS && replay(r, graph, &state, done, why, size))
 		done++;
 	if (done == REPLANS)
-		snprintf(why, sizeof(why), "%d re-plans replayed, all right", done);
-	report(x, kernel, test, done == REPLANS, why);
+		snprintf(why, size, "%d re-plans replayed, all right", done);
 	gpu_graph_destroy(graph);
-	rig_free(&r);
-}
-
-static int make_base(int32_t heads, struct mla_case *c)
-{
-	static const int32_t qo_len[REPLAN_REQUESTS] = {1, 3, 1, 5, 2, 4};
-	static const int32_t kv_len[REPLAN_REQUESTS] = {700, 65, 1290, 400, 17, 2000};
-	const struct gen_spec spec = {
-		.seed = SEED + 1,
-		.config = deepseek(heads),
-		.batch_size = REPLAN_REQUESTS,
-		.qo_len = qo_len,
-		.kv_len = kv_len,
-		.values = GEN_PEAKED,
-		.extra_pages = 3,
-	};
-
-	return generate_case(&spec, c);
-}
-
-static void test_replan(const struct context *x)
-{
-	struct mla_case c = {0};
-
-	if (make_base(16, &c)) {
-		suite_line(x->result, CHECK_FAIL, "graph", "no memory for the case");
-		return;
-	}
-	for (int k = 0; k < x->num_kernels; k++) {
-		replan_kernel(x, &c, x->kernels[k], 0, "graph, re-planned");
-		replan_kernel(x, &c, x->kernels[k], 256, "graph, re-planned, fixed split");
-	}
-	case_free(&c);
+	return done == REPLANS;
 }
 
 /* ---- plan, plan, run, run ---------------------------------------------------------------------
@@ -433,56 +514,28 @@ static void test_replan(const struct context *x)
  * second's plan. Both write the same outputs; the first's are kept by an out tensor of its own. */
 static bool back_to_back(struct rig *r, char *why, size_t size)
 {
-	const struct mla_case *c = r->c;
 	mla_tensors second = r->device.device;
 	struct replan again;
-	struct check_truth truth;
-	struct check_verdict verdict;
 	uint64_t state = 5;
-	void *out = NULL;
-	bool right = false;
+	void *out;
+	bool right;
 
-	redraw(c, &state, &again);
+	redraw(r->c, &state, &again);
 	if (gpu_alloc(&out, (size_t)second.out.stride[0] * (size_t)second.out.extent[0]))
 		return false;
 	second.out.data = out;
 	second.lse.data = NULL;
-	if (!rig_upload(r, &c->batch) && !mla_run(r->plan, &r->device.device, r->stream) &&
-	    !rig_upload(r, &again.batch) && !mla_run(r->plan, &second, r->stream) &&
-	    rig_collect(r, why, size) && !check_truth_make(c, 0, &truth)) {
-		check_outputs(c, &truth, r->out, r->lse, &verdict);
-		check_truth_free(&truth);
-		snprintf(why, size, "%s", verdict.why);
-		right = verdict.outcome == CHECK_PASS;
-	} else {
-		snprintf(why, size, "%s", mla_last_error());
-	}
+	right = !rig_upload(r, &r->c->batch) && !mla_run(r->plan, &r->device.device, r->stream) &&
+		!rig_upload(r, &again.batch) && !mla_run(r->plan, &second, r->stream) &&
+		rig_right(r, r->c, why, size);
 	gpu_free(out);
 	return right;
-}
-
-static void test_back_to_back(const struct context *x)
-{
-	struct mla_case c = {0};
-
-	if (make_base(16, &c))
-		return;
-	for (int k = 0; k < x->num_kernels; k++) {
-		struct rig r;
-		char why[512] = "";
-		const bool right =
-			!rig_make(&r, &c, x->kernels[k], 0) && back_to_back(&r, why, sizeof(why));
-
-		report(x, x->kernels[k], "plan, run, plan, run without a wait", right, why);
-		rig_free(&r);
-	}
-	case_free(&c);
 }
 
 /* ---- bits --------------------------------------------------------------------------------------
  */
 
-static bool repeats(struct rig *r, int times, char *why, size_t size)
+static bool repeats(struct rig *r, char *why, size_t size)
 {
 	void *out = malloc(r->out_bytes + 1);
 	float *lse = malloc(r->lse_bytes + 1);
@@ -492,32 +545,14 @@ static bool repeats(struct rig *r, int times, char *why, size_t size)
 	    rig_collect(r, why, size)) {
 		memcpy(out, r->out, r->out_bytes);
 		memcpy(lse, r->lse, r->lse_bytes);
-		while (same < times && !rig_run(r) && rig_collect(r, why, size) &&
+		while (same < REPEATS && !rig_run(r) && rig_collect(r, why, size) &&
 		       !memcmp(out, r->out, r->out_bytes) && !memcmp(lse, r->lse, r->lse_bytes))
 			same++;
-		snprintf(why, size, "%d of %d runs gave the same bits", same, times);
+		snprintf(why, size, "%d of %d runs gave the same bits", same, REPEATS);
 	}
 	free(out);
 	free(lse);
-	return same == times;
-}
-
-static void test_repeat(const struct context *x)
-{
-	struct mla_case c = {0};
-
-	if (make_base(16, &c))
-		return;
-	for (int k = 0; k < x->num_kernels; k++) {
-		struct rig r;
-		char why[512] = "";
-		const bool right = !rig_make(&r, &c, x->kernels[k], 0) &&
-				   repeats(&r, REPEATS, why, sizeof(why));
-
-		report(x, x->kernels[k], "repeat-stable", right, why);
-		rig_free(&r);
-	}
-	case_free(&c);
+	return same == REPEATS;
 }
 
 /* A request alone, as a case of its own that shares the tensors. */
@@ -548,8 +583,7 @@ static struct mla_case alone(const struct mla_case *c, int32_t request, int32_t 
 	return one;
 }
 
-static bool same_alone(const struct rig *batch, const char *kernel, int32_t request, int32_t split,
-		       char *why, size_t size)
+static bool same_alone(const struct rig *batch, int32_t request, char *why, size_t size)
 {
 	int32_t arrays[5];
 	const struct mla_case one = alone(batch->c, request, arrays);
@@ -557,46 +591,53 @@ static bool same_alone(const struct rig *batch, const char *kernel, int32_t requ
 		(size_t)batch->c->batch.qo_indptr[request] * (size_t)batch->c->config.num_heads;
 	const size_t row_bytes = batch->lse_bytes ? batch->out_bytes / (batch->lse_bytes / 4) : 0;
 	struct rig r;
-	const bool ran = !rig_make(&r, &one, kernel, split) && !rig_upload(&r, &one.batch) &&
-			 !rig_run(&r) && rig_collect(&r, why, size);
+	char detail[256] = "";
+	const bool ran = !rig_make(&r, &one, batch->kernel, batch->fixed_split) &&
+			 !rig_upload(&r, &one.batch) && !rig_run(&r) &&
+			 rig_collect(&r, detail, sizeof(detail));
 	const bool same = ran &&
 			  !memcmp(r.out, (char *)batch->out + rows * row_bytes, r.out_bytes) &&
 			  !memcmp(r.lse, batch->lse + rows, r.lse_bytes);
 
-	snprintf(why, size, "request %d alone: %s", request,
-		 same  ? "same bits"
-		 : ran ? "other bits"
-		       : mla_last_error());
+	if (!same)
+		snprintf(why, size, "request %d alone: %.400s", request,
+			 ran ? "other bits" : reason(detail));
 	rig_free(&r);
 	return same;
 }
 
 /* In fixed-split mode the bits of a request do not depend on the rest of the batch. */
-static void test_batch_stable(const struct context *x)
+static bool batch_stable(struct rig *r, char *why, size_t size)
 {
-	const int32_t split = 128; /* more than eight parts for the longest */
+	bool same = !rig_upload(r, &r->c->batch) && !rig_run(r) && rig_collect(r, why, size);
+
+	for (int32_t i = 0; i < r->c->batch.batch_size && same; i++)
+		same = same_alone(r, i, why, size);
+	if (same)
+		snprintf(why, size, "every request alone gives the same bits as in the batch");
+	return same;
+}
+
+static void test_base(const struct context *x)
+{
+	static const struct {
+		const char *name;
+		int32_t fixed_split;
+		rig_test test;
+	} tests[] = {
+		{"graph, re-planned", 0, replans},
+		{"graph, re-planned, fixed split", 256, replans},
+		{"plan, run, plan, run without a wait", 0, back_to_back},
+		{"repeat-stable", 0, repeats},
+		/* more than eight parts for the longest */
+		{"batch-stable, fixed split", 128, batch_stable},
+	};
 	struct mla_case c = {0};
 
-	if (make_base(16, &c))
+	if (!make_base(x, "graphs and bits", &c))
 		return;
-	for (int k = 0; k < x->num_kernels; k++) {
-		struct rig r;
-		char why[512] = "";
-		bool same = !rig_make(&r, &c, x->kernels[k], split);
-
-		if (!same) {
-			suite_line(x->result, CHECK_SKIP, x->kernels[k], mla_last_error());
-			rig_free(&r);
-			continue;
-		}
-		same = !rig_upload(&r, &c.batch) && !rig_run(&r) &&
-		       rig_collect(&r, why, sizeof(why));
-		for (int32_t i = 0; i < c.batch.batch_size && same; i++)
-			same = same_alone(&r, x->kernels[k], i, split, why, sizeof(why));
-		report(x, x->kernels[k], "batch-stable, fixed split", same,
-		       same ? "every request alone gives the same bits as in the batch" : why);
-		rig_free(&r);
-	}
+	for (size_t i = 0; i < sizeof(tests) / sizeof(tests[0]); i++)
+		each_kernel(x, &c, tests[i].name, tests[i].fixed_split, tests[i].test);
 	case_free(&c);
 }
 
@@ -604,15 +645,14 @@ static void test_batch_stable(const struct context *x)
  */
 
 /* The same case in a pool of which only the last pages are real: page offsets exceed 2^32 bytes. */
-static bool far_pages(const struct mla_case *c, struct rig *r, char *why, size_t size)
+static bool far_pages(struct rig *r, char *why, size_t size)
 {
+	const mla_batch *batch = &r->c->batch;
 	mla_tensors far = r->device.device;
 	const int64_t shift = ((int64_t)5 << 30) / far.ckv.stride[0];
 	const size_t cache = (size_t)(far.ckv.stride[0] * far.ckv.extent[0]);
-	const size_t ids = (size_t)c->batch.kv_indptr[c->batch.batch_size];
+	const size_t ids = (size_t)batch->kv_indptr[batch->batch_size];
 	int32_t *moved = malloc(ids * sizeof(*moved));
-	struct check_truth truth;
-	struct check_verdict verdict = {.outcome = CHECK_FAIL};
 	void *pool = NULL, *indices = NULL;
 	const int64_t rope = (char *)far.kpe.data - (char *)far.ckv.data;
 	bool ok = moved && !gpu_alloc(&pool, cache + (size_t)(shift * far.ckv.stride[0])) &&
@@ -628,21 +668,15 @@ static bool far_pages(const struct mla_case *c, struct rig *r, char *why, size_t
 	far.ckv.extent[0] += shift;
 	far.kpe.extent[0] += shift;
 	far.kv_indices = indices;
-	ok = ok && !check_device_repoison(&r->device) && !rig_upload(r, &c->batch) &&
+	ok = ok && !check_device_repoison(&r->device) && !rig_upload(r, batch) &&
 	     !mla_check_pages(r->plan, &far, r->stream) && !mla_run(r->plan, &far, r->stream) &&
-	     rig_collect(r, why, size) && !check_truth_make(c, 0, &truth);
-	if (ok) {
-		check_outputs(c, &truth, r->out, r->lse, &verdict);
-		check_truth_free(&truth);
-	}
-	snprintf(why, size, "%s",
-		 !ok                             ? mla_last_error()
-		 : verdict.outcome == CHECK_PASS ? "pages beyond 5 GiB"
-						 : verdict.why);
+	     rig_right(r, r->c, why, size);
+	if (ok)
+		snprintf(why, size, "pages beyond 5 GiB");
 	gpu_free(pool);
 	gpu_free(indices);
 	free(moved);
-	return verdict.outcome == CHECK_PASS;
+	return ok;
 }
 
 static void test_far_pages(const struct context *x)
@@ -663,17 +697,9 @@ static void test_far_pages(const struct context *x)
 		suite_line(x->result, CHECK_SKIP, "far pages", "needs 6 GiB of free GPU memory");
 		return;
 	}
-	if (generate_case(&spec, &c))
+	if (!make_case(x, "far pages", &spec, &c))
 		return;
-	for (int k = 0; k < x->num_kernels; k++) {
-		struct rig r;
-		char why[512] = "";
-		const bool right =
-			!rig_make(&r, &c, x->kernels[k], 0) && far_pages(&c, &r, why, sizeof(why));
-
-		report(x, x->kernels[k], "cache beyond 2^32 bytes", right, why);
-		rig_free(&r);
-	}
+	each_kernel(x, &c, "cache beyond 2^32 bytes", 0, far_pages);
 	case_free(&c);
 }
 
@@ -720,6 +746,16 @@ static mla_merge_args merge_of(char *block, int32_t base, const size_t *offset)
 	};
 }
 
+/* Of what the device gives from what the host gives, relative if that is large. */
+static double distance(float host, float device)
+{
+	/* equal infinities are equal */
+	const double off =
+		host == device ? 0 : fabs((double)host - device) / fmax(1.0, fabs((double)host));
+
+	return isnan(off) ? INFINITY : off;
+}
+
 /* Device against host, in both LSE bases; differences are float rounding. */
 static void test_merge(const struct context *x)
 {
@@ -750,9 +786,7 @@ static void test_merge(const struct context *x)
 		    gpu_download(back, device, bytes))
 			worst = INFINITY;
 		for (size_t i = offset[2] / sizeof(float); i < bytes / sizeof(float); i++)
-			if (host[i] != back[i]) /* equal infinities are equal */
-				worst = worse(worst, fabs((double)host[i] - back[i]) /
-							     fmax(1.0, fabs((double)host[i])));
+			worst = fmax(worst, distance(host[i], back[i]));
 	}
 
 	char detail[128];
@@ -768,22 +802,17 @@ static void test_merge(const struct context *x)
  */
 
 /* Each must be refused with its words, none may touch the GPU. */
-static void test_refusals(const struct context *x)
+static void refusals(const struct context *x, struct rig *r)
 {
-	struct mla_case c = {0};
-	struct rig r;
-	const char *kernel = x->kernels[x->num_kernels - 1];
-
-	if (make_base(16, &c) || rig_make(&r, &c, kernel, 0) || mla_plan_build(r.plan, &c.batch)) {
-		suite_line(x->result, CHECK_FAIL, "refusals", mla_last_error());
-		return;
-	}
-
-	const mla_status early = mla_run(r.plan, &r.device.device, r.stream);
+	const mla_status early = mla_run(r->plan, &r->device.device, r->stream);
 	const bool not_uploaded =
 		early == MLA_INVALID && strstr(mla_last_error(), "mla_plan_upload");
-	const mla_status uploaded = mla_plan_upload(r.plan, r.stream);
-	mla_tensors few = r.device.device, odd = few, typed = few, poor = few;
+
+	report(x, r->kernel, "refuses to run before the upload",
+	       not_uploaded ? CHECK_PASS : CHECK_FAIL, mla_last_error());
+
+	const mla_status uploaded = mla_plan_upload(r->plan, r->stream);
+	mla_tensors few = r->device.device, odd = few, typed = few, poor = few;
 
 	few.q_nope.extent[0]--;
 	odd.ckv.data = (char *)odd.ckv.data + 1;
@@ -800,14 +829,27 @@ static void test_refusals(const struct context *x)
 		{"too little scratch", "scratch", &poor},
 	};
 
-	report(x, kernel, "refuses to run before the upload", not_uploaded, mla_last_error());
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
-		const mla_status status = mla_run(r.plan, bad[i].tensors, r.stream);
+		const mla_status status = mla_run(r->plan, bad[i].tensors, r->stream);
 		const bool refused =
 			!uploaded && status == MLA_INVALID && strstr(mla_last_error(), bad[i].word);
 
-		report(x, kernel, bad[i].name, refused, mla_last_error());
+		report(x, r->kernel, bad[i].name, refused ? CHECK_PASS : CHECK_FAIL,
+		       mla_last_error());
 	}
+}
+
+static void test_refusals(const struct context *x)
+{
+	struct mla_case c = {0};
+	struct rig r;
+
+	if (!make_base(x, "refusals", &c))
+		return;
+	if (rig_make(&r, &c, x->kernels[x->num_kernels - 1], 0) || mla_plan_build(r.plan, &c.batch))
+		suite_line(x->result, CHECK_FAIL, "refusals", mla_last_error());
+	else
+		refusals(x, &r);
 	rig_free(&r);
 	case_free(&c);
 }
@@ -844,9 +886,9 @@ void suite_gpu(const char *const *kernels, int num_kernels, const char *const *f
 		test_capture(&x, files[i]);
 	test_adversarial(&x);
 	test_peaked(&x);
-	test_replan(&x);
-	test_back_to_back(&x);
-	test_repeat(&x);
-	test_batch_stable(&x);
+	test_huge(&x);
+	test_nothing(&x);
+	test_unlike_splits(&x);
+	test_base(&x);
 	test_far_pages(&x);
 }

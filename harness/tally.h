@@ -17,7 +17,7 @@ struct tally {
 	char *skip; /* why, first reason */
 	bool other_skips;
 };
-/* rerun belongs to the tally afterwards. */
+/* rerun belongs to the tally afterwards; NULL where no row is made of the tally. */
 void tally_add(struct tally *tally, const struct check_verdict *verdict, const char *case_id,
 	       char *rerun);
 void tally_free(struct tally *tally);

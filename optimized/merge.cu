@@ -3,7 +3,7 @@
  *
  *     lse = log sum_s exp(lse_s),   out = sum_s exp(lse_s - lse) * out_s
  *
- * A state that saw no key (lse -inf) has weight 0 and is not read: its values may be anything.
+ * A state that saw no key (lse -inf) has weight 0: its values may be anything.
  */
 #include "mla_device.cuh"
 

@@ -575,11 +575,13 @@ def find_place(options):
 
 
 def measure(options, place):
-    measurements, before = [], clocks() if not options.host else None
+    measurements, before = [], None
     for case in cases(options, place):
         found = Contest(case, place, choose(options), options.samples).run()
         show(found)
         measurements += found
+        if not options.host:  # not before the first: an idle GPU's clock says nothing
+            before = before or clocks()
     after = clocks() if not options.host else None
     if options.output:
         write(options.output, {"schema": results.SCHEMA, "schema_version": results.SCHEMA_VERSION,
