@@ -33,7 +33,7 @@ template <typename T, int STAGES> struct tile_memory {
 	T kv[STAGES][KEYS][DIMS];  /* swizzled */
 	float s[2][ROWS][S_PITCH]; /* scores, one half of the dimensions each */
 	key_sources sources;
-	mla_work item;
+	mla_work items[WARPS]; /* the same, a copy per warp */
 };
 
 /* Page and slot of this lane's key of the warp's next AHEAD tiles, read AHEAD tiles early, because
@@ -295,16 +295,17 @@ static __global__ void __launch_bounds__(THREADS, 1) ldmatrix(const mla_params p
 	extern __shared__ __align__(128) char memory[];
 	tile_memory<T, STAGES> &shared = *(tile_memory<T, STAGES> *)memory;
 	const int end = p.worker_begin[blockIdx.x + 1];
+	mla_work &item = shared.items[threadIdx.x / 32];
 	int i = p.worker_begin[blockIdx.x];
 
 	let_next_start();
 	if (i < end)
-		fetch_item(p, i, shared.item);
+		fetch_item(p, i, item);
 	wait_for_previous();
 	while (i < end) {
-		attend<T, STAGES>(p, shared.item, shared);
+		attend<T, STAGES>(p, item, shared);
 		if (++i < end)
-			fetch_item(p, i, shared.item);
+			fetch_item(p, i, item);
 	}
 }
 

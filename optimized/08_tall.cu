@@ -37,7 +37,7 @@ template <typename T> struct tile_memory {
 	float s[QUARTERS][ROWS][PITCH]; /* scores, a quarter of the dimensions each */
 	T w[ROWS][PITCH];               /* weights */
 	float shrink[ROWS], l[ROWS];
-	mla_work item;
+	mla_work items[WARPS]; /* the same, a copy per warp */
 };
 
 /* How much the maximum may grow before acc is rescaled, in powers of two. */
@@ -380,7 +380,7 @@ static __device__ void attend(const mla_params &p, const mla_work &item, tile_me
 	group_sync();
 	store_out(p, item, shared.l, (float(*)[OUT_PITCH])shared.q[second * (ROWS / 2)], acc);
 	cp_async_wait<0>();
-	__syncthreads(); /* before q, the ring, l and the item are overwritten */
+	__syncthreads(); /* before q, the ring and l are overwritten */
 }
 
 template <typename T> static __global__ void __launch_bounds__(THREADS, 1) tall(const mla_params p)
@@ -388,16 +388,17 @@ template <typename T> static __global__ void __launch_bounds__(THREADS, 1) tall(
 	extern __shared__ __align__(128) char memory[];
 	tile_memory<T> &shared = *(tile_memory<T> *)memory;
 	const int end = p.worker_begin[blockIdx.x + 1];
+	mla_work &item = shared.items[threadIdx.x / 32];
 	int i = p.worker_begin[blockIdx.x];
 
 	let_next_start();
 	if (i < end)
-		fetch_item(p, i, shared.item);
+		fetch_item(p, i, item);
 	wait_for_previous();
 	while (i < end) {
-		attend<T>(p, shared.item, shared);
+		attend<T>(p, item, shared);
 		if (++i < end)
-			fetch_item(p, i, shared.item);
+			fetch_item(p, i, item);
 	}
 }
 

@@ -50,13 +50,16 @@ static __device__ void copy_q(const mla_params &p, const mla_work &item, uint32_
 	}
 }
 
-/* This worker's item i, to shared memory: its fields are read at many sources between instructions
- * that the compiler may not move loads across. By the whole block. */
+/* This worker's item i, to the warp's own copy in shared memory: its fields are read at many places
+ * between instructions that the compiler may not move loads across. */
 static __device__ void fetch_item(const mla_params &p, int i, mla_work &item)
 {
-	if (threadIdx.x < sizeof(mla_work) / 4)
-		((int *)&item)[threadIdx.x] = ((const int *)&p.items[i])[threadIdx.x];
-	__syncthreads();
+	const int lane = threadIdx.x % 32;
+
+	__syncwarp(); /* nobody reads the last one any more */
+	if (lane < (int)(sizeof(mla_work) / 4))
+		((int *)&item)[lane] = ((const int *)&p.items[i])[lane];
+	__syncwarp();
 }
 
 /* Writes rows `begin` to `begin` + 15 of the item's tile, finished and f32 in shared memory, to out
