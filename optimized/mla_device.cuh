@@ -108,8 +108,7 @@ static __device__ __forceinline__ void let_next_start()
 }
 
 /* Waits until all that the kernels before wrote is there. Before this a kernel of launch_early may
- * touch its parameters and the plan but for its counters, which was uploaded by a copy, and
- * nothing else. */
+ * touch its parameters and the plan (not its counters), which came by a copy; nothing else. */
 static __device__ __forceinline__ void wait_for_previous()
 {
 #if __CUDA_ARCH__ >= 900
