@@ -49,7 +49,7 @@ static __device__ void copy_q(const mla_params &p, const mla_work &item, uint32_
 	}
 }
 
-/* This worker's item i, to shared memory: its fields are read at many sources between instructions
+/* This worker's item i, to shared memory: its fields are read at many places between instructions
  * that the compiler may not move loads across. By the whole block. */
 static __device__ void fetch_item(const mla_params &p, int i, mla_work &item)
 {
