@@ -25,8 +25,8 @@ DEVICE_FLAGS := -std=c++17 -Iharness -Ioptimized -Xcompiler -Wall,-Wextra,-Werro
 INCLUDES     := -Iharness -Ireference -Ioptimized
 ASAN_FLAGS   := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 
-.PHONY: all demo test check-gpu bench-host asan fuzz lint format docs rung registers bundle results install \
-        uninstall clean help FORCE
+.PHONY: all demo test check-gpu bench-host asan fuzz lint format docs rung registers bundle results \
+        install uninstall clean help FORCE
 all: # the default target, whatever rules come first
 
 # ---- set-up -----------------------------------------------------------------------------------
@@ -287,10 +287,10 @@ demo: $(MLA)
 docs: $(if $(and $(NVCC),$(if $(CHECK),,1)),$(MERGE_O) $(RUNG_O))
 	harness/python/docs.py $(if $(CHECK),--check,$(if $^,--nvcc '$(NVCC)' --ptxas $(^:.o=.ptxas)))
 
-# data/results/$(GPU)/ anew, on the machine with the GPU.
+# data/results/$(GPU)/ anew, on the machine with the GPU; PYTHON=... is one that has torch.
 results: $(MLA) $(SO)
 	@$(if $(GPU),,$(error make results: name the GPU as its folder is called, GPU=h200))
-	PYTHON=$${PYTHON-python3} harness/measure.sh $(MLA) data/results/$(GPU) $(CAPTURES)
+	harness/measure.sh $(MLA) data/results/$(GPU) $(CAPTURES)
 
 bundle: $(MLA) $(SO)
 	@NVCC='$(NVCC)' harness/bundle.sh $(BUILD)

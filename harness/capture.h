@@ -21,6 +21,9 @@ enum capture_kind { CAPTURE_KERNEL_CALL, CAPTURE_MODEL_FORWARD, CAPTURE_SYNTHETI
 
 struct capture; /* an open file, read-only */
 
+/* Does this file start as HDF5 files do? Not if it cannot be read. */
+bool capture_is_hdf5(const char *path);
+
 /* Opens a file and checks its structure: schema, attributes, types, shapes, page tables, allocated
  * storage. Does not read the large datasets. NULL and error->text if anything is wrong. */
 struct capture *capture_open(const char *path, struct capture_error *error);

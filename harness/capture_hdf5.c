@@ -420,22 +420,48 @@ static herr_t visit_link(hid_t group, const char *name, const H5L_info_t *info, 
 
 static const unsigned char signature[8] = {0x89, 'H', 'D', 'F', '\r', '\n', 0x1a, '\n'};
 
+enum { HEAD_BYTES = 24 }; /* of a file, as a string */
+
+/* How many bytes there were, or -1 with errno. */
+static int read_head(const char *path, char head[HEAD_BYTES])
+{
+	FILE *stream = fopen(path, "rb");
+	int n;
+
+	memset(head, 0, HEAD_BYTES);
+	if (!stream)
+		return -1;
+	n = (int)fread(head, 1, HEAD_BYTES - 1, stream);
+	fclose(stream);
+	return n;
+}
+
+static bool is_signature(const char head[HEAD_BYTES], int n)
+{
+	return n >= (int)sizeof(signature) && !memcmp(head, signature, sizeof(signature));
+}
+
+bool capture_is_hdf5(const char *path)
+{
+	char head[HEAD_BYTES];
+	const int n = read_head(path, head);
+
+	return is_signature(head, n);
+}
+
 /* Says what a file that is not HDF5 seems to be. */
 static int check_signature(const struct capture *capture, struct capture_error *error)
 {
-	char head[24] = "";
-	FILE *stream = fopen(capture->path, "rb");
-	size_t n = 0;
+	char head[HEAD_BYTES];
+	const int n = read_head(capture->path, head);
 
-	if (!stream)
+	if (n < 0)
 		return cap_fail(error, capture->path, "%s", strerror(errno));
-	n = fread(head, 1, sizeof(head) - 1, stream);
-	fclose(stream);
-	if (n >= sizeof(signature) && !memcmp(head, signature, sizeof(signature)))
+	if (is_signature(head, n))
 		return 0;
 	if (n == 0)
 		return cap_fail(error, capture->path, "file is empty");
-	for (size_t i = 0; i < n; i++)
+	for (int i = 0; i < n; i++)
 		if (!isprint((unsigned char)head[i]))
 			head[i] = '.';
 	if (!strncmp(head, "version https://git-lfs", 23))

@@ -6,10 +6,10 @@
 #include <ctype.h>
 #include <errno.h>
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "capture.h"
 #include "report.h"
 
 /* A whole number at *text, which moves behind it. */
@@ -59,15 +59,7 @@ void cli_one_file(struct argp_state *state, const char **file, const char *arg)
 
 const char *cli_report_file(struct argp_state *state, const char *option, const char *arg)
 {
-	static const char hdf5[8] = "\x89HDF\r\n\x1a\n";
-	char head[sizeof(hdf5)];
-	FILE *file = fopen(arg, "rb");
-	const bool capture = file && fread(head, sizeof(head), 1, file) == 1 &&
-			     memcmp(head, hdf5, sizeof(hdf5)) == 0;
-
-	if (file)
-		fclose(file);
-	if (capture)
+	if (capture_is_hdf5(arg))
 		argp_error(state, "%s: %s is a capture and would be lost, expected a file to write",
 			   option, arg);
 	return arg;

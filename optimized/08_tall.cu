@@ -24,7 +24,7 @@ enum {
 	STAGES = 3, /* tile i - 1, tile i, and tile i + 1 on its way */
 	QUARTERS = 4,
 	STEPS = DIMS / 16 / QUARTERS, /* of 16 dimensions, per warp */
-	HELD = 2,                     /* of them with q in registers: no room for more */
+	HELD = 2,                     /* of them with q in registers */
 	PITCH = KEYS + 8,             /* of scores and weights: shifts the banks from row to row */
 	COLUMNS = CKV / 4,            /* of out, per warp */
 	TILES = COLUMNS / 8,          /* of 8 columns, per warp */
