@@ -313,18 +313,13 @@ static void traits(const mla_config *, const mla_device *, mla_traits *t)
 
 static cudaError_t prepare(const mla_config *, const mla_device *)
 {
-	const int bytes = sizeof(tile_memory<__half>); /* both types are two bytes wide */
-	const cudaError_t error = cudaFuncSetAttribute(
-		pipelined<__half>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
-
-	return error ? error
-		     : cudaFuncSetAttribute(pipelined<__nv_bfloat16>,
-					    cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+	return allow_shared(pipelined<__nv_bfloat16>, pipelined<__half>,
+			    sizeof(tile_memory<__half>));
 }
 
 static cudaError_t run(const mla_launch *launch, cudaStream_t stream)
 {
-	const int bytes = sizeof(tile_memory<__half>);
+	const int bytes = sizeof(tile_memory<__half>); /* both types are two bytes wide */
 	void (*const kernel)(mla_params) =
 		launch->config->q_dtype == MLA_BF16 ? pipelined<__nv_bfloat16> : pipelined<__half>;
 

@@ -352,12 +352,8 @@ static void traits(const mla_config *, const mla_device *, mla_traits *t)
 static cudaError_t prepare(const mla_config *, const mla_device *device)
 {
 	const variant *v = fitting(device->smem_per_block);
-	const cudaError_t error = cudaFuncSetAttribute(
-		v->bf16, cudaFuncAttributeMaxDynamicSharedMemorySize, v->bytes);
 
-	return error ? error
-		     : cudaFuncSetAttribute(v->fp16, cudaFuncAttributeMaxDynamicSharedMemorySize,
-					    v->bytes);
+	return allow_shared(v->bf16, v->fp16, v->bytes);
 }
 
 static cudaError_t run(const mla_launch *launch, cudaStream_t stream)

@@ -95,6 +95,21 @@ template <int N> static __device__ float block_sum(float x)
 	return x;
 }
 
+/* ---- preparing ------------------------------------------------------------------------------ */
+
+/* Lets a rung's two kernels, one for each type of two bytes, take that much dynamic shared memory.
+ */
+static inline cudaError_t allow_shared(void (*bf16)(mla_params), void (*fp16)(mla_params),
+				       int bytes)
+{
+	const cudaError_t error =
+		cudaFuncSetAttribute(bf16, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+
+	return error ? error
+		     : cudaFuncSetAttribute(fp16, cudaFuncAttributeMaxDynamicSharedMemorySize,
+					    bytes);
+}
+
 /* ---- overlapping kernels (programmatic dependent launch, compute capability 9.0 and up) --------
  */
 
