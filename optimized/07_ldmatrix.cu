@@ -188,13 +188,13 @@ static __device__ void values(uint32_t tile, const uint32_t (&w)[2][4],
 		}
 }
 
-/* lse of this lane's two rows to its place, their values to shared memory and from there to out, or
- * to the partial states. rows: the ring, which nobody reads any more. By the whole block. */
-template <typename T>
+/* Two rows of this lane to out, or to their partial states. */
+template <typename T, int DTYPE>
 static __device__ void store(const mla_params &p, const mla_work &item, const softmax_state &state,
-			     const float (&acc)[COLUMNS / 8][4], float (*rows)[OUT_PITCH])
+			     const float (&acc)[COLUMNS / 8][4])
 {
 	const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+	const bool whole = item.partial < 0;
 
 #pragma unroll
 	for (int i = 0; i < 2; i++) {
@@ -203,32 +203,36 @@ static __device__ void store(const mla_params &p, const mla_work &item, const so
 		l += __shfl_xor_sync(~0u, l, 1); /* each lane summed its own keys */
 		l += __shfl_xor_sync(~0u, l, 2);
 
-		const int r = lane / 4 + 8 * i, row = item.row_begin + r;
+		const int row = item.row_begin + lane / 4 + 8 * i;
+		const int query = item.q_begin + row / p.num_heads, head = row % p.num_heads;
+		const int64_t slot = (int64_t)item.partial + row - item.row_begin;
 		const float inverse = 1.f / l;
 		const bool empty = l == 0.f; /* acc may be NaN even so: 0 times an infinite value */
 
-#pragma unroll
-		for (int n = 0; n < COLUMNS / 8; n++)
-			*(float2 *)&rows[r][warp * COLUMNS + n * 8 + lane % 4 * 2] =
-				empty ? make_float2(0.f, 0.f)
-				      : make_float2(acc[n][2 * i] * inverse,
-						    acc[n][2 * i + 1] * inverse);
-		if (warp != 0 || lane % 4 != 0 || row >= item.row_end)
+		if (row >= item.row_end)
 			continue;
 
-		const float lse =
-			l == 0.f
-				? -CUDART_INF_F
-				: (state.m[i] - weight_shift<T>)*0.693147180559945309417f + logf(l);
+		char *out =
+			whole ? row_of(p.out, query, head) : (char *)(p.partial_out + slot * CKV);
+#pragma unroll
+		for (int n = 0; n < COLUMNS / 8; n++) {
+			const int c = warp * COLUMNS + n * 8 + lane % 4 * 2;
 
-		if (item.partial >= 0)
-			p.partial_lse[(int64_t)item.partial + r] = lse;
-		else if (p.lse.data)
-			*(float *)row_of(p.lse, item.q_begin + row / p.num_heads,
-					 row % p.num_heads) = lse * p.lse_mul;
+			store_pair(out, c, DTYPE, empty ? 0.f : acc[n][2 * i] * inverse,
+				   empty ? 0.f : acc[n][2 * i + 1] * inverse);
+		}
+		if (warp == 0 && lane % 4 == 0) {
+			const float lse =
+				l == 0.f ? -CUDART_INF_F
+					 : (state.m[i] - weight_shift<T>)*0.693147180559945309417f +
+						   logf(l);
+
+			if (!whole)
+				p.partial_lse[slot] = lse;
+			else if (p.lse.data)
+				*(float *)row_of(p.lse, query, head) = lse * p.lse_mul;
+		}
 	}
-	__syncthreads();
-	write_rows(p, item, 0, rows, warp, WARPS);
 }
 
 template <typename T, int STAGES>
@@ -284,8 +288,12 @@ static __device__ void attend(const mla_params &p, const mla_work &item,
 		values<T>(tile, w, acc);
 	}
 	cp_async_wait<0>();
-	__syncthreads(); /* nobody reads the ring any more */
-	store<T>(p, item, state, acc, (float(*)[OUT_PITCH])shared.kv);
+	if (item.partial >= 0 || p.out.dtype == MLA_F32)
+		store<T, MLA_F32>(p, item, state, acc);
+	else if (p.out.dtype == MLA_BF16)
+		store<T, MLA_BF16>(p, item, state, acc);
+	else
+		store<T, MLA_F16>(p, item, state, acc);
 	__syncthreads(); /* before the ring is overwritten */
 }
 

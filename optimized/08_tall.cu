@@ -28,6 +28,7 @@ enum {
 	PITCH = KEYS + 8,             /* of scores and weights: shifts the banks from row to row */
 	COLUMNS = CKV / 4,            /* of out, per warp */
 	TILES = COLUMNS / 8,          /* of 8 columns, per warp */
+	OUT_PITCH = CKV + 8,          /* of finished rows on their way out */
 };
 
 /* Tiles and q are swizzled. */
@@ -294,12 +295,27 @@ static __device__ void store_lse(const mla_params &p, const mla_work &item,
 			lse * p.lse_mul;
 }
 
-/* acc / l to out, or to the partial states, 16 rows at a time. rows: this group's q, which nobody
- * reads any more. */
+/* Four neighbouring elements, index a multiple of 4. */
+static __device__ __forceinline__ void store_four(char *row, int index, int dtype, float4 x)
+{
+	if (dtype == MLA_F32)
+		((float4 *)row)[index / 4] = x;
+	else if (dtype == MLA_BF16)
+		((uint2 *)row)[index / 4] =
+			make_uint2(pack<__nv_bfloat16>(x.x, x.y), pack<__nv_bfloat16>(x.z, x.w));
+	else
+		((uint2 *)row)[index / 4] =
+			make_uint2(pack<__half>(x.x, x.y), pack<__half>(x.z, x.w));
+}
+
+/* acc / l to out, or to the partial states. The fragments of 16 rows at a time go through shared
+ * memory, so that a warp writes whole rows: 32 bytes here and there would take four times as many
+ * passes. rows: this group's q, which nobody reads any more. */
 static __device__ void store_out(const mla_params &p, const mla_work &item, const float *l,
 				 float (*rows)[OUT_PITCH], const float (&acc)[2][TILES][4])
 {
 	const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+	const bool whole = item.partial < 0;
 
 #pragma unroll
 	for (int half = 0; half < 2; half++) {
@@ -320,7 +336,21 @@ static __device__ void store_out(const mla_params &p, const mla_work &item, cons
 							    acc[half][n][i * 2 + 1] * inverse);
 		}
 		group_sync();
-		write_rows(p, item, begin, rows, warp % 4, 4);
+		for (int r = warp % 4; r < 16; r += 4) {
+			const int row = item.row_begin + begin + r;
+
+			if (row >= item.row_end)
+				break;
+
+			char *out = whole ? row_of(p.out, item.q_begin + row / p.num_heads,
+						   row % p.num_heads)
+					  : (char *)(p.partial_out +
+						     ((int64_t)item.partial + begin + r) * CKV);
+#pragma unroll
+			for (int c = lane * 4; c < CKV; c += 128)
+				store_four(out, c, whole ? p.out.dtype : MLA_F32,
+					   *(const float4 *)&rows[r][c]);
+		}
 		group_sync();
 	}
 }

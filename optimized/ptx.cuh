@@ -79,19 +79,6 @@ static __device__ __forceinline__ void store_pair(char *row, int index, int dtyp
 		((float2 *)row)[index / 2] = make_float2(a, b);
 }
 
-/* Four neighbouring elements, index a multiple of 4; the row is 16-byte aligned. */
-static __device__ __forceinline__ void store_four(char *row, int index, int dtype, float4 x)
-{
-	if (dtype == MLA_F32)
-		((float4 *)row)[index / 4] = x;
-	else if (dtype == MLA_BF16)
-		((uint2 *)row)[index / 4] =
-			make_uint2(pack<__nv_bfloat16>(x.x, x.y), pack<__nv_bfloat16>(x.z, x.w));
-	else
-		((uint2 *)row)[index / 4] =
-			make_uint2(pack<__half>(x.x, x.y), pack<__half>(x.z, x.w));
-}
-
 /* ---- shared memory ----------------------------------------------------------------------------
  */
 

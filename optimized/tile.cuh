@@ -16,7 +16,6 @@ enum {
 	CKV = 512,
 	DIMS = 576,
 	MINE = KEYS / WARPS, /* keys of a tile that a warp fetches */
-	OUT_PITCH = CKV + 8, /* of finished rows on their way out: shifts the banks */
 };
 
 /* Byte offset of a 16-byte chunk in a swizzled tile. */
@@ -60,28 +59,4 @@ static __device__ void fetch_item(const mla_params &p, int i, mla_work &item)
 	if (lane < (int)(sizeof(mla_work) / 4))
 		((int *)&item)[lane] = ((const int *)&p.items[i])[lane];
 	__syncwarp();
-}
-
-/* Writes rows `begin` to `begin` + 15 of the item's tile, finished and f32 in shared memory, to out
- * or to the partial states: whole rows, 512 bytes at a time. Fragments would take four times as
- * many passes, 32 bytes here and there. By `warps` warps, this being number `warp` of them. */
-static __device__ void write_rows(const mla_params &p, const mla_work &item, int begin,
-				  const float (*rows)[OUT_PITCH], int warp, int warps)
-{
-	const bool whole = item.partial < 0;
-	const int lane = threadIdx.x % 32, dtype = whole ? p.out.dtype : MLA_F32;
-
-	for (int r = warp; r < 16; r += warps) {
-		const int row = item.row_begin + begin + r;
-
-		if (row >= item.row_end)
-			break;
-
-		char *out =
-			whole ? row_of(p.out, item.q_begin + row / p.num_heads, row % p.num_heads)
-			      : (char *)(p.partial_out + ((int64_t)item.partial + begin + r) * CKV);
-#pragma unroll
-		for (int c = lane * 4; c < CKV; c += 128)
-			store_four(out, c, dtype, *(const float4 *)&rows[r][c]);
-	}
 }
