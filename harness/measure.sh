@@ -23,7 +23,7 @@ mkdir -p "$out" || exit 1
 
 # step NAME SECONDS COMMAND ...: its output goes to $out/NAME.txt, its last line is shown.
 step() {
-	local name=$1 limit=$2 status
+	local name=$1 limit=$2 begin=$SECONDS status
 	shift 2
 	timeout "$limit" "$@" >"$out/$name.txt" 2>&1
 	status=$?
@@ -33,7 +33,7 @@ step() {
 	124) echo "FAILED $name: more than $limit s" && failed=1 && return ;;
 	*) failed=1 ;;
 	esac
-	echo "$([ $status = 0 ] && echo ok || echo FAILED) $name: $(tail -n 1 "$out/$name.txt")"
+	echo "$([ $status = 0 ] && echo ok || echo FAILED) $name, $((SECONDS - begin)) s: $(tail -n 1 "$out/$name.txt")"
 }
 
 step suite_gpu 300 "$mla" check --suite gpu "$@"
@@ -41,10 +41,10 @@ step check 120 "$mla" check --json "$out/check.json" "$@"
 if command -v compute-sanitizer >/dev/null; then
 	for tool in memcheck racecheck synccheck initcheck; do
 		step $tool 120 compute-sanitizer --tool $tool --error-exitcode 1 \
-			"$mla" check -k gpu --random 5 --seed 3 -c '*' "$1"
+			"$mla" check -k gpu --random 5 --seed 3 -c '*' "$@"
 	done
 	{
-		echo "compute-sanitizer --tool T mla check -k gpu --random 5 --seed 3 -c '*' $1"
+		echo "compute-sanitizer --tool T mla check -k gpu --random 5 --seed 3 -c '*' $*"
 		"$mla" --version
 		(cd "$out" && grep -hE 'passed,|SUMMARY' {mem,race,sync,init}check.txt)
 	} >"$out/sanitizers.txt"
