@@ -60,7 +60,10 @@ step libraries 200 env PYTHONPATH="$here/python${PYTHONPATH:+:$PYTHONPATH}" MLA_
 	"$python" "$here/python/peers.py" --cells -k 07,08 -o "$out/peers_libraries.json"
 if command -v ncu >/dev/null; then
 	for rung in $("$mla" list | grep -oE '^[0-9]{2}_[a-z0-9]+' | tail -n +3); do # 01 and 02 are slow
-		step "profile_$rung" 60 "$mla" profile -k "$rung" --batch 16 --heads 16 --kv-len 8192
+		for heads in 16 128; do # bound by memory, by arithmetic
+			step "profile_${rung}_h$heads" 60 \
+				"$mla" profile -k "$rung" --batch 16 --heads $heads --kv-len 8192
+		done
 	done
 else
 	echo "SKIPPED profiles: no ncu on PATH"
