@@ -387,8 +387,9 @@ static void test_nothing(const struct context *x)
 	test_generated(x, "rows that see nothing", &spec, 256);
 }
 
-/* Rows of few and of many states in one launch of the merge: 2, 10 and 88 with the fixed splits on
- * any GPU, and much the same where a hundred workers share the keys evenly. 100 MB of keys. */
+/* Rows of few and of many states in one launch of the merge: 2, 6, 40 and 547 with the fixed splits
+ * (32 and 512 are where the merge changes its way), fewer where workers share the keys evenly. 120
+ * MB of keys. */
 static void test_unlike_splits(const struct context *x)
 {
 	enum { COUNT = 44, LONG = 13 };
@@ -405,9 +406,9 @@ static void test_unlike_splits(const struct context *x)
 
 	for (int i = 0; i < COUNT; i++) {
 		qo_len[i] = 1;
-		kv_len[i] = i == LONG ? 45000 : i % 15 == 7 ? 5000 : 700;
+		kv_len[i] = i == LONG ? 70000 : i % 15 == 7 ? 5000 : i % 4 ? 700 : 250;
 	}
-	test_generated(x, "few and many splits", &spec, 512);
+	test_generated(x, "few and many splits", &spec, 128);
 }
 
 /* ---- a small ragged case for the tests that follow --------------------------------------------

@@ -351,8 +351,8 @@ static void traits(const mla_config *, const mla_device *, mla_traits *t)
 	t->kv_granule = KEYS;
 	t->ctas_per_sm = 1;
 	t->ctas_per_worker = 1;
-	t->item_cost = 96;
-	t->merge_cost = 256;
+	t->item_cost = 160;
+	t->merge_cost = 80; /* some 2.5 us */
 	t->merge = MLA_MERGE_SEPARATE;
 	t->align = 16;
 }

@@ -10,10 +10,9 @@
 enum {
 	WARPS = 16, /* of a block */
 	THREADS = WARPS * 32,
-	BLOCKS = 2,              /* per SM */
-	FEW = 32,                /* up to so many states a warp takes alone */
-	GROUPS = 4,              /* of warps: with more states, each sums every fourth */
-	SPAN = THREADS / GROUPS, /* threads of a group */
+	BLOCKS = 2,  /* per SM */
+	FEW = 32,    /* up to so many states a warp takes alone */
+	CHUNK = 128, /* columns that a block takes of a row of more states */
 };
 
 /* A row of a merge item, and where its states are. */
@@ -44,25 +43,27 @@ static __device__ float weight_of(float lse, float m)
 	return lse == -CUDART_INF_F ? -1.f : expf(lse - m);
 }
 
-/* Of the lse of a row's states: the largest, and the sum of exp(lse - m). NaN goes through. sum is
- * 0 if no state saw a key. mine: the weight of state (lane). */
+/* Of the lse of some states of a row: the largest, and the sum of exp(lse - m). NaN goes through.
+ * sum is 0 if no state saw a key. mine: the weight of the state (lane) among them. */
 struct row_weights {
 	float m, sum, mine;
 };
 
-/* By a whole warp, 32 states at a time. */
-static __device__ row_weights weigh(const merge_row &row)
+/* Of states begin, begin + step, ...; by a whole warp, 32 at a time. */
+static __device__ row_weights weigh(const merge_row &row, int begin, int step)
 {
-	const int lane = threadIdx.x % 32;
-	const float first = lse_of(row, lane);
+	const int mine = begin + threadIdx.x % 32 * step;
+	const float first = lse_of(row, mine);
 	row_weights w = {first, 0.f, 0.f};
 
-	for (int s = lane + 32; s < row.num_splits; s += 32)
+#pragma unroll 1
+	for (int s = mine + 32 * step; s < row.num_splits; s += 32 * step)
 		w.m = fmaxf(w.m, lse_of(row, s));
 	w.m = warp_max(w.m);
 	w.mine = weight_of(first, w.m);
 	w.sum = w.mine < 0.f ? 0.f : w.mine;
-	for (int s = lane + 32; s < row.num_splits; s += 32) {
+#pragma unroll 1
+	for (int s = mine + 32 * step; s < row.num_splits; s += 32 * step) {
 		const float weight = weight_of(lse_of(row, s), w.m);
 		w.sum += weight < 0.f ? 0.f : weight;
 	}
@@ -89,12 +90,12 @@ template <int DEPTH, int EACH> struct block_of_states {
 		}
 	}
 
-	/* mine: the weight of the state (lane) of the 32 that s counts in. */
-	__device__ void add_to(float (&acc)[EACH], float mine, int s, int step) const
+	/* Lanes lane, lane + 1, ... have the weights of the states as theirs. */
+	__device__ void add_to(float (&acc)[EACH], float mine, int lane) const
 	{
 #pragma unroll
-		for (int k = 0; k < DEPTH; k++, s += step) {
-			const float weight = __shfl_sync(~0u, mine, s);
+		for (int k = 0; k < DEPTH; k++) {
+			const float weight = __shfl_sync(~0u, mine, lane + k);
 
 			if (weight < 0.f) /* x may be anything */
 				continue;
@@ -119,11 +120,11 @@ static __device__ void store_row(const mla_params &p, const merge_row &row, int 
 			store_element(out, c + i * 32, p.out.dtype, acc[i] * inverse);
 }
 
-static __device__ void store_lse(const mla_params &p, const merge_row &row, const row_weights &w)
+static __device__ void store_lse(const mla_params &p, const merge_row &row, float m, float sum)
 {
 	if (p.lse.data)
 		*(float *)row_of(p.lse, row.packed / p.num_heads, row.packed % p.num_heads) =
-			w.sum == 0.f ? -CUDART_INF_F : (w.m + logf(w.sum)) * p.lse_mul;
+			sum == 0.f ? -CUDART_INF_F : (m + logf(sum)) * p.lse_mul;
 }
 
 /* Chunks chunk, chunk + step, ... of 32 * EACH columns, of a row of at most FEW states, by one
@@ -137,14 +138,14 @@ static __device__ void merge_alone(const mla_params &p, const merge_row &row, in
 
 	block.load(row, 0, 1, c, d); /* under way while the weights are worked out */
 
-	const row_weights w = weigh(row);
+	const row_weights w = weigh(row, 0, 1);
 
 	while (c - lane < d) {
 		float acc[EACH] = {};
 
 #pragma unroll 1
 		for (int s = 0; s < row.num_splits;) {
-			block.add_to(acc, w.mine, s, 1);
+			block.add_to(acc, w.mine, s);
 			s += DEPTH;
 			if (s < row.num_splits)
 				block.load(row, s, 1, c, d);
@@ -154,47 +155,64 @@ static __device__ void merge_alone(const mla_params &p, const merge_row &row, in
 		block.load(row, 0, 1, c, d);
 	}
 	if (chunk == 0 && lane == 0)
-		store_lse(p, row, w);
+		store_lse(p, row, w.m, w.sum);
 }
 
-/* A row of more states by the whole block: with a long request alone on the GPU each of its rows is
- * merged from a state per worker. */
-static __device__ void merge_together(const mla_params &p, const merge_row &row,
-				      float (*part)[4][SPAN])
+/* What the warps of a block made of a chunk of a row, each from its own states. */
+struct warp_states {
+	float m[WARPS], sum[WARPS], acc[WARPS][CHUNK];
+};
+
+/* A chunk of the columns of a row of more states, by the whole block: warp w sums states w, w +
+ * WARPS, ..., then a thread per column sums the warps' results. With a long request alone on the
+ * GPU each of its rows is merged from a state per worker. */
+static __device__ void merge_together(const mla_params &p, const merge_row &row, int chunk,
+				      warp_states &of)
 {
-	const int lane = threadIdx.x % 32, group = threadIdx.x / SPAN, place = threadIdx.x % SPAN;
-	const int d = p.head_dim_ckv;
-	const row_weights w = weigh(row);
+	const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, t = threadIdx.x;
+	const int c = chunk * CHUNK + lane, d = p.head_dim_ckv;
+	float acc[CHUNK / 32] = {};
+	block_of_states<4, CHUNK / 32> block;
 
-	for (int begin = 0; begin < d; begin += SPAN * 4) {
-		const int c = begin + place / 32 * 128 + lane;
-		float acc[4] = {};
+	block.load(row, warp, WARPS, c, d); /* under way while the weights are worked out */
 
-		for (int first = 0; first < row.num_splits; first += 32) {
-			const float mine = weight_of(lse_of(row, first + lane), w.m);
+	const row_weights w = weigh(row, warp, WARPS);
+	float mine = w.mine;
 
 #pragma unroll 1
-			for (int s = group; s < 32; s += 4 * GROUPS) {
-				block_of_states<4, 4> block;
-
-				block.load(row, first + s, GROUPS, c, d);
-				block.add_to(acc, mine, s, GROUPS);
-			}
-		}
-#pragma unroll
-		for (int i = 0; i < 4; i++)
-			part[group][i][place] = acc[i];
-		__syncthreads();
-		if (group == 0) {
-#pragma unroll
-			for (int i = 0; i < 4; i++)
-				acc[i] += part[1][i][place] + part[2][i][place] + part[3][i][place];
-			store_row(p, row, c, w.sum, acc);
-		}
-		__syncthreads();
+	for (int i = 0; warp + i * WARPS < row.num_splits;) { /* this warp's state i */
+		block.add_to(acc, mine, i % 32);
+		i += 4;
+		block.load(row, warp + i * WARPS, WARPS, c, d);
+		if (i % 32 == 0)
+			mine = weight_of(lse_of(row, warp + (i + lane) * WARPS), w.m);
 	}
-	if (threadIdx.x == 0)
-		store_lse(p, row, w);
+#pragma unroll
+	for (int i = 0; i < CHUNK / 32; i++)
+		of.acc[warp][i * 32 + lane] = acc[i];
+	if (lane == 0) {
+		of.m[warp] = w.m;
+		of.sum[warp] = w.sum;
+	}
+	__syncthreads();
+	if (t < CHUNK) {
+		float m = -CUDART_INF_F, sum = 0.f, x[1] = {};
+
+		for (int i = 0; i < WARPS; i++)
+			m = fmaxf(m, of.m[i]);
+#pragma unroll 4
+		for (int i = 0; i < WARPS; i++) {
+			const float weight = weight_of(of.m[i], m);
+			if (weight < 0.f)
+				continue;
+			sum += weight * of.sum[i];
+			x[0] += weight * of.acc[i][t];
+		}
+		store_row(p, row, chunk * CHUNK + t, sum, x);
+		if (chunk == 0 && t == 0)
+			store_lse(p, row, m, sum);
+	}
+	__syncthreads(); /* before the next chunk overwrites it */
 }
 
 /* The item of a row among all rows to merge: the last whose first row is not after it. */
@@ -257,15 +275,18 @@ static __device__ void merge_short_rows(const mla_params &p, const mla_merge_ite
 	}
 }
 
-/* Rows of more states. */
+/* Rows of more states, a chunk at a time. */
 static __device__ void merge_long_rows(const mla_params &p, const mla_merge_item *items,
-				       const int *first_row, int count, float (*part)[4][SPAN])
+				       const int *first_row, int count, warp_states &of)
 {
-	for (int r = blockIdx.x; r < first_row[count]; r += gridDim.x) {
-		const int at = item_of(first_row, count, r);
+	const int chunks = (p.head_dim_ckv + CHUNK - 1) / CHUNK;
+
+	for (int i = blockIdx.x; i < first_row[count] * chunks; i += gridDim.x) {
+		const int r = i / chunks, at = item_of(first_row, count, r);
 
 		if (items[at].num_splits > FEW)
-			merge_together(p, find_row(p, items[at], r - first_row[at]), part);
+			merge_together(p, find_row(p, items[at], r - first_row[at]), i % chunks,
+				       of);
 	}
 }
 
@@ -273,7 +294,7 @@ static __device__ void merge_long_rows(const mla_params &p, const mla_merge_item
  * on the row's states alone, so that its bits do not depend on the rest of the batch. */
 static __global__ void __launch_bounds__(THREADS, BLOCKS) merge_partials(const mla_params p)
 {
-	__shared__ float part[GROUPS][4][SPAN];
+	__shared__ warp_states of;
 	__shared__ mla_merge_item items[THREADS];
 	__shared__ int first_row[THREADS + 1], warp_rows[WARPS];
 	const int num_merges = p.header->num_merges, t = threadIdx.x;
@@ -291,7 +312,7 @@ static __global__ void __launch_bounds__(THREADS, BLOCKS) merge_partials(const m
 			wait_for_previous(); /* the states are not there before */
 		merge_short_rows(p, items, first_row, count);
 		if (__syncthreads_or(t < count && items[t].num_splits > FEW))
-			merge_long_rows(p, items, first_row, count, part);
+			merge_long_rows(p, items, first_row, count, of);
 		__syncthreads(); /* before items are overwritten */
 	}
 }
@@ -305,7 +326,8 @@ cudaError_t mla_merge_prepare(void)
 
 cudaError_t mla_merge_launch(const mla_launch *launch, cudaStream_t stream)
 {
-	const int64_t places = (int64_t)launch->max_merges * launch->traits->tile_rows;
+	const int64_t rows = (int64_t)launch->max_merges * launch->traits->tile_rows;
+	const int64_t places = rows * ((launch->config->head_dim_ckv + CHUNK - 1) / CHUNK);
 	const int64_t full = launch->device->sm_count * BLOCKS;
 	const unsigned blocks = (unsigned)(places < full ? places : full);
 

@@ -625,7 +625,7 @@ class Peers(Folder):
             got, out, err = self.quietly(peers.main, ["--host", "--samples", "6", "-o",
                                                       self.path("p.json"), *words])
         self.assertEqual(got, code, out + err)
-        self.out = out
+        self.out, self.err = out, err
         root = results.load(self.path("p.json"))
         return {m["implementation"]: m for m in root["measurements"]
                 if m["case"] == root["measurements"][0]["case"]}
@@ -649,6 +649,24 @@ class Peers(Folder):
         out, _ = self.mla("compare", "p.json", "--threshold", "1000", "--implementation",
                           "flashmla:dense=reference")
         self.assertIn("b1_70_h2", out)
+
+    def test_ceilings_go_with_the_results(self):
+        self.write("c.json", {"schema": "mla-ceilings", "schema_version": 1, "gpus": {"the host": {
+            "date": "2025-01-02", "read_gbs": {"n": 3, "median": 12.5, "min": 12},
+            "gemm_tflops": {"why": "no cuBLAS"}}}})
+        self.run_peers("--cells", "b1_70_h2", "--ceilings", self.path("c.json"))
+        self.assertEqual(json.loads(self.read("p.json"))["ceilings"],
+                         {"read_gbs": 12.5, "gemm_tflops": None})
+        self.write("c.json", {"schema": "mla-ceilings", "schema_version": 1, "gpus": {}})
+        self.run_peers("--cells", "b1_70_h2", "--ceilings", self.path("c.json"))
+        self.assertIsNone(json.loads(self.read("p.json"))["ceilings"])
+        for content, sentence in (
+                ({"schema": "mla-results", "schema_version": 1}, 'expected "mla-ceilings"'),
+                ({"schema": "mla-ceilings", "schema_version": 1, "gpus": {"the host": {
+                    "read_gbs": {"median": 0}}}}, "read_gbs.median is 0, expected a number above 0")):
+            self.write("c.json", content)
+            self.run_peers("--cells", "b1_70_h2", "--ceilings", self.path("c.json"), code=3)
+            self.assertIn(sentence, self.err)
 
     def test_missing_peers_are_named_and_skipped(self):
         found = self.run_peers("--cells", "b1_70_h2", modules={

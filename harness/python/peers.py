@@ -549,6 +549,8 @@ def parse(arguments):
     parser.add_argument("--peers", default="*", help="names or shell patterns, or none")
     parser.add_argument("--samples", type=int, default=50, help="replays of each (default 50)")
     parser.add_argument("-o", "--output", metavar="FILE", help="the result file")
+    parser.add_argument("--ceilings", metavar="FILE",
+                        help="what mla ceilings measured, to go with the results")
     parser.add_argument("--host", action="store_true",
                         help="the CPU instead of a GPU: tries adapters out")
     options = parser.parse_args(arguments)
@@ -575,7 +577,9 @@ def find_place(options):
 
 
 def measure(options, place):
-    measurements, before = [], None
+    measurements, before, ceilings = [], None, None
+    if options.ceilings:
+        ceilings = results.load_ceilings(options.ceilings, place.name)
     for case in cases(options, place):
         found = Contest(case, place, choose(options), options.samples).run()
         show(found)
@@ -586,7 +590,7 @@ def measure(options, place):
     if options.output:
         write(options.output, {"schema": results.SCHEMA, "schema_version": results.SCHEMA_VERSION,
                                "command": " ".join(["peers.py", *sys.argv[1:]]),
-                               "environment": environment(place, before, after), "ceilings": None,
+                               "environment": environment(place, before, after), "ceilings": ceilings,
                                "measurements": measurements})
     return measurements
 

@@ -78,9 +78,10 @@ def log_scale(axis):
     """Logarithmic, with plain numbers: 1, 2, 5, 10, 20."""
     axis.axes.set(**{f"{axis.axis_name}scale": "log"})
     low, high = axis.get_view_interval()
-    many = high > 50 * low
+    many = high > 300 * low
     axis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1,) if many else (1, 2, 5)))
-    axis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda value, _: f"{value:,g}"))
+    axis.set_major_formatter(matplotlib.ticker.FuncFormatter(
+        lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}"))
     axis.set_minor_formatter(matplotlib.ticker.NullFormatter())
 
 
@@ -127,10 +128,10 @@ def draw_roofline(plt, root, chosen):
         intensities += [x for x, _ in points]
         axis.plot([x for x, _ in points], [y for _, y in points], ls="none", ms=5, label=name,
                   zorder=2, **style)
-    log_scale(axis.xaxis)
-    log_scale(axis.yaxis)
     draw_roofs(axis, root.get("ceilings"), min(intensities, default=1) / 2,
                max(intensities, default=1) * 2)
+    log_scale(axis.xaxis)
+    log_scale(axis.yaxis)
     axis.set_xlabel("useful work per useful byte, FLOP/B")
     axis.set_ylabel("useful work per second, TFLOP/s")
     axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
@@ -167,7 +168,8 @@ def draw_case(axis, group, ceilings):
         axis.plot([timing["q1_us"], timing["q3_us"]], [row, row], color=style, lw=3, alpha=0.4)
         axis.plot(timing["median_us"], row, color=style, ms=5,
                   marker={"rung": "o", "peer": "s", "cpu": "^"}[kind])
-        share = f", {100 * bound[0] / timing['median_us']:.0f} %" if bound else ""
+        percent = 100 * bound[0] / timing["median_us"] if bound else 0
+        share = f", {percent:.{0 if percent >= 1 else 1}f} %" if bound else ""
         axis.annotate(time_text(timing["median_us"]) + share, (timing["median_us"], row),
                       xytext=(7, 0), textcoords="offset points", va="center")
     times = [timing["median_us"] for _, timing in group]

@@ -58,8 +58,8 @@ def _check_measurement(path, place, measurement):
         _check_timing(path, f"{place}.timings[{index}]", timing)
 
 
-def load(path):
-    """The result file as a dict, checked as far as plots and pages go. ResultError."""
+def _load_json(path, schema, version):
+    """The file's object, if it says that it has this schema. ResultError."""
     try:
         with open(path, encoding="utf-8") as file:
             root = json.load(file)
@@ -68,9 +68,34 @@ def load(path):
     except (ValueError, RecursionError) as error:
         raise ResultError(f"{path}: is no JSON: {error}") from None
     _expect(isinstance(root, dict), path, "it", root, "an object")
-    _expect(root.get("schema") == SCHEMA, path, "schema", root.get("schema"), f'"{SCHEMA}"')
-    _expect(root.get("schema_version") == SCHEMA_VERSION, path, "schema_version",
-            root.get("schema_version"), str(SCHEMA_VERSION))
+    _expect(root.get("schema") == schema, path, "schema", root.get("schema"), f'"{schema}"')
+    _expect(root.get("schema_version") == version, path, "schema_version",
+            root.get("schema_version"), str(version))
+    return root
+
+
+def load_ceilings(path, gpu):
+    """What mla ceilings wrote about a GPU, as the "ceilings" of a result file: {"read_gbs": ...}, or
+    None if it says nothing of that GPU. ResultError."""
+    entries = _load_json(path, "mla-ceilings", 1).get("gpus")
+    _expect(isinstance(entries, dict), path, "gpus", entries, "an object")
+    entry = entries.get(gpu)
+    if entry is None:
+        return None
+    _expect(isinstance(entry, dict), path, f"gpus.{gpu}", entry, "an object")
+    found = {}
+    for key, value in entry.items():
+        if isinstance(value, dict):  # beside "date"; {"why": ...} is what could not be measured
+            median = value.get("median")
+            _expect("why" in value or (_is_number(median) and median > 0), path, f"{key}.median",
+                    median, "a number above 0")
+            found[key] = median
+    return found
+
+
+def load(path):
+    """The result file as a dict, checked as far as plots and pages go. ResultError."""
+    root = _load_json(path, SCHEMA, SCHEMA_VERSION)
     for key in ("environment", "ceilings"):
         _expect(root.get(key) is None or isinstance(root[key], dict), path, key, root.get(key),
                 "an object")
