@@ -56,7 +56,7 @@ WITH_CUDA    := $(filter-out $(NONE_C),$(C_FILES))
 WITHOUT_CUDA := $(filter-out $(NONE_C:_none.c=.c),$(C_FILES))
 HOST_C       := $(if $(NVCC),$(WITH_CUDA),$(WITHOUT_CUDA))
 LIB_C        := $(filter reference/% $(addprefix harness/,error.c host.c ladder.c plan.c plan_%.c \
-                  run.c run_none.c validate.c),$(HOST_C))
+                  run.c run_none.c validate.c version.c),$(HOST_C))
 MAIN_C       := harness/main.c
 
 # The ladder: name:architecture:spills, from one line per kernel.
@@ -102,9 +102,9 @@ LIBS := $(MODULES_LIBS) $(CUDA_LIBS) -ldl -lm
 Q := $(if $(V),,@)
 say = @printf '%-5s %s\n' '$(1)' '$(2)'
 
-# The program and the results that it writes say which commit they were built from.
+# Library, program and the results that they write say which commit they were built from.
 COMMIT := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
-SAY_COMMIT := $(addprefix $(BUILD)/obj/harness/,main.o report_json.o bench_json.o)
+SAY_COMMIT := $(addprefix $(BUILD)/obj/harness/,version.o report_json.o bench_json.o)
 $(BUILD)/commit: FORCE $(CONFIG)
 	@[ "$$(cat $@ 2>/dev/null)" = '$(COMMIT)' ] || echo '$(COMMIT)' >$@
 $(SAY_COMMIT): $(BUILD)/commit

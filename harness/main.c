@@ -27,7 +27,7 @@ static const struct cli_verb verbs[] = {
 static void print_version(FILE *out, struct argp_state *state)
 {
 	(void)state;
-	fprintf(out, "mla %s (commit %s)\n", MLA_VERSION, MLA_COMMIT);
+	fprintf(out, "mla %s\n", mla_version());
 }
 
 /* The list of verbs stands between the options and the example. */

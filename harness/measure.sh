@@ -52,8 +52,9 @@ else
 	echo "SKIPPED sanitizers: no compute-sanitizer on PATH"
 fi
 step ceilings 60 "$mla" ceilings --time 0.4 --ceilings "$ceilings"
-step peers 120 "$mla" bench --suite peers -k 05,06,07,08 --time 0.12 --ceilings "$ceilings" \
-	--json "$out/peers.json"
+# 01 and 02 would take a second per call
+step peers 200 "$mla" bench --suite peers -k 03,04,05,06,07,08 --time 0.12 \
+	--ceilings "$ceilings" --json "$out/peers.json"
 step ladder 120 "$mla" bench --cells b64_8K_h16_q1,b64_8K_h128_q1,b1_128K_h16_q1 -k gpu --samples 4 \
 	--ceilings "$ceilings" --json "$out/peers_ladder.json"
 step sweep 120 "$mla" bench --suite sweep -k 06,07,08 --time 0.04 --ceilings "$ceilings" \

@@ -38,6 +38,11 @@
 extern "C" {
 #endif
 
+#define MLA_VERSION "0.1.0"
+
+/* "0.1.0 (commit 1a2b3c4)": the version of the library, and what it was built from. Never NULL. */
+const char *mla_version(void);
+
 /* A cudaStream_t, without the CUDA headers. NULL is the default stream. */
 typedef struct CUstream_st *mla_stream;
 

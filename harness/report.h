@@ -12,9 +12,6 @@
 #include "check.h"
 #include "stats.h"
 
-#ifndef MLA_VERSION
-#define MLA_VERSION "0.1.0"
-#endif
 #ifndef MLA_COMMIT
 #define MLA_COMMIT "unknown"
 #endif

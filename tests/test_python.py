@@ -241,6 +241,9 @@ class Abi(unittest.TestCase):
                           if result == "mla_status"},
                          {name for name, (result, _) in mirror.items() if result == "mla_status"})
 
+    def test_version(self):
+        self.assertRegex(mla.library().mla_version().decode(), r"^\d+\.\d+\.\d+ \(commit \S+\)$")
+
     def test_status_names(self):
         for status in mla.Status:
             name = mla.library().mla_status_name(status).decode()

@@ -444,6 +444,7 @@ class Docs(Folder):
         self.write("README.md", README)
         for name in ("01_naive", "02_splitk"):
             self.write(f"optimized/{name}.md", LESSON)
+        self.write("optimized/README.md", "<!-- ladder:begin -->\n<!-- ladder:end -->\n")
 
     def docs(self, *words, code=0):
         got, out, err = self.quietly(docs.main, ["--root", self.folder, *words])
@@ -476,7 +477,8 @@ class Docs(Folder):
         self.assertEqual(cells[1], f"{bytes_bound:.1f}")
         self.assertEqual(cells[5:7], ["`02_splitk`", f"{100 * bytes_bound / 20:.0f} %"])
         self.assertEqual(cells[7], "1.25")
-        self.assertIn("Geometric mean of 1 ratios to the best peer: 1.25", page)
+        self.assertIn("geometric mean: `flashinfer:fa2` 1.50 (ours is faster in 1 of 1), "
+                      "`flashmla:dense` 1.25 (ours is faster in 1 of 1), the best peer 1.25 (", page)
         self.assertIn("(data/results/h200/peers.json) (commit abc1234, 2025-01-02, driver 1.2.3, "
                       "SM clock 1,710 MHz)", page)
         self.assertTrue(page.startswith("# Top\n") and page.endswith("\nbottom\n"))
@@ -491,6 +493,50 @@ class Docs(Folder):
         self.assertIn("(../data/results/h200/peers.json)", page)
         self.assertNotIn("splitk", self.read("optimized/01_naive.md"))
         self.assertRegex(self.read("optimized/01_naive.md"), r"\| b4_1K_h16 \| 400 \|")
+
+    def test_the_ladder(self):
+        """A line is from the file with the most rungs, not from the newest."""
+        self.give_results()
+        self.write("data/results/h200/peers-ours.json",
+                   result(measurement("b4_1K_h16", "02_splitk", 10),
+                          measurement("b1_2K_h16", "03_vector", 40),
+                          ceilings=CEILINGS, date_utc="2026-01-01T00:00:00Z"))
+        self.docs()
+        page = self.read("optimized/README.md")
+        self.assertIn("| case | bound | 01_naive | 02_splitk | 03_vector |", page)
+        self.assertIn("| b4_1K_h16 | 1.2 (memory) | 400 (0.3 %) | 20.0 (6 %) | - |", page)
+        self.assertRegex(page, r"\| b1_2K_h16 \| .* \| - \| - \| 40\.0 \(\d+ %\) \|")
+        self.assertIn("[peers-ours.json](../data/results/h200/peers-ours.json)", page)
+
+    def test_what_was_expected(self):
+        self.give_results()
+        self.write("optimized/02_splitk.md", "<!-- expected b4_1K_h16: 7-9 % -->\n" + LESSON)
+        self.docs()
+        self.assertIn("| of bound | expected |", self.read("optimized/02_splitk.md"))
+        self.assertRegex(self.read("optimized/02_splitk.md"), r"\| 5\.9 % \| 7-9 % \|")
+        self.assertNotIn("expected", self.read("optimized/01_naive.md"))
+
+    def test_the_profilers_figures(self):
+        self.give_results()
+        for heads in (16, 128):
+            self.write(f"data/results/h200/profile_02_splitk_h{heads}.txt", f"""\
+ncu --nvtx-include 'mla profile/' --metrics x mla profile --once -k 02_splitk --heads {heads} -B 4
+kernel          figure       value  unit  what it says
+void splitk<4>  time.sum  1,2{heads}  ns    time under the profiler
+void splitk<4>  conflicts.sum   7         bank conflicts
+merge_partials  time.sum     9,999  ns    time under the profiler
+""")
+        self.docs()
+        page = self.read("optimized/02_splitk.md")
+        self.assertIn("(`mla profile -k 02_splitk -B 4`, [16 heads](../data/results/h200/profile_02_"
+                      "splitk_h16.txt), [128 heads](", page)
+        self.assertIn("| `time.sum` | 1,216 ns | 1,2128 ns | time under the profiler |", page)
+        self.assertIn("| `conflicts.sum` | 7 | 7 | bank conflicts |", page)
+        self.assertNotIn("9,999", page)
+        self.assertNotIn("profiler", self.read("optimized/01_naive.md"))
+        self.write("data/results/h200/profile_02_splitk_h16.txt", "ncu is not on PATH\n")
+        self.assertIn("profile_02_splitk_h16.txt: is not what mla profile prints",
+                      self.docs(code=3))
 
     def test_check_finds_what_is_stale(self):
         self.docs()

@@ -4,9 +4,11 @@
     harness/python/docs.py [--check] [--ptxas FILE.ptxas ... --nvcc NVCC]
 
 From data/results/<gpu>/peers*.json comes README.md's table, between <!-- results:begin --> and
-<!-- results:end -->; from the same files and data/results/registers.json the section of every
-optimized/NN_idea.md between <!-- measured:begin --> and <!-- measured:end -->. Everything else in
-the pages is left alone. --check writes nothing and fails if a page is stale. --ptxas rewrites
+<!-- results:end -->, and that of optimized/README.md, all rungs on all cases, between the ladder
+marks; from the same files, the profiler's figures beside them (profile_NN_idea_hHEADS.txt) and
+data/results/registers.json the section of every optimized/NN_idea.md between its measured marks. A
+lesson may say what was expected, in the same words as the column "of bound", and the table repeats
+it: <!-- expected b64_8K_h16_q1: 25 % -->. Everything else in the pages is left alone. --check writes nothing and fails if a page is stale. --ptxas rewrites
 registers.json from the compiler's logs first. Needs Python alone.
 
 Exit codes: 0 good, 1 a page is stale or lacks its marks, 2 wrong usage, 3 a file cannot be used.
@@ -45,10 +47,12 @@ class Cell:
     def peers(self):
         return {name: us for name, us in self.times.items() if results.kind_of(name) == "peer"}
 
+    def rungs(self):
+        return {name: us for name, us in self.times.items() if results.kind_of(name) == "rung"}
+
     def best_rung(self):
         """(name, microseconds) of the fastest rung, or None."""
-        rungs = [(us, name) for name, us in self.times.items() if results.kind_of(name) == "rung"]
-        return min(rungs)[::-1] if rungs else None
+        return min(self.rungs().items(), key=lambda rung: rung[1], default=None)
 
 
 class Gpu:
@@ -113,9 +117,10 @@ def number(us):
     return f"{us:,.0f}" if us >= 100 else f"{us:.1f}"
 
 
-def table(titles, rows):
-    """Markdown; the first column to the left, the others to the right."""
-    lines = ["| " + " | ".join(titles) + " |", "|---|" + "---:|" * (len(titles) - 1)]
+def table(titles, rows, words=()):
+    """Markdown; the first column and those of words to the left, the others to the right."""
+    marks = ["---" if title in (titles[0], *words) else "---:" for title in titles]
+    lines = ["| " + " | ".join(titles) + " |", "|" + "|".join(marks) + "|"]
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
 
 
@@ -146,6 +151,41 @@ def ceilings_text(gpu):
             f"at {results.tensor_ceiling(gpu.ceilings):,.0f} TFLOP/s allow, both measured there.")
 
 
+def _percent(value):
+    return f"{value:.0f} %" if value >= 1 else f"{value:.1f} %"
+
+
+def ladder_row(gpu, cell, rungs):
+    """A case's bound, then each rung's time and share of the bound."""
+    bound = gpu.bound(cell)
+    row = [cell.case["name"], f"{number(bound[0])} ({bound[1]})" if bound else "-"]
+    for rung in rungs:
+        us = cell.times.get(rung)
+        share = f" ({_percent(100 * bound[0] / us)})" if us and bound else ""
+        row.append(number(us) + share if us else "-")
+    return row
+
+
+def ladder_section(gpus, root, page):
+    """Every rung on every case; a line is from one run, the one with the most rungs."""
+    parts = []
+    for gpu in gpus:
+        chosen = {}
+        for cell in gpu.cells:
+            best = chosen.get(cell.case["name"])
+            if cell.rungs() and (not best or (len(cell.rungs()), cell.date)
+                                 >= (len(best.rungs()), best.date)):
+                chosen[cell.case["name"]] = cell
+        if chosen:
+            cells = list(chosen.values())
+            rungs = sorted({rung for cell in cells for rung in cell.rungs()})
+            rows = [ladder_row(gpu, cell, rungs) for cell in cells]
+            parts.append(f"On {gpu.name}, median microseconds per call and share of the bound:\n\n"
+                         f"{table(['case', 'bound', *rungs], rows)}\n\n{ceilings_text(gpu)}\n"
+                         f"{sources(gpu, cells, root, page)}")
+    return "\n\n".join(parts) or NOTHING
+
+
 def result_row(gpu, cell, peers):
     bound, rung, mine = gpu.bound(cell), cell.best_rung(), cell.peers()
     best = min(mine.values(), default=None)
@@ -156,14 +196,20 @@ def result_row(gpu, cell, peers):
             f"{best / rung[1]:.2f}" if rung and best else "-"]
 
 
-def geometric_mean(cells):
-    ratios = [min(cell.peers().values()) / cell.best_rung()[1] for cell in cells
-              if cell.peers() and cell.best_rung()]
-    if not ratios:
-        return ""
-    mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
-    return (f" Geometric mean of {len(ratios)} ratios to the best peer: {mean:.2f}; both times of "
-            "a ratio come from one process.")
+def geometric_means(cells, peers):
+    """How much longer each peer takes than our best rung, and in how many cases at all."""
+    lines = []
+    for title, times in [*((f"`{peer}`", lambda cell, peer=peer: cell.peers().get(peer))
+                           for peer in peers),
+                         ("the best peer", lambda cell: min(cell.peers().values(), default=None))]:
+        ratios = [times(cell) / cell.best_rung()[1] for cell in cells
+                  if times(cell) and cell.best_rung()]
+        if ratios:
+            mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
+            lines.append(f"{title} {mean:.2f} (ours is faster in "
+                         f"{sum(ratio > 1 for ratio in ratios)} of {len(ratios)})")
+    return ("\nA peer's time over ours, both of one process, geometric mean: " + ", ".join(lines) + "."
+            if lines else "")
 
 
 def results_section(gpus, root):
@@ -178,7 +224,7 @@ def results_section(gpus, root):
         rows = [result_row(gpu, cell, peers) for cell in cells]
         parts.append(f"### {gpu.name}\n\nMedian microseconds per call; b batch, K keys per request "
                      "(v varied), h heads, q queries per request.\n\n"
-                     f"{table(titles, rows)}\n\n{ceilings_text(gpu)}{geometric_mean(cells)}\n"
+                     f"{table(titles, rows)}\n\n{ceilings_text(gpu)}{geometric_means(cells, peers)}\n"
                      f"{sources(gpu, cells, root, 'README.md')}")
     return "\n\n".join(parts) or NOTHING
 
@@ -194,24 +240,68 @@ def registers_part(kernel, registers):
                      "spilled bytes"], rows))
 
 
-def lesson_row(gpu, cell, kernel):
+def lesson_row(gpu, cell, kernel, expected):
+    """expected: by name of the case; no column if there is none at all."""
     bound, us = gpu.bound(cell), cell.times[kernel]
     return [cell.case["name"], number(us),
             f"{number(bound[0])} ({bound[1]})" if bound else "-",
             f"{100 * bound[0] / us:.1f} %" if bound else "-",
+            *([expected.get(cell.case["name"], "")] if expected else []),
             f"{cell.case['bytes'] / us * 1e-3:,.0f}", f"{cell.case['flop'] / us * 1e-6:,.1f}"]
 
 
+def load_profile(path):
+    """(the command, {figure: (value with unit, what it says)}) of the attention kernel."""
+    with open(path, encoding="utf-8") as file:
+        command, _, *lines = file.read().splitlines() or ["", ""]
+    figures = {}
+    for line in lines:
+        kernel, figure, value, *unit, what = re.split(r"\s{2,}", line.strip())
+        if not kernel.startswith("merge"):
+            figures[figure] = " ".join([value, *unit]), what
+    return command[command.rindex("mla profile "):], figures
+
+
+def profile_part(kernel, gpu, root, page):
+    """The profiler's figures of a rung, a column for each number of heads."""
+    columns, links, says, command = {}, [], {}, ""
+    pattern = os.path.join(gpu.folder, f"profile_{kernel}_h*.txt")
+    for path in sorted(glob.glob(pattern), key=_heads):
+        try:
+            command, columns[f"{_heads(path)} heads"] = figures = load_profile(path)
+        except ValueError:
+            raise results.ResultError(f"{path}: is not what mla profile prints") from None
+        says.update({figure: what for figure, (_, what) in figures[1].items()})
+        link = os.path.relpath(path, os.path.join(root, os.path.dirname(page)))
+        links.append(f"[{_heads(path)} heads]({link})")
+    if not columns:
+        return ""
+    rows = [[f"`{figure}`", *(column.get(figure, ("-",))[0] for column in columns.values()), what]
+            for figure, what in says.items()]
+    command = re.sub(" --once| --heads [0-9]+", "", command)
+    return (f"By the profiler, without the merge (`{command}`, {', '.join(links)}):\n\n"
+            + table(["figure", *columns, "what it says"], rows, ["what it says"]))
+
+
+def _heads(path):
+    """128 of profile_07_ldmatrix_h128.txt"""
+    return int(re.search(r"(\d+)\.txt$", path)[1])
+
+
 def measured_section(kernel, gpus, registers, root, page):
-    """A lesson's section: registers, and its time on every case."""
+    """A lesson's section: registers, its time on every case, and the profiler's figures."""
     parts = [registers_part(kernel, registers)]
+    with open(os.path.join(root, page), encoding="utf-8") as file:
+        expected = dict(re.findall(r"<!-- expected (\S+): (.*?) -->", file.read()))
     for gpu in gpus:
         cells = gpu.choose(lambda cell: kernel in cell.times)
         if cells:
-            titles = ["case", "time, us", "bound, us", "of bound", "GB/s", "TFLOP/s"]
-            rows = [lesson_row(gpu, cell, kernel) for cell in cells]
+            titles = ["case", "time, us", "bound, us", "of bound",
+                      *(["expected"] if expected else []), "GB/s", "TFLOP/s"]
+            rows = [lesson_row(gpu, cell, kernel, expected) for cell in cells]
             parts.append(f"On {gpu.name}:\n\n{table(titles, rows)}\n\n{ceilings_text(gpu)}\n"
                          f"{sources(gpu, cells, root, page)}")
+        parts.append(profile_part(kernel, gpu, root, page))
     return "\n\n".join(part for part in parts if part) or NOTHING
 
 
@@ -232,6 +322,8 @@ def sections(root):
     """(page, word of its marks, section) of every page."""
     gpus, registers = find_gpus(root), load_registers(root)
     yield "README.md", "results", results_section(gpus, root)
+    page = os.path.join("optimized", "README.md")
+    yield page, "ladder", ladder_section(gpus, root, page)
     for path in sorted(glob.glob(os.path.join(root, "optimized", "[0-9]*.md"))):
         page, kernel = os.path.relpath(path, root), os.path.basename(path)[:-len(".md")]
         yield page, "measured", measured_section(kernel, gpus, registers, root, page)

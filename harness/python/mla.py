@@ -234,6 +234,7 @@ _STATUS = "mla_status"  # becomes an int whose non-zero values are raised
 
 PROTOTYPES = {
     "mla_last_error": (c_char_p, []),
+    "mla_version": (c_char_p, []),
     "mla_status_name": (c_char_p, [c_int]),
     "mla_device_query": (_STATUS, [_P(Device)]),
     "mla_capacity_of": (_STATUS, [_P(Config), _P(Batch), _P(Capacity)]),

@@ -26,6 +26,7 @@ import json
 import math
 import os
 import platform
+import re
 import statistics
 import subprocess
 import sys
@@ -477,12 +478,13 @@ def environment(place, before, after):
     both = list(zip(before, after)) if before and after else None
     versions = {name: _version(name) for name in
                 ("torch", "flashinfer", "flash_mla", "flash_attn_interface")}
+    built_from = re.search("commit ([^)]+)", mla.library().mla_version().decode())[1]
     return {"gpu": place.name if place.on_gpu else None, "arch": place.arch or None,
             "sm_count": place.properties.multi_processor_count if torch else None,
             "driver": _output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
             if torch else None,
             "cuda_runtime": torch.version.cuda if torch else None, "toolkit": None,
-            "compiler_flags": None, "commit": _output("git", "describe", "--always", "--dirty"),
+            "compiler_flags": None, "commit": built_from,
             "os": platform.platform(),
             "date_utc": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "clocks": {"sm_mhz": list(both[0]), "power_w": list(both[1])} if both else None,
