@@ -69,8 +69,8 @@ class Gpu:
             self.name = name
             if results.bound_us({"bytes": 1, "flop": 1}, root.get("ceilings")):
                 self.ceilings = root["ceilings"]
-        for path, root in loaded:
-            self._add(path, root)
+        for path, root in sorted(loaded, key=lambda file: -len(file[1]["measurements"])):
+            self._add(path, root)  # the order of lines in tables is that of the largest file
 
     def _add(self, path, root):
         cells = {}
