@@ -51,6 +51,10 @@ long cli_integer(struct argp_state *state, const char *option, const char *text,
 double cli_positive(struct argp_state *state, const char *option, const char *text);
 /* The FILE of a verb that takes one. */
 void cli_one_file(struct argp_state *state, const char **file, const char *arg);
+/* Of a verb that takes a FILE or the flags of a shape: both is too much, and pattern, the -c, is
+ * about a FILE. Each may be NULL or false. */
+void cli_file_or_shape(struct argp_state *state, const char *file, bool shape_given,
+		       const char *pattern);
 /* arg, the file that a report is to be written to; never one that holds a capture (HDF5). */
 const char *cli_report_file(struct argp_state *state, const char *option, const char *arg);
 /* Index of text in names[n]. */

@@ -57,6 +57,15 @@ void cli_one_file(struct argp_state *state, const char **file, const char *arg)
 	*file = arg;
 }
 
+void cli_file_or_shape(struct argp_state *state, const char *file, bool shape_given,
+		       const char *pattern)
+{
+	if (file && shape_given)
+		argp_error(state, "a FILE and a shape exclude each other");
+	if (pattern && !file)
+		argp_error(state, "-c chooses a case of a FILE, which is missing");
+}
+
 const char *cli_report_file(struct argp_state *state, const char *option, const char *arg)
 {
 	if (capture_is_hdf5(arg))

@@ -87,10 +87,7 @@ static void check_arguments(const struct plan_options *plan, struct argp_state *
 {
 	if (plan->kernel && plan->traits_given)
 		argp_error(state, "--kernel has its own traits: leave --tile-rows and the like");
-	if (plan->file && plan->shape.given)
-		argp_error(state, "a FILE and a shape exclude each other");
-	if (plan->pattern && !plan->file)
-		argp_error(state, "-c chooses a case of a FILE, which is missing");
+	cli_file_or_shape(state, plan->file, plan->shape.given, plan->pattern);
 }
 
 static error_t parse(int key, char *arg, struct argp_state *state)

@@ -80,8 +80,9 @@ static void check_arguments(const struct profile_verb *profile, struct argp_stat
 {
 	if (!profile->kernel)
 		argp_error(state, "-k NAME is missing");
-	if (!profile->file == !profile->shape.given)
-		argp_error(state, "a FILE or the flags of a shape are needed, not both");
+	cli_file_or_shape(state, profile->file, profile->shape.given, profile->pattern);
+	if (!profile->file && !profile->shape.given)
+		argp_error(state, "a FILE or the flags of a shape are needed");
 }
 
 static error_t parse(int key, char *arg, struct argp_state *state)

@@ -421,6 +421,8 @@ class Profile(Folder):
     def test_usage(self):
         for words, sentence in (((), "-k NAME is missing"),
                                 (("-k", "02"), "a FILE or the flags of a shape"),
+                                (("-k", "02", "--heads", "4", self.CAPTURE), "exclude each other"),
+                                (("-k", "02", "--heads", "4", "-c", "0/0"), "which is missing"),
                                 (("-k", "gpu,cpu", self.CAPTURE), "is not one kernel"),
                                 (("-k", "online", self.CAPTURE), "is not one kernel"),
                                 (("-k", "99", self.CAPTURE), "unknown implementation"),
