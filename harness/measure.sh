@@ -21,7 +21,8 @@ ceilings=$out/ceilings.json
 failed=0
 mkdir -p "$out/log" || exit 1
 
-# step NAME SECONDS COMMAND ...: its output goes to $out/log/NAME.txt, its last line is shown.
+# step NAME SECONDS COMMAND ...: its output goes to $out/log/NAME.txt, its last line is shown. Fails if
+# the command did, or was skipped: then what it would have written is still that of an earlier run.
 step() {
 	local name=$1 limit=$2 begin=$SECONDS status
 	shift 2
@@ -29,14 +30,16 @@ step() {
 	status=$?
 	case $status in
 	0) ;;
-	77) echo "SKIPPED $name: $(tail -n 1 "$out/log/$name.txt")" && return ;;
-	124) echo "FAILED $name: more than $limit s" && failed=1 && return ;;
+	77) echo "SKIPPED $name: $(tail -n 1 "$out/log/$name.txt")" && return 1 ;;
+	124) echo "FAILED $name: more than $limit s" && failed=1 && return 1 ;;
 	*) failed=1 ;;
 	esac
 	echo "$([ $status = 0 ] && echo ok || echo FAILED) $name, $((SECONDS - begin)) s: $(tail -n 1 "$out/log/$name.txt")"
+	return $status
 }
 
 step suite_gpu 300 "$mla" check --suite gpu "$@"
+cp "$out/log/suite_gpu.txt" "$out"
 step check 120 "$mla" check --json "$out/check.json" "$@"
 if command -v compute-sanitizer >/dev/null; then
 	for tool in memcheck racecheck synccheck initcheck; do
@@ -59,27 +62,25 @@ step ladder 120 "$mla" bench --cells b64_8K_h16_q1,b64_8K_h128_q1,b1_128K_h16_q1
 	--ceilings "$ceilings" --json "$out/peers_ladder.json"
 step sweep 120 "$mla" bench --suite sweep -k 06,07,08 --time 0.04 --ceilings "$ceilings" \
 	--json "$out/sweep.json"
+widest=$out/peers.json
 step libraries 200 env PYTHONPATH="$here/python${PYTHONPATH:+:$PYTHONPATH}" MLA_LIBRARY="$library" \
 	"$python" "$here/python/peers.py" --cells -k 07,08 --ceilings "$ceilings" \
-	-o "$out/peers_libraries.json"
+	-o "$out/peers_libraries.json" && widest=$out/peers_libraries.json
 if command -v ncu >/dev/null; then
 	for rung in $("$mla" list | grep -oE '^[0-9]{2}_[a-z0-9]+' | tail -n +3); do # 01 and 02 are slow
 		for heads in 16 128; do # bound by memory, by arithmetic
-			step "profile_${rung}_h$heads" 60 \
-				"$mla" profile -k "$rung" --batch 16 --heads $heads --kv-len 8192
+			name=profile_${rung}_h$heads
+			step "$name" 60 "$mla" profile -k "$rung" --batch 16 --heads $heads \
+				--kv-len 8192 &&
+				{ cat "$out/log/$name.txt" && "$mla" --version; } >"$out/$name.txt"
 		done
 	done
 else
 	echo "SKIPPED profiles: no ncu on PATH"
 fi
-widest=$out/peers_libraries.json
-[ -f "$widest" ] || widest=$out/peers.json
 step roofline 60 "$mla" plot --kind roofline -o "$out/roofline.svg" "$widest"
 step rungs 60 "$mla" plot --kind rungs -o "$out/rungs.svg" "$out/peers_ladder.json"
 step kvlen 60 "$mla" plot --kind kvlen -o "$out/kvlen.svg" "$out/sweep.json"
-for log in "$out"/log/suite_gpu.txt "$out"/log/profile_*.txt; do
-	[ ! -f "$log" ] || cp "$log" "$out"
-done
 # The results speak of no machine's folders.
 sed -i -E "s#$out/##g; s#[^ \"]*/bin/mla\b#mla#g" "$out"/*.json "$out"/*.txt
 exit $failed

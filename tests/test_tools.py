@@ -314,6 +314,22 @@ class Plot(Folder):
         self.draw(sweep())
         self.assertEqual(self.read("p.svg"), first)
 
+    def test_ticks_say_where_they_are(self):
+        """Labels are plain numbers, and no two ticks have the same."""
+        from matplotlib import pyplot
+        for low, high in ((5.9, 8.1), (2.4, 3.3), (0.02, 3), (20, 700), (90, 300000), (1e-3, 4e6)):
+            figure, axes = pyplot.subplots()
+            axes.set_xlim(low, high)
+            plot.log_scale(axes.xaxis)
+            figure.canvas.draw()
+            ticks = [tick for tick in axes.xaxis.get_major_ticks() if low <= tick.get_loc() <= high]
+            words = [tick.label1.get_text() for tick in ticks]
+            pyplot.close(figure)
+            self.assertGreater(len(words), 1, (low, high))
+            for tick, word in zip(ticks, words):
+                self.assertRegex(word, r"^[0-9,]+(\.[0-9]+)?$")
+                self.assertAlmostEqual(float(word.replace(",", "")) / tick.get_loc(), 1)
+
     def test_without_ceilings(self):
         root = result(measurement("c", "02_splitk", 10))
         for kind in plot.KINDS:
@@ -480,7 +496,7 @@ class Docs(Folder):
         self.assertEqual(cells[5:7], ["`02_splitk`", f"{100 * bytes_bound / 20:.0f} %"])
         self.assertEqual(cells[7], "1.25")
         self.assertIn("geometric mean: `flashinfer:fa2` 1.50 (ours is faster in 1 of 1), "
-                      "`flashmla:dense` 1.25 (ours is faster in 1 of 1), the best peer 1.25 (", page)
+                      "`flashmla:dense` 1.25 (ours is faster in 1 of 1), the best peer 1.25", page)
         self.assertIn("(data/results/h200/peers.json) (commit abc1234, 2025-01-02, driver 1.2.3, "
                       "SM clock 1,710 MHz)", page)
         self.assertTrue(page.startswith("# Top\n") and page.endswith("\nbottom\n"))
@@ -517,6 +533,8 @@ class Docs(Folder):
         self.assertIn("| of bound | expected |", self.read("optimized/02_splitk.md"))
         self.assertRegex(self.read("optimized/02_splitk.md"), r"\| 5\.9 % \| 7-9 % \|")
         self.assertNotIn("expected", self.read("optimized/01_naive.md"))
+        self.write("optimized/01_naive.md", "<!-- expected b4_1K_h61: 7 % -->\n" + LESSON)
+        self.assertIn("expected b4_1K_h61: no result has a case of that name", self.docs(code=3))
 
     def test_the_profilers_figures(self):
         self.give_results()
@@ -530,15 +548,26 @@ merge_partials  time.sum     9,999  ns    time under the profiler
 """)
         self.docs()
         page = self.read("optimized/02_splitk.md")
-        self.assertIn("(`mla profile -k 02_splitk -B 4`, [16 heads](../data/results/h200/profile_02_"
-                      "splitk_h16.txt), [128 heads](", page)
+        self.assertIn("(`mla profile -k 02_splitk -B 4`, [16 heads](../data/results/h200/"
+                      "profile_02_splitk_h16.txt), [128 heads](", page)
         self.assertIn("| `time.sum` | 1,216 ns | 1,2128 ns | time under the profiler |", page)
         self.assertIn("| `conflicts.sum` | 7 | 7 | bank conflicts |", page)
         self.assertNotIn("9,999", page)
         self.assertNotIn("profiler", self.read("optimized/01_naive.md"))
-        self.write("data/results/h200/profile_02_splitk_h16.txt", "ncu is not on PATH\n")
-        self.assertIn("profile_02_splitk_h16.txt: is not what mla profile prints",
-                      self.docs(code=3))
+        path = "data/results/h200/profile_02_splitk_h16.txt"
+        self.write("data/results/h200/profile_02_splitk_half.txt", "not one of them\n")
+        self.write(path, self.read(path).replace("conflicts", "replays")
+                   + "mla 0.1.0 (commit 1a2b3c4)\n")
+        self.docs()
+        page = self.read("optimized/02_splitk.md")
+        self.assertIn("profile_02_splitk_h16.txt), commit 1a2b3c4, [128 heads](", page)
+        self.assertIn("| `replays.sum` | 7 | - | bank replays |", page)
+        self.assertIn("| `conflicts.sum` | - | 7 | bank conflicts |", page)
+        self.write(path, self.read(path).replace("-B 4", "-B 5"))
+        self.assertIn("one table is of one case", self.docs(code=3))
+        for text in ("ncu is not on PATH\n", "", "mla profile -k 02\nSKIPPED, no\n"):
+            self.write(path, text)
+            self.assertIn(f"{path}: is not what mla profile prints", self.docs(code=3))
 
     def test_check_finds_what_is_stale(self):
         self.docs()
@@ -617,6 +646,69 @@ ptxas info    : Used 48 registers, used 1 barriers, 2592 bytes smem
         self.assertEqual(code, 0, err)
 
 
+# ---- measure.sh ---------------------------------------------------------------------------------
+
+
+class Measure(Folder):
+    """With stand-ins for the program, the sanitizer, the profiler and Python."""
+
+    def stand_in(self, name, text):
+        path = self.write(f"bin/{name}", f"#!/bin/bash\n{text}\n")
+        os.chmod(path, 0o755)
+        return path
+
+    def measure(self, mla_says, python_says="exit 77", code=0, tools=()):
+        program = self.stand_in("mla", f"""\
+while [ $# -gt 0 ]; do
+	case $1 in
+	--version) echo "mla 0.1.0 (commit 1a2b3c4)" && exit ;;
+	list) echo 01_naive && echo 02_splitk && echo 03_vector && exit ;;
+	--json | --ceilings) echo "{{\\"command\\": \\"{self.folder}/bin/mla bench\\"}}" >"$2" ;;
+	-o) echo "of ${{@: -1}}" >"$2" ;;
+	{mla_says}
+	esac
+	shift
+done
+echo "7 passed, 0 failed, 0 skipped" """)
+        for tool in tools:
+            self.stand_in(tool, "exec true")
+        python = self.stand_in("python", python_says)
+        done = subprocess.run([os.path.join(ROOT, "harness", "measure.sh"), program,
+                               self.path("out"), "a.h5"], stdout=subprocess.PIPE, text=True,
+                              env={"PATH": f"{self.path('bin')}:/usr/bin:/bin", "PYTHON": python})
+        self.assertEqual(done.returncode, code, done.stdout)
+        return done.stdout
+
+    def test_what_is_missing_is_named(self):
+        out = self.measure("")
+        for line in ("SKIPPED sanitizers: no compute-sanitizer", "SKIPPED libraries",
+                     "SKIPPED profiles: no ncu", "ok suite_gpu, 0 s: 7 passed"):
+            self.assertIn(line, out)
+        self.assertIn("peers.json", self.read("out/roofline.svg"))
+        self.assertEqual(self.read("out/peers.json"), '{"command": "mla bench"}\n')
+
+    def test_a_failure_is_seen_and_keeps_what_was_there(self):
+        self.write("out/profile_03_vector_h16.txt", "earlier\n")
+        self.write("out/peers_libraries.json", "earlier\n")
+        out = self.measure("profile) echo ERR_NVGPUCTRPERM && exit 9 ;;", code=1, tools=["ncu"])
+        self.assertIn("FAILED profile_03_vector_h128, 0 s: ERR_NVGPUCTRPERM", out)
+        self.assertEqual(self.read("out/profile_03_vector_h16.txt"), "earlier\n")
+        self.assertIn("peers.json", self.read("out/roofline.svg"))
+
+    def test_all_there(self):
+        out = self.measure("", "exit 0", tools=["ncu", "compute-sanitizer"])
+        self.assertNotIn("SKIPPED", out)
+        self.assertIn("ok racecheck", out)
+        self.assertIn("mla 0.1.0 (commit 1a2b3c4)\n", self.read("out/profile_03_vector_h128.txt"))
+        self.assertIn("peers_libraries.json", self.read("out/roofline.svg"))
+        self.assertFalse(os.path.exists(self.path("out", "profile_02_splitk_h16.txt")))
+
+    def test_usage(self):
+        done = subprocess.run([os.path.join(ROOT, "harness", "measure.sh")], text=True,
+                              stderr=subprocess.PIPE)
+        self.assertEqual((done.returncode, done.stderr[:7]), (2, "Usage: "))
+
+
 # ---- peers --------------------------------------------------------------------------------------
 
 
@@ -687,6 +779,8 @@ class Peers(Folder):
             self.assertLessEqual(max(m["errors"].values()), 1, name)
             self.assertGreater(m["errors"]["element"], 0, name)
             self.assertEqual(len(m["timings"][0]["samples_us"]), 6)
+        built_from = json.loads(self.read("p.json"))["environment"]["commit"]
+        self.assertIn(f"(commit {built_from})", mla.library().mla_version().decode())
         versions = json.loads(self.read("p.json"))["environment"]["peers"]
         self.assertEqual({name: versions[name] for name in versions if name != "torch"},
                          {"flashinfer": "0.0.test", "flash_mla": "unknown",
@@ -705,13 +799,15 @@ class Peers(Folder):
         self.run_peers("--cells", "b1_70_h2", "--ceilings", self.path("c.json"))
         self.assertEqual(json.loads(self.read("p.json"))["ceilings"],
                          {"read_gbs": 12.5, "gemm_tflops": None})
-        self.write("c.json", {"schema": "mla-ceilings", "schema_version": 1, "gpus": {}})
+        self.write("c.json", {"schema": "mla-ceilings", "schema_version": 1, "gpus": {
+            "another": {"read_gbs": {"median": 1}}}})
         self.run_peers("--cells", "b1_70_h2", "--ceilings", self.path("c.json"))
         self.assertIsNone(json.loads(self.read("p.json"))["ceilings"])
+        self.assertIn("says nothing of the host", self.out)
         for content, sentence in (
                 ({"schema": "mla-results", "schema_version": 1}, 'expected "mla-ceilings"'),
                 ({"schema": "mla-ceilings", "schema_version": 1, "gpus": {"the host": {
-                    "read_gbs": {"median": 0}}}}, "read_gbs.median is 0, expected a number above 0")):
+                    "read_gbs": {"median": 0}}}}, "read_gbs.median is 0, expected a number")):
             self.write("c.json", content)
             self.run_peers("--cells", "b1_70_h2", "--ceilings", self.path("c.json"), code=3)
             self.assertIn(sentence, self.err)

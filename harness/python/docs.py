@@ -7,9 +7,10 @@ From data/results/<gpu>/peers*.json comes README.md's table, between <!-- result
 <!-- results:end -->, and that of optimized/README.md, all rungs on all cases, between the ladder
 marks; from the same files, the profiler's figures beside them (profile_NN_idea_hHEADS.txt) and
 data/results/registers.json the section of every optimized/NN_idea.md between its measured marks. A
-lesson may say what was expected, in the same words as the column "of bound", and the table repeats
-it: <!-- expected b64_8K_h16_q1: 25 % -->. Everything else in the pages is left alone. --check writes nothing and fails if a page is stale. --ptxas rewrites
-registers.json from the compiler's logs first. Needs Python alone.
+lesson may say what was expected, in the words of the column "of bound", and the table repeats it:
+<!-- expected b64_8K_h16_q1: 25 % -->. Everything else in the pages is left alone. --check writes
+nothing and fails if a page is stale. --ptxas rewrites registers.json from the compiler's logs
+first. Needs Python alone.
 
 Exit codes: 0 good, 1 a page is stale or lacks its marks, 2 wrong usage, 3 a file cannot be used.
 """
@@ -208,7 +209,7 @@ def geometric_means(cells, peers):
             mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
             lines.append(f"{title} {mean:.2f} (ours is faster in "
                          f"{sum(ratio > 1 for ratio in ratios)} of {len(ratios)})")
-    return ("\nA peer's time over ours, both of one process, geometric mean: " + ", ".join(lines) + "."
+    return (f"\nA peer's time over ours, both of one process, geometric mean: {', '.join(lines)}."
             if lines else "")
 
 
@@ -224,7 +225,8 @@ def results_section(gpus, root):
         rows = [result_row(gpu, cell, peers) for cell in cells]
         parts.append(f"### {gpu.name}\n\nMedian microseconds per call; b batch, K keys per request "
                      "(v varied), h heads, q queries per request.\n\n"
-                     f"{table(titles, rows)}\n\n{ceilings_text(gpu)}{geometric_means(cells, peers)}\n"
+                     f"{table(titles, rows)}\n\n"
+                     f"{ceilings_text(gpu)}{geometric_means(cells, peers)}\n"
                      f"{sources(gpu, cells, root, 'README.md')}")
     return "\n\n".join(parts) or NOTHING
 
@@ -250,49 +252,80 @@ def lesson_row(gpu, cell, kernel, expected):
             f"{cell.case['bytes'] / us * 1e-3:,.0f}", f"{cell.case['flop'] / us * 1e-6:,.1f}"]
 
 
-def load_profile(path):
-    """(the command, {figure: (value with unit, what it says)}) of the attention kernel."""
-    with open(path, encoding="utf-8") as file:
-        command, _, *lines = file.read().splitlines() or ["", ""]
-    figures = {}
-    for line in lines:
-        kernel, figure, value, *unit, what = re.split(r"\s{2,}", line.strip())
-        if not kernel.startswith("merge"):
-            figures[figure] = " ".join([value, *unit]), what
-    return command[command.rindex("mla profile "):], figures
+def _read(path):
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except (OSError, ValueError) as error:
+        raise results.ResultError(f"{path}: cannot be read: {error}") from None
+
+
+class Profile:
+    """What mla profile printed about the attention kernel, merges apart, for one number of heads.
+    figures: {name: (value with unit, what it says)}; commit: None in files that do not say."""
+
+    def __init__(self, path):
+        self.path, self.heads = path, int(re.search(r"_h(\d+)\.txt$", path)[1])
+        self.figures, self.commit = {}, None
+        try:
+            command, _, *lines = _read(path).splitlines()
+            self._add(command, lines)
+        except ValueError:
+            self.figures = {}
+        if not self.figures:
+            raise results.ResultError(f"{path}: is not what mla profile prints")
+
+    def _add(self, command, lines):
+        command = command[command.rindex("mla profile "):]
+        self.command = re.sub(" --once| --heads [0-9]+", "", command)
+        for line in lines:
+            version = re.fullmatch(r"mla \S+ \(commit (\S+)\)", line)
+            if version:
+                self.commit = version[1]
+                continue
+            kernel, figure, value, *unit, what = re.split(r"\s{2,}", line.strip())
+            if not kernel.startswith("merge"):
+                self.figures[figure] = " ".join([value, *unit]), what
 
 
 def profile_part(kernel, gpu, root, page):
     """The profiler's figures of a rung, a column for each number of heads."""
-    columns, links, says, command = {}, [], {}, ""
     pattern = os.path.join(gpu.folder, f"profile_{kernel}_h*.txt")
-    for path in sorted(glob.glob(pattern), key=_heads):
-        try:
-            command, columns[f"{_heads(path)} heads"] = figures = load_profile(path)
-        except ValueError:
-            raise results.ResultError(f"{path}: is not what mla profile prints") from None
-        says.update({figure: what for figure, (_, what) in figures[1].items()})
-        link = os.path.relpath(path, os.path.join(root, os.path.dirname(page)))
-        links.append(f"[{_heads(path)} heads]({link})")
-    if not columns:
+    profiles = sorted((Profile(path) for path in glob.glob(pattern)
+                       if re.search(r"_h\d+\.txt$", path)), key=lambda profile: profile.heads)
+    if not profiles:
         return ""
-    rows = [[f"`{figure}`", *(column.get(figure, ("-",))[0] for column in columns.values()), what]
+    for profile in profiles[1:]:
+        if profile.command != profiles[0].command:
+            raise results.ResultError(f"{profile.path}: ran {profile.command}, {profiles[0].path} "
+                                      f"{profiles[0].command}: one table is of one case")
+    links = []
+    for profile in profiles:
+        link = os.path.relpath(profile.path, os.path.join(root, os.path.dirname(page)))
+        commit = f", commit {profile.commit}" if profile.commit else ""
+        links.append(f"[{profile.heads} heads]({link}){commit}")
+    says = {figure: what for profile in profiles for figure, (_, what) in profile.figures.items()}
+    rows = [[f"`{figure}`", *(profile.figures.get(figure, ("-",))[0] for profile in profiles), what]
             for figure, what in says.items()]
-    command = re.sub(" --once| --heads [0-9]+", "", command)
-    return (f"By the profiler, without the merge (`{command}`, {', '.join(links)}):\n\n"
-            + table(["figure", *columns, "what it says"], rows, ["what it says"]))
+    return (f"By the profiler, without the merge (`{profiles[0].command}`, {', '.join(links)}):\n\n"
+            + table(["figure", *(f"{profile.heads} heads" for profile in profiles),
+                     "what it says"], rows, ["what it says"]))
 
 
-def _heads(path):
-    """128 of profile_07_ldmatrix_h128.txt"""
-    return int(re.search(r"(\d+)\.txt$", path)[1])
+def load_expected(path, gpus):
+    """{case: words} of a lesson. ResultError for a case that no result has."""
+    expected = dict(re.findall(r"<!-- expected (\S+): (.*?) -->", _read(path)))
+    known = {cell.case["name"] for gpu in gpus for cell in gpu.cells}
+    for name in expected:
+        if known and name not in known:
+            raise results.ResultError(f"{path}: expected {name}: no result has a case of that name")
+    return expected
 
 
 def measured_section(kernel, gpus, registers, root, page):
     """A lesson's section: registers, its time on every case, and the profiler's figures."""
     parts = [registers_part(kernel, registers)]
-    with open(os.path.join(root, page), encoding="utf-8") as file:
-        expected = dict(re.findall(r"<!-- expected (\S+): (.*?) -->", file.read()))
+    expected = load_expected(os.path.join(root, page), gpus)
     for gpu in gpus:
         cells = gpu.choose(lambda cell: kernel in cell.times)
         if cells:
@@ -335,10 +368,9 @@ def update(root, check):
     for page, word, section in list(sections(root)):
         path = os.path.join(root, page)
         try:
-            with open(path, encoding="utf-8") as file:
-                old = file.read()
+            old = _read(path)
             new = replace_section(page, old, word, section)
-        except (OSError, results.ResultError) as error:
+        except results.ResultError as error:
             print(f"docs: {error}", file=sys.stderr)
             bad += 1
             continue

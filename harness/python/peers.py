@@ -582,6 +582,8 @@ def measure(options, place):
     measurements, before, ceilings = [], None, None
     if options.ceilings:
         ceilings = results.load_ceilings(options.ceilings, place.name)
+        if ceilings is None:
+            print(f"{options.ceilings} says nothing of {place.name}: no ceilings in the results")
     for case in cases(options, place):
         found = Contest(case, place, choose(options), options.samples).run()
         show(found)
@@ -592,8 +594,8 @@ def measure(options, place):
     if options.output:
         write(options.output, {"schema": results.SCHEMA, "schema_version": results.SCHEMA_VERSION,
                                "command": " ".join(["peers.py", *sys.argv[1:]]),
-                               "environment": environment(place, before, after), "ceilings": ceilings,
-                               "measurements": measurements})
+                               "environment": environment(place, before, after),
+                               "ceilings": ceilings, "measurements": measurements})
     return measurements
 
 

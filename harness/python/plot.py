@@ -81,7 +81,7 @@ def log_scale(axis):
     many = high > 300 * low
     axis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1,) if many else (1, 2, 5)))
     axis.set_major_formatter(matplotlib.ticker.FuncFormatter(
-        lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}"))
+        lambda value, _: f"{value:,.10g}"))
     axis.set_minor_formatter(matplotlib.ticker.NullFormatter())
 
 

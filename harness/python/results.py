@@ -75,8 +75,8 @@ def _load_json(path, schema, version):
 
 
 def load_ceilings(path, gpu):
-    """What mla ceilings wrote about a GPU, as the "ceilings" of a result file: {"read_gbs": ...}, or
-    None if it says nothing of that GPU. ResultError."""
+    """What mla ceilings wrote about a GPU, in the form of a result file's "ceilings": {"read_gbs":
+    ...}. None if it says nothing of that GPU. ResultError."""
     entries = _load_json(path, "mla-ceilings", 1).get("gpus")
     _expect(isinstance(entries, dict), path, "gpus", entries, "an object")
     entry = entries.get(gpu)
