@@ -164,8 +164,11 @@ static void note(struct judge *j, int64_t row, int32_t dim, double got, double w
 						CHECK_POISON_BYTE, CHECK_POISON_BYTE};
 	struct check_verdict *v = j->verdict;
 	double *worst = dim == DIM_LSE ? &v->worst_lse : &v->worst_element;
+	const bool unwritten = memcmp(bits, poison, (size_t)size) == 0;
 
 	j->elements++;
+	if (unwritten) /* the poison is NaN: no answer, even where NaN is wanted */
+		ratio = INFINITY;
 	if (!(ratio <= *worst))
 		*worst = ratio;
 	if (ratio <= 1)
@@ -181,7 +184,7 @@ static void note(struct judge *j, int64_t row, int32_t dim, double got, double w
 	if (!(ratio <= v->worst.ratio))
 		v->worst = element;
 	v->num_wrong++;
-	j->unwritten += memcmp(bits, poison, (size_t)size) == 0;
+	j->unwritten += unwritten;
 }
 
 static void load_row(struct judge *j, int64_t row)
@@ -259,12 +262,16 @@ static void judge_rows(struct judge *j, const struct check_truth *truth)
 
 static void print_element(char *text, size_t size, const struct check_element *e)
 {
-	char dim[24], got[32] = "nan", want[32] = "a number", ratio[48] = "";
+	/* want is NaN where the truth is, and where it is not known: there any number would do */
+	const char *no_number = isnan(e->got) ? "a number" : "nan";
+	char dim[24], got[32] = "nan", want[32], ratio[48] = "";
 
 	snprintf(dim, sizeof(dim), e->dim == DIM_LSE ? "lse" : "dim %" PRId64, e->dim);
 	if (!isnan(e->got)) /* printf may say -nan */
 		snprintf(got, sizeof(got), "%.6g", e->got);
-	if (!isnan(e->want))
+	if (isnan(e->want))
+		snprintf(want, sizeof(want), "%s", no_number);
+	else
 		snprintf(want, sizeof(want), "%.6g", e->want);
 	if (isfinite(e->ratio))
 		snprintf(ratio, sizeof(ratio), " (%.3gx the bound)", e->ratio);

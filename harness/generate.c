@@ -157,6 +157,20 @@ static void fill_queries(const struct generator *g)
 	}
 }
 
+/* One NaN is enough for a row of NaN, and may touch no other row. */
+static void spoil_queries(const struct generator *g)
+{
+	const mla_config *config = &g->spec->config;
+	const int64_t heads = config->num_heads, rows = case_total_q(g->c) * heads;
+	const int64_t step = g->spec->nan_rows;
+	const mla_tensor *q = &g->c->tensors.q_nope;
+
+	for (int64_t r = step - 1; step > 0 && r < rows; r += step)
+		ref_store((char *)q->data + r / heads * q->stride[0] + r % heads * q->stride[1] +
+				  r % config->head_dim_ckv * q->stride[2],
+			  config->q_dtype, NAN);
+}
+
 /* Rising, falling, a mountain, waves: requests take turns. In (0, 1]. */
 static double envelope(int32_t request, int64_t key, int64_t kv_len)
 {
@@ -422,6 +436,7 @@ static int generate(const struct gen_spec *spec, int32_t gap, struct mla_case *c
 		 make_cache(&g);
 	if (!failed) {
 		fill_queries(&g);
+		spoil_queries(&g);
 		fill_cache(&g);
 	}
 	free(g.topics);
@@ -539,7 +554,11 @@ int generate_adversarial(uint64_t seed, int n, struct mla_case *c)
 	spec.pages = PICK(&state, pages);
 	spec.fused = (int32_t)one_in(&state, 2);
 	spec.extra_pages = (int32_t)below(&state, 5);
-	if (generate(&spec, (int32_t)below(&state, 4), c))
+
+	const int32_t gap = (int32_t)below(&state, 4);
+
+	spec.nan_rows = one_in(&state, 5) ? 1 + (int32_t)below(&state, 40) : 0;
+	if (generate(&spec, gap, c))
 		return -1;
 	snprintf(c->name, sizeof(c->name), "random:%llu.%d", (unsigned long long)seed, n);
 	return 0;

@@ -389,12 +389,13 @@ static void test_nothing(const struct context *x)
 
 /* Rows of few and of many states in one launch of the merge: 2, 6, 40 and 547 with the fixed splits
  * (32 and 512 are where the merge changes its way), fewer where workers share the keys evenly. 120
- * MB of keys. */
+ * MB of keys. Of N(0,1) values every state counts, of peaked ones their maxima are unlike. Some
+ * rows are NaN throughout. */
 static void test_unlike_splits(const struct context *x)
 {
 	enum { COUNT = 44, LONG = 13 };
 	int32_t qo_len[COUNT], kv_len[COUNT];
-	const struct gen_spec spec = {
+	struct gen_spec spec = {
 		.seed = SEED + 5,
 		.config = deepseek(16),
 		.batch_size = COUNT,
@@ -408,7 +409,10 @@ static void test_unlike_splits(const struct context *x)
 		qo_len[i] = 1;
 		kv_len[i] = i == LONG ? 70000 : i % 15 == 7 ? 5000 : i % 4 ? 700 : 250;
 	}
-	test_generated(x, "few and many splits", &spec, 128);
+	test_generated(x, "few and many splits, peaked", &spec, 128);
+	spec.values = GEN_NORMAL;
+	spec.nan_rows = 5;
+	test_generated(x, "few and many splits, N(0,1)", &spec, 128);
 }
 
 /* ---- a small ragged case for the tests that follow --------------------------------------------
@@ -639,6 +643,27 @@ static void test_base(const struct context *x)
 		return;
 	for (size_t i = 0; i < sizeof(tests) / sizeof(tests[0]); i++)
 		each_kernel(x, &c, tests[i].name, tests[i].fixed_split, tests[i].test);
+	case_free(&c);
+}
+
+/* The same of rows of more states than one warp merges: 47 and 6 parts. */
+static void test_many_splits(const struct context *x)
+{
+	static const int32_t qo_len[] = {1, 1, 2}, kv_len[] = {6000, 700, 5999};
+	const struct gen_spec spec = {
+		.seed = SEED + 6,
+		.config = deepseek(16),
+		.batch_size = 3,
+		.qo_len = qo_len,
+		.kv_len = kv_len,
+		.values = GEN_NORMAL,
+	};
+	struct mla_case c = {0};
+
+	if (!make_case(x, "many splits", &spec, &c))
+		return;
+	each_kernel(x, &c, "repeat-stable, many splits", 128, repeats);
+	each_kernel(x, &c, "batch-stable, many splits", 128, batch_stable);
 	case_free(&c);
 }
 
@@ -891,5 +916,6 @@ void suite_gpu(const char *const *kernels, int num_kernels, const char *const *f
 	test_nothing(&x);
 	test_unlike_splits(&x);
 	test_base(&x);
+	test_many_splits(&x);
 	test_far_pages(&x);
 }

@@ -202,9 +202,11 @@ static __device__ void merge_together(const mla_params &p, const merge_row &row,
 			m = fmaxf(m, of.m[i]);
 #pragma unroll 4
 		for (int i = 0; i < WARPS; i++) {
-			const float weight = weight_of(of.m[i], m);
-			if (weight < 0.f)
+			if (of.sum[i] == 0.f) /* saw no key; m is -inf for nothing but NaN too */
 				continue;
+
+			const float weight = expf(of.m[i] - m);
+
 			sum += weight * of.sum[i];
 			x[0] += weight * of.acc[i][t];
 		}
@@ -275,7 +277,7 @@ static __device__ void merge_short_rows(const mla_params &p, const mla_merge_ite
 	}
 }
 
-/* Rows of more states, a chunk at a time. */
+/* Rows of more states, which alone are numbered here, a chunk at a time. */
 static __device__ void merge_long_rows(const mla_params &p, const mla_merge_item *items,
 				       const int *first_row, int count, warp_states &of)
 {
@@ -284,9 +286,7 @@ static __device__ void merge_long_rows(const mla_params &p, const mla_merge_item
 	for (int i = blockIdx.x; i < first_row[count] * chunks; i += gridDim.x) {
 		const int r = i / chunks, at = item_of(first_row, count, r);
 
-		if (items[at].num_splits > FEW)
-			merge_together(p, find_row(p, items[at], r - first_row[at]), i % chunks,
-				       of);
+		merge_together(p, find_row(p, items[at], r - first_row[at]), i % chunks, of);
 	}
 }
 
@@ -311,8 +311,13 @@ static __global__ void __launch_bounds__(THREADS, BLOCKS) merge_partials(const m
 		if (base == 0)
 			wait_for_previous(); /* the states are not there before */
 		merge_short_rows(p, items, first_row, count);
-		if (__syncthreads_or(t < count && items[t].num_splits > FEW))
+
+		const bool long_rows = t < count && items[t].num_splits > FEW;
+
+		if (__syncthreads_or(long_rows)) {
+			number_rows(long_rows ? items[t].rows : 0, first_row, warp_rows);
 			merge_long_rows(p, items, first_row, count, of);
+		}
 		__syncthreads(); /* before items are overwritten */
 	}
 }

@@ -55,6 +55,7 @@ static __device__ void fetch_item(const mla_params &p, int i, mla_work &item)
 {
 	const int lane = threadIdx.x % 32;
 
+	static_assert(sizeof(mla_work) <= 32 * 4, "a word per lane");
 	__syncwarp(); /* nobody reads the last one any more */
 	if (lane < (int)(sizeof(mla_work) / 4))
 		((int *)&item)[lane] = ((const int *)&p.items[i])[lane];

@@ -100,15 +100,28 @@ static void expect_round_trip(const struct mla_case *c, const struct capture_wri
 	case_free(&read);
 }
 
+/* A case with a NaN in a query is a test of kernels, nothing that a model captured: it is refused.
+ */
 Test(capture, adversarial_cases_round_trip)
 {
+	int refused = 0;
+
 	for (int i = 0; i < 60; i++) {
+		struct capture_error error;
 		struct mla_case c;
 
 		cr_assert(!generate_adversarial(11, i, &c));
-		expect_round_trip(&c, i % 4 ? &plain : &packed);
+		if (capture_write(in_folder("trip.h5"), &c, &plain, &error)) {
+			cr_expect(strstr(error.text, "q_nope: ") &&
+					  strstr(error.text, "non-finite values"),
+				  "%s", error.text);
+			refused++;
+		} else {
+			expect_round_trip(&c, i % 4 ? &plain : &packed);
+		}
 		case_free(&c);
 	}
+	cr_expect(refused > 0 && refused < 30, "%d of 60 refused", refused);
 }
 
 /* A case of one dtype, fused or not, with references. */

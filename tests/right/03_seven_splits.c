@@ -20,7 +20,7 @@ static void attend(const struct kit_row *row)
 			kit_state_start(&part, row->d);
 			kit_add_keys(row, (int32_t)((int64_t)row->n * s * (s + 1) / 56),
 				     (int32_t)((int64_t)row->n * (s + 1) * (s + 2) / 56), &part);
-			if (!(part.l > 0))
+			if (part.l == 0)
 				continue;
 			for (int32_t c = 0; c < row->d; c++)
 				part.acc[c] /= part.l;
