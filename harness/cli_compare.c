@@ -113,7 +113,7 @@ static const struct argp argp = {
 	       "whole interval is within the threshold. UNSURE: neither, so take more samples. "
 	       "WRONG: A was right, B is not.\n\n"
 	       "Example:\n  mla compare before.json after.json\n"
-	       "  mla compare peers.json --implementation flashinfer:fa3=02_splitk\n\n"
+	       "  mla compare peers_libraries.json --implementation flashinfer:fa3=08_tall\n\n"
 	       "Exit codes: 0 good, 1 something is SLOWER or WRONG, 2 wrong usage (different GPUs "
 	       "without --force, too), 3 a file cannot be used, or has nothing to compare.",
 };
