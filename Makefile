@@ -104,11 +104,11 @@ say = @printf '%-5s %s\n' '$(1)' '$(2)'
 
 # Library, program and the results that they write say which commit they were built from.
 COMMIT := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
-SAY_COMMIT := $(addprefix $(BUILD)/obj/harness/,version.o report_json.o bench_json.o)
 $(BUILD)/commit: FORCE $(CONFIG)
 	@[ "$$(cat $@ 2>/dev/null)" = '$(COMMIT)' ] || echo '$(COMMIT)' >$@
-$(SAY_COMMIT): $(BUILD)/commit
-$(SAY_COMMIT): DEFINES := -DMLA_COMMIT='"$(COMMIT)"' -DMLA_FLAGS='"$(CFLAGS) / $(CUFLAGS)"'
+$(BUILD)/obj/harness/version.o: $(BUILD)/commit
+$(BUILD)/obj/harness/version.o: DEFINES := -DMLA_COMMIT='"$(COMMIT)"'
+$(BUILD)/obj/harness/bench_json.o: DEFINES := -DMLA_FLAGS='"$(CFLAGS) / $(CUFLAGS)"'
 
 $(BUILD)/obj/%.o: %.c $(CONFIG)
 	$(call say,CC,$<)

@@ -8,6 +8,7 @@
 
 #include "bench_report.h"
 #include "gpu.h"
+#include "version.h"
 
 #ifndef MLA_FLAGS
 #define MLA_FLAGS ""
@@ -72,7 +73,7 @@ static void add_environment(json_t *json, const struct nvml *nvml)
 	report_json_set(json, "cuda_runtime", version_json(versions.runtime));
 	report_json_set(json, "toolkit", version_json(versions.toolkit));
 	report_json_set(json, "compiler_flags", json_string(MLA_FLAGS));
-	report_json_set(json, "commit", json_string(MLA_COMMIT));
+	report_json_set(json, "commit", json_string(version_commit));
 	report_json_set(json, "os", os_json());
 	report_json_set(json, "date_utc", date_json());
 	report_json_set(json, "clocks", json_null());

@@ -12,10 +12,6 @@
 #include "check.h"
 #include "stats.h"
 
-#ifndef MLA_COMMIT
-#define MLA_COMMIT "unknown"
-#endif
-
 /* Zeroed memory, or the end of the program with a sentence: only for a verb's own small things. */
 void *report_alloc(size_t bytes);
 char *report_text(const char *format, ...) __attribute__((format(printf, 1, 2)));

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "gpu.h"
+#include "version.h"
 
 static json_t *need(json_t *value)
 {
@@ -81,7 +82,7 @@ static json_t *environment(void)
 json_t *report_json_new(const char *schema)
 {
 	json_t *program = need(json_pack("{s:s, s:s, s:s}", "name", "mla", "version", MLA_VERSION,
-					 "commit", MLA_COMMIT));
+					 "commit", version_commit));
 	return need(json_pack("{s:s, s:i, s:o, s:o}", "schema", schema, "schema_version", 1,
 			      "program", program, "environment", environment()));
 }

@@ -88,13 +88,15 @@ class Gpu:
         own = results.bound_us(cell.case, cell.root.get("ceilings"))
         return own or results.bound_us(cell.case, self.ceilings)
 
-    def choose(self, wanted):
-        """One cell per name of a case: with the most peers, then the newest, among those wanted."""
+    def choose(self, wanted, counted=Cell.peers):
+        """One cell per name of a case, among those wanted: with the most of what is counted, then
+        the newest."""
         chosen = {}
         for cell in self.cells:
             if wanted(cell):
                 best = chosen.get(cell.case["name"])
-                if best is None or (len(cell.peers()), cell.date) >= (len(best.peers()), best.date):
+                if best is None or (len(counted(cell)), cell.date) >= (len(counted(best)),
+                                                                       best.date):
                     chosen[cell.case["name"]] = cell
         return list(chosen.values())
 
@@ -152,17 +154,13 @@ def ceilings_text(gpu):
             f"at {results.tensor_ceiling(gpu.ceilings):,.0f} TFLOP/s allow, both measured there.")
 
 
-def _percent(value):
-    return f"{value:.0f} %" if value >= 1 else f"{value:.1f} %"
-
-
 def ladder_row(gpu, cell, rungs):
     """A case's bound, then each rung's time and share of the bound."""
     bound = gpu.bound(cell)
     row = [cell.case["name"], f"{number(bound[0])} ({bound[1]})" if bound else "-"]
     for rung in rungs:
         us = cell.times.get(rung)
-        share = f" ({_percent(100 * bound[0] / us)})" if us and bound else ""
+        share = f" ({results.percent_text(100 * bound[0] / us)})" if us and bound else ""
         row.append(number(us) + share if us else "-")
     return row
 
@@ -171,14 +169,8 @@ def ladder_section(gpus, root, page):
     """Every rung on every case; a line is from one run, the one with the most rungs."""
     parts = []
     for gpu in gpus:
-        chosen = {}
-        for cell in gpu.cells:
-            best = chosen.get(cell.case["name"])
-            if cell.rungs() and (not best or (len(cell.rungs()), cell.date)
-                                 >= (len(best.rungs()), best.date)):
-                chosen[cell.case["name"]] = cell
-        if chosen:
-            cells = list(chosen.values())
+        cells = gpu.choose(Cell.rungs, Cell.rungs)
+        if cells:
             rungs = sorted({rung for cell in cells for rung in cell.rungs()})
             rows = [ladder_row(gpu, cell, rungs) for cell in cells]
             parts.append(f"On {gpu.name}, median microseconds per call and share of the bound:\n\n"

@@ -168,8 +168,7 @@ def draw_case(axis, group, ceilings):
         axis.plot([timing["q1_us"], timing["q3_us"]], [row, row], color=style, lw=3, alpha=0.4)
         axis.plot(timing["median_us"], row, color=style, ms=5,
                   marker={"rung": "o", "peer": "s", "cpu": "^"}[kind])
-        percent = 100 * bound[0] / timing["median_us"] if bound else 0
-        share = f", {percent:.{0 if percent >= 1 else 1}f} %" if bound else ""
+        share = ", " + results.percent_text(100 * bound[0] / timing["median_us"]) if bound else ""
         axis.annotate(time_text(timing["median_us"]) + share, (timing["median_us"], row),
                       xytext=(7, 0), textcoords="offset points", va="center")
     times = [timing["median_us"] for _, timing in group]

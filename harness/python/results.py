@@ -149,6 +149,11 @@ def tensor_ceiling(ceilings):
     return max((rate for rate in rates if rate), default=None)
 
 
+def percent_text(percent):
+    """"41 %", or "0.6 %": a whole number unless that would be 0 or close to it."""
+    return f"{percent:.0f} %" if percent >= 1 else f"{percent:.1f} %"
+
+
 def bound_us(case, ceilings):
     """(microseconds, "memory" or "tensor") that the measured ceilings allow, or None without."""
     read, tensor = (ceilings or {}).get("read_gbs"), tensor_ceiling(ceilings)
