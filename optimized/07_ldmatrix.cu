@@ -302,19 +302,9 @@ static __global__ void __launch_bounds__(THREADS, 1) ldmatrix(const mla_params p
 {
 	extern __shared__ __align__(128) char memory[];
 	tile_memory<T, STAGES> &shared = *(tile_memory<T, STAGES> *)memory;
-	const int end = p.worker_begin[blockIdx.x + 1];
 	mla_work &item = shared.items[threadIdx.x / 32];
-	int i = p.worker_begin[blockIdx.x];
 
-	let_next_start();
-	if (i < end)
-		fetch_item(p, i, item);
-	wait_for_previous();
-	while (i < end) {
-		attend<T, STAGES>(p, item, shared);
-		if (++i < end)
-			fetch_item(p, i, item);
-	}
+	each_item(p, item, [&] { attend<T, STAGES>(p, item, shared); });
 }
 
 /* As many stages as the GPU's shared memory holds: 6 on Hopper, 4 on A100, 2 elsewhere. */

@@ -417,19 +417,9 @@ template <typename T> static __global__ void __launch_bounds__(THREADS, 1) tall(
 {
 	extern __shared__ __align__(128) char memory[];
 	tile_memory<T> &shared = *(tile_memory<T> *)memory;
-	const int end = p.worker_begin[blockIdx.x + 1];
 	mla_work &item = shared.items[threadIdx.x / 32];
-	int i = p.worker_begin[blockIdx.x];
 
-	let_next_start();
-	if (i < end)
-		fetch_item(p, i, item);
-	wait_for_previous();
-	while (i < end) {
-		attend<T>(p, item, shared);
-		if (++i < end)
-			fetch_item(p, i, item);
-	}
+	each_item(p, item, [&] { attend<T>(p, item, shared); });
 }
 
 static const char *refuses(const mla_config *config, const mla_device *device)

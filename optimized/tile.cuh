@@ -1,5 +1,5 @@
 /* tile.cuh - the tile of 07_ldmatrix and 08_tall: 32 keys, swizzled, fetched by eight warps. Where
- * a chunk lies, how rows of q get there, and the worker's next item; no arithmetic.
+ * a chunk lies, how rows of q get there, and the worker's items; no arithmetic.
  *
  * A row is 576 dimensions: 72 chunks of 16 bytes, 9 x 128 bytes. Chunk c of row r lies at
  * c ^ (r % 8), so that eight rows of a matrix come from eight different bank groups without
@@ -60,4 +60,23 @@ static __device__ void fetch_item(const mla_params &p, int i, mla_work &item)
 	if (lane < (int)(sizeof(mla_work) / 4))
 		((int *)&item)[lane] = ((const int *)&p.items[i])[lane];
 	__syncwarp();
+}
+
+/* This worker's items, one after the other; attend() does the one that lies in item. The first is
+ * fetched while the kernel before may still run. */
+template <typename Attend>
+static __device__ __forceinline__ void each_item(const mla_params &p, mla_work &item, Attend attend)
+{
+	const int end = p.worker_begin[blockIdx.x + 1];
+	int i = p.worker_begin[blockIdx.x];
+
+	let_next_start();
+	if (i < end)
+		fetch_item(p, i, item);
+	wait_for_previous();
+	while (i < end) {
+		attend();
+		if (++i < end)
+			fetch_item(p, i, item);
+	}
 }
