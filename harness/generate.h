@@ -31,8 +31,7 @@ struct gen_spec {
 	enum gen_pages pages;
 	int32_t fused; /* 1: ckv and kpe are views of one [pages, page_size, ckv + kpe] buffer */
 	int32_t extra_pages; /* unused pages in the pool, at least */
-	int32_t nan_rows; /* n > 0: each n-th packed row has a NaN in its query, from row n - 1 on
-			   */
+	int32_t nan_rows;    /* n > 0: packed rows n - 1, 2n - 1, ... have a NaN in their query */
 };
 
 /* The same spec gives the same bits on every machine. 0, or -1 if memory ran out. */

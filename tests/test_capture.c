@@ -87,17 +87,24 @@ static void load_only_case(const char *path, struct mla_case *c)
 	capture_close(capture);
 }
 
-static void expect_round_trip(const struct mla_case *c, const struct capture_writing *how)
+/* After trip.h5 was written. */
+static void expect_reads_back(const struct mla_case *c)
 {
-	const char *path = in_folder("trip.h5");
-	struct capture_error error;
 	struct mla_case read;
 
-	cr_assert(!capture_write(path, c, how, &error), "%s: %s", c->name, error.text);
 	cr_expect(access(in_folder("trip.h5.partial"), F_OK), "the partial file is still there");
-	load_only_case(path, &read);
+	load_only_case(in_folder("trip.h5"), &read);
 	expect_same(c, &read);
 	case_free(&read);
+}
+
+static void expect_round_trip(const struct mla_case *c, const struct capture_writing *how)
+{
+	struct capture_error error;
+
+	cr_assert(!capture_write(in_folder("trip.h5"), c, how, &error), "%s: %s", c->name,
+		  error.text);
+	expect_reads_back(c);
 }
 
 /* A case with a NaN in a query is a test of kernels, nothing that a model captured: it is refused.
@@ -111,13 +118,13 @@ Test(capture, adversarial_cases_round_trip)
 		struct mla_case c;
 
 		cr_assert(!generate_adversarial(11, i, &c));
-		if (capture_write(in_folder("trip.h5"), &c, &plain, &error)) {
+		if (capture_write(in_folder("trip.h5"), &c, i % 4 ? &plain : &packed, &error)) {
 			cr_expect(strstr(error.text, "q_nope: ") &&
 					  strstr(error.text, "non-finite values"),
 				  "%s", error.text);
 			refused++;
 		} else {
-			expect_round_trip(&c, i % 4 ? &plain : &packed);
+			expect_reads_back(&c);
 		}
 		case_free(&c);
 	}

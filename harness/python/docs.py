@@ -185,22 +185,23 @@ def result_row(gpu, cell, peers):
     return [cell.case["name"], number(bound[0]) if bound else "-",
             *(number(mine[peer]) if peer in mine else "-" for peer in peers),
             number(rung[1]) if rung else "-", f"`{rung[0]}`" if rung else "-",
-            f"{100 * bound[0] / rung[1]:.0f} %" if rung and bound else "-",
+            results.percent_text(100 * bound[0] / rung[1]) if rung and bound else "-",
             f"{best / rung[1]:.2f}" if rung and best else "-"]
 
 
 def geometric_means(cells, peers):
     """How much longer each peer takes than our best rung, and in how many cases at all."""
-    lines = []
-    for title, times in [*((f"`{peer}`", lambda cell, peer=peer: cell.peers().get(peer))
-                           for peer in peers),
-                         ("the best peer", lambda cell: min(cell.peers().values(), default=None))]:
-        ratios = [times(cell) / cell.best_rung()[1] for cell in cells
-                  if times(cell) and cell.best_rung()]
-        if ratios:
-            mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
-            lines.append(f"{title} {mean:.2f} (ours is faster in "
-                         f"{sum(ratio > 1 for ratio in ratios)} of {len(ratios)})")
+    contests = {f"`{peer}`": [] for peer in peers}
+    contests["the best peer"] = []
+    for cell in cells:
+        ours, times = cell.best_rung(), cell.peers()
+        if ours and times:
+            for peer, us in times.items():
+                contests[f"`{peer}`"].append(us / ours[1])
+            contests["the best peer"].append(min(times.values()) / ours[1])
+    lines = [f"{title} {math.exp(sum(map(math.log, ratios)) / len(ratios)):.2f} (ours is faster in "
+             f"{sum(ratio > 1 for ratio in ratios)} of {len(ratios)})"
+             for title, ratios in contests.items() if ratios]
     return (f"\nA peer's time over ours, both of one process, geometric mean: {', '.join(lines)}."
             if lines else "")
 
@@ -256,8 +257,8 @@ class Profile:
     """What mla profile printed about the attention kernel, merges apart, for one number of heads.
     figures: {name: (value with unit, what it says)}; commit: None in files that do not say."""
 
-    def __init__(self, path):
-        self.path, self.heads = path, int(re.search(r"_h(\d+)\.txt$", path)[1])
+    def __init__(self, path, heads):
+        self.path, self.heads = path, heads
         self.figures, self.commit = {}, None
         try:
             command, _, *lines = _read(path).splitlines()
@@ -282,9 +283,12 @@ class Profile:
 
 def profile_part(kernel, gpu, root, page):
     """The profiler's figures of a rung, a column for each number of heads."""
-    pattern = os.path.join(gpu.folder, f"profile_{kernel}_h*.txt")
-    profiles = sorted((Profile(path) for path in glob.glob(pattern)
-                       if re.search(r"_h\d+\.txt$", path)), key=lambda profile: profile.heads)
+    profiles = []
+    for path in glob.glob(os.path.join(gpu.folder, f"profile_{kernel}_h*.txt")):
+        heads = re.search(r"_h(\d+)\.txt$", path)
+        if heads:
+            profiles.append(Profile(path, int(heads[1])))
+    profiles.sort(key=lambda profile: profile.heads)
     if not profiles:
         return ""
     for profile in profiles[1:]:
@@ -384,21 +388,20 @@ def update(root, check):
 
 def load_registers(root):
     path = os.path.join(root, REGISTERS)
+    anew = "write it anew: make docs, where nvcc is"
     if not os.path.exists(path):
         return {}
     try:
-        with open(path, encoding="utf-8") as file:
-            registers = json.load(file)
-        if registers["schema"] != "mla-registers" or registers["schema_version"] != 1:
-            raise ValueError("schema is not mla-registers, version 1")
+        registers = results.load_json(path, "mla-registers", 1)
         for functions in registers["kernels"].values():
             for function in functions:
                 for key in ("registers", "smem", "spill"):
                     function[key] += 0
                 function["function"], function["arch"], registers["toolkit"]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise results.ResultError(f"{path}: {type(error).__name__}: {error}; write it anew: make "
-                                  "docs, where nvcc is") from None
+    except results.ResultError as error:
+        raise results.ResultError(f"{error}; {anew}") from None
+    except (KeyError, TypeError, AttributeError) as error:
+        raise results.ResultError(f"{path}: {type(error).__name__}: {error}; {anew}") from None
     return registers
 
 

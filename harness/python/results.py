@@ -58,7 +58,7 @@ def _check_measurement(path, place, measurement):
         _check_timing(path, f"{place}.timings[{index}]", timing)
 
 
-def _load_json(path, schema, version):
+def load_json(path, schema, version):
     """The file's object, if it says that it has this schema. ResultError."""
     try:
         with open(path, encoding="utf-8") as file:
@@ -77,7 +77,7 @@ def _load_json(path, schema, version):
 def load_ceilings(path, gpu):
     """What mla ceilings wrote about a GPU, in the form of a result file's "ceilings": {"read_gbs":
     ...}. None if it says nothing of that GPU. ResultError."""
-    entries = _load_json(path, "mla-ceilings", 1).get("gpus")
+    entries = load_json(path, "mla-ceilings", 1).get("gpus")
     _expect(isinstance(entries, dict), path, "gpus", entries, "an object")
     entry = entries.get(gpu)
     if entry is None:
@@ -95,7 +95,7 @@ def load_ceilings(path, gpu):
 
 def load(path):
     """The result file as a dict, checked as far as plots and pages go. ResultError."""
-    root = _load_json(path, SCHEMA, SCHEMA_VERSION)
+    root = load_json(path, SCHEMA, SCHEMA_VERSION)
     for key in ("environment", "ceilings"):
         _expect(root.get(key) is None or isinstance(root[key], dict), path, key, root.get(key),
                 "an object")
