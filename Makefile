@@ -1,5 +1,5 @@
 # Makefile - builds, checks, tests, formats, bundles and installs the MLA testbed. "make help" says
-# what there is. Every target sets itself up (harness/setup.sh); objects live under $(BUILD).
+# what there is. Every target sets itself up (harness/tools/setup.sh); objects live under $(BUILD).
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -18,11 +18,12 @@ endif
 CFLAGS ?= -O2 -g
 CUFLAGS ?= -O3 -lineinfo
 
+# Includes name the room: "case/case.h". Bare are mla.h, mla_kernel.h and ladder.def.
+INCLUDES     := -I. -Iharness -Ioptimized
 # What is not to be overridden: the truth depends on some of it (no contraction, no fast-math).
 HOST_FLAGS   := -std=c11 -ffp-contract=off -fopenmp -fPIC -Wall -Wextra -Wpedantic -Werror
-DEVICE_FLAGS := -std=c++17 -Iharness -Ioptimized -Xcompiler -Wall,-Wextra,-Werror,-fPIC \
+DEVICE_FLAGS := -std=c++17 $(INCLUDES) -Xcompiler -Wall,-Wextra,-Werror,-fPIC \
                 -Werror all-warnings
-INCLUDES     := -Iharness -Ireference -Ioptimized
 ASAN_FLAGS   := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 
 .PHONY: all demo test check-gpu bench-host asan fuzz lint format docs rung registers bundle results \
@@ -39,7 +40,7 @@ ifneq ($(filter-out help clean uninstall,$(GOALS)),)
 NEEDS := $(if $(filter test lint format asan fuzz bench-host $(BUILD)/tests/% $(BUILD)/asan/%, \
            $(GOALS)),test,build)
 $(CONFIG): FORCE
-	@CONFIG_FLAGS='$(CC) $(CFLAGS) / $(CUFLAGS)' harness/setup.sh $(NEEDS) $@
+	@CONFIG_FLAGS='$(CC) $(CFLAGS) / $(CUFLAGS)' harness/tools/setup.sh $(NEEDS) $@
 include $(CONFIG)
 endif
 # Complaints wait for what set-up finds.
@@ -47,17 +48,16 @@ CONFIGURED := $(wildcard $(CONFIG))
 PYTHON := $(BUILD)/venv/bin/python
 
 # ---- sources ----------------------------------------------------------------------------------
-# The library: what mla.h declares, nothing that needs HDF5 or a command line. All other sources of
-# harness/ belong to the program. Where X_none.c exists, it stands in for X.c without nvcc.
+# A folder of harness/ is a room (harness/layers.def). The library is reference/ and harness/lib/, the
+# other rooms belong to the program. Where X_none.c exists, it stands in for X.c without nvcc.
 
-C_FILES      := $(wildcard reference/*.c harness/*.c)
+C_FILES      := $(wildcard reference/*.c harness/*/*.c)
 NONE_C       := $(filter %_none.c,$(C_FILES))
 WITH_CUDA    := $(filter-out $(NONE_C),$(C_FILES))
 WITHOUT_CUDA := $(filter-out $(NONE_C:_none.c=.c),$(C_FILES))
 HOST_C       := $(if $(NVCC),$(WITH_CUDA),$(WITHOUT_CUDA))
-LIB_C        := $(filter reference/% $(addprefix harness/,error.c host.c ladder.c plan.c plan_%.c \
-                  run.c run_none.c validate.c version.c),$(HOST_C))
-MAIN_C       := harness/main.c
+LIB_C        := $(filter reference/% harness/lib/%,$(HOST_C))
+MAIN_C       := harness/cli/main.c
 
 # The ladder: name:architecture:spills, from one line per kernel.
 LADDER_LINES := $(shell grep -c '^ *MLA_KERNEL' optimized/ladder.def)
@@ -67,7 +67,7 @@ LADDER       := $(shell sed -n \
 RUNGS        := $(foreach line,$(LADDER),$(word 1,$(subst :, ,$(line))))
 DEVICE_CU    := $(filter-out $(wildcard optimized/[0-9]*),$(wildcard optimized/*.cu))
 # What the program itself runs on a GPU: inputs, comparisons, ceilings.
-HARNESS_CU   := $(wildcard harness/*.cu)
+HARNESS_CU   := $(wildcard harness/device/*.cu)
 
 ifneq ($(and $(CONFIGURED),$(NVCC)),)
 ifneq ($(words $(LADDER)),$(LADDER_LINES))
@@ -106,9 +106,9 @@ say = @printf '%-5s %s\n' '$(1)' '$(2)'
 COMMIT := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 $(BUILD)/commit: FORCE $(CONFIG)
 	@[ "$$(cat $@ 2>/dev/null)" = '$(COMMIT)' ] || echo '$(COMMIT)' >$@
-$(BUILD)/obj/harness/version.o: $(BUILD)/commit
-$(BUILD)/obj/harness/version.o: DEFINES := -DMLA_COMMIT='"$(COMMIT)"'
-$(BUILD)/obj/harness/bench_json.o: DEFINES := -DMLA_FLAGS='"$(CFLAGS) / $(CUFLAGS)"'
+$(BUILD)/obj/harness/lib/version.o: $(BUILD)/commit
+$(BUILD)/obj/harness/lib/version.o: DEFINES := -DMLA_COMMIT='"$(COMMIT)"'
+$(BUILD)/obj/harness/report/results.o: DEFINES := -DMLA_FLAGS='"$(CFLAGS) / $(CUFLAGS)"'
 
 $(BUILD)/obj/%.o: %.c $(CONFIG)
 	$(call say,CC,$<)
@@ -184,7 +184,7 @@ $(SO): $(LIB_O) $(MERGE_O) $(RUNG_O) $(BUILD)/libmla.map
 		-Wl,--version-script,$(BUILD)/libmla.map $(filter %.o,$^) $(CUDA_LIBS) -lm -o $@
 
 registers: $(MERGE_O) $(RUNG_O)
-	@harness/registers.sh $(^:.o=.ptxas)
+	@harness/tools/registers.sh $(^:.o=.ptxas)
 
 # ---- one rung alone: make rung R=02_splitk (or 02, or splitk) ----------------------------------
 # Its own ladder of one line, its own program, checked on the shipped captures.
@@ -202,14 +202,14 @@ endif
 RUNG_DIR := $(BUILD)/rung/$(RUNG)
 
 rung: $(RUNG_DIR)/mla
-	@harness/registers.sh $(BUILD)/obj/optimized/$(RUNG).ptxas
+	@harness/tools/registers.sh $(BUILD)/obj/optimized/$(RUNG).ptxas
 	$(RUNG_DIR)/mla check -k $(RUNG) $(CAPTURES) || { [ $$? = 77 ] && echo 'built, not run'; }
 
 $(RUNG_DIR)/ladder.def: optimized/ladder.def
 	@mkdir -p $(@D)
 	@grep '^MLA_KERNEL($(RUNG),' $< >$@
 
-$(RUNG_DIR)/ladder.o: harness/ladder.c $(RUNG_DIR)/ladder.def $(CONFIG)
+$(RUNG_DIR)/ladder.o: harness/lib/ladder.c $(RUNG_DIR)/ladder.def $(CONFIG)
 	$(Q)$(CC) $(HOST_FLAGS) -I$(RUNG_DIR) $(INCLUDES) $(CUDA_FLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
 
 $(RUNG_DIR)/mla: $(RUNG_DIR)/ladder.o $(filter-out %/ladder.o,$(HOST_O)) $(MERGE_O) \
@@ -274,7 +274,7 @@ lint: $(SO)
 	@$(RUN_TESTS) lint:tests/lint.sh
 
 format:
-	clang-format-14 -i $(wildcard $(foreach folder,reference optimized harness tests tests/*, \
+	clang-format-14 -i $(wildcard $(foreach folder,reference optimized harness harness/* tests tests/*, \
 		$(addprefix $(folder)/,*.c *.h *.cu *.cuh)))
 
 # ---- the main job, bundle, install ------------------------------------------------------------
@@ -285,15 +285,15 @@ demo: $(MLA)
 # README's table and the lessons' figures, from data/results/; CHECK=1 only says what is stale.
 # Where nvcc is, the kernels' registers are written down first.
 docs: $(if $(and $(NVCC),$(if $(CHECK),,1)),$(MERGE_O) $(RUNG_O))
-	harness/python/docs.py $(if $(CHECK),--check,$(if $^,--nvcc '$(NVCC)' --ptxas $(^:.o=.ptxas)))
+	harness/tools/docs.py $(if $(CHECK),--check,$(if $^,--nvcc '$(NVCC)' --ptxas $(^:.o=.ptxas)))
 
 # data/results/$(GPU)/ anew, on the machine with the GPU; PYTHON=... is one that has torch.
 results: $(MLA) $(SO)
 	@$(if $(GPU),,$(error make results: name the GPU as its folder is called, GPU=h200))
-	harness/measure.sh $(MLA) data/results/$(GPU) $(CAPTURES)
+	harness/tools/measure.sh $(MLA) data/results/$(GPU) $(CAPTURES)
 
 bundle: $(MLA) $(SO)
-	@NVCC='$(NVCC)' harness/bundle.sh $(BUILD)
+	@NVCC='$(NVCC)' harness/tools/bundle.sh $(BUILD)
 
 install: $(MLA) $(SO)
 	install -d $(DESTDIR)$(PREFIX)/{bin,lib,include,share/mla/captures,share/mla/python}

@@ -3,7 +3,7 @@
 #
 #     notebooks/run.sh [NOTEBOOK...]
 #
-# Needs a built library (make) and what harness/setup.sh installs for the tests (make test makes
+# Needs a built library (make) and what harness/tools/setup.sh installs for the tests (make test makes
 # the environment). BUILD=dir, as for make.
 set -euo pipefail
 cd "$(dirname "$0")/.."

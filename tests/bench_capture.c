@@ -8,8 +8,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "capture.h"
-#include "generate.h"
+#include "capture/capture.h"
+#include "case/generate.h"
 
 enum { REPEATS = 5 };
 

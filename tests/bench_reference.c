@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-#include "reference.h"
+#include "reference/reference.h"
 
 enum { QUERIES = 16, HEADS = 128, KEYS = 8192, CKV = 512, KPE = 64, PAGE = 64 };
 

@@ -14,8 +14,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "capture_internal.h"
-#include "reference.h"
+#include "capture/internal.h"
+#include "reference/reference.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 

@@ -8,8 +8,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "check.h"
-#include "generate.h"
+#include "case/generate.h"
+#include "check/check.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 

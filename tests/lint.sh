@@ -102,7 +102,7 @@ else
 fi
 check "shellcheck" shellcheck "${scripts[@]}"
 check "cppcheck" cppcheck --enable=warning,portability,performance --inline-suppr --quiet \
-	--error-exitcode=1 --std=c11 -j "$(nproc)" -Iharness -Ireference -Ioptimized \
+	--error-exitcode=1 --std=c11 -j "$(nproc)" -I. -Iharness -Ioptimized \
 	--suppress=missingIncludeSystem "${host[@]}"
 check "codespell" codespell "${texts[@]}"
 check "ladder.def and the folder" ladder

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 
 #include "mla.h"
-#include "plan_check.h"
+#include "proof/plan_check.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "reference.h"
+#include "reference/reference.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 

@@ -10,13 +10,13 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "bench.h"
-#include "bench_cell.h"
-#include "bench_identity.h"
-#include "bench_report.h"
-#include "bench_value.h"
-#include "ceilings.h"
-#include "reference.h"
+#include "base/random.h"
+#include "bench/bench.h"
+#include "bench/ceilings.h"
+#include "case/cell.h"
+#include "case/identity.h"
+#include "reference/reference.h"
+#include "report/timings.h"
 
 #define COUNT(array) (int)(sizeof(array) / sizeof((array)[0]))
 

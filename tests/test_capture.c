@@ -5,8 +5,8 @@
 #include <criterion/criterion.h>
 
 #include "capture_fixture.h"
+#include "case/generate.h"
 #include "fuzz/mutate.h"
-#include "generate.h"
 
 /* cppcheck-suppress unknownMacro */
 TestSuite(capture, .init = make_folder, .fini = remove_folder);

@@ -7,7 +7,7 @@
 #include <sys/wait.h>
 
 #include "capture_fixture.h"
-#include "generate.h"
+#include "case/generate.h"
 
 /* cppcheck-suppress unknownMacro */
 TestSuite(capture_damage, .init = make_folder, .fini = remove_folder);

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 #include "check_fixture.h"
-#include "gpu.h"
+#include "device/gpu.h"
 
 /* ---- the judge ------------------------------------------------------------------------------- */
 

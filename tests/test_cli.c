@@ -18,12 +18,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "capture.h"
-#include "cli.h"
-#include "generate.h"
-#include "gpu.h"
-#include "report.h"
-#include "tally.h"
+#include "capture/capture.h"
+#include "case/generate.h"
+#include "cli/cli.h"
+#include "device/gpu.h"
+#include "report/table.h"
+#include "report/tally.h"
 
 extern char **environ;
 

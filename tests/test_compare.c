@@ -9,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "compare.h"
+#include "report/compare.h"
 
 #define COUNT(array) (int)(sizeof(array) / sizeof((array)[0]))
 

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "mla.h"
-#include "ncu.h"
+#include "report/ncu.h"
 
 static FILE *log_of(const char *text)
 {

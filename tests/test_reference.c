@@ -5,7 +5,7 @@
 #include <omp.h>
 #include <sys/mman.h>
 
-#include "internal.h"
+#include "reference/internal.h"
 #include "reference_fixture.h"
 
 /* fp64 sums of some hundred terms of order 1. */

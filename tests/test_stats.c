@@ -4,7 +4,7 @@
 #include <math.h>
 #include <stdint.h>
 
-#include "stats.h"
+#include "base/stats.h"
 
 Test(stats, one_sample_is_everything)
 {

@@ -27,7 +27,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BUILD = os.path.abspath(os.environ.get("MLA_BUILD", os.path.join(ROOT, "build")))
 MLA = os.path.join(BUILD, "bin", "mla")
 os.environ.setdefault("MLA_LIBRARY", os.path.join(BUILD, "lib", "libmla.so"))
-sys.path.insert(0, os.path.join(ROOT, "harness", "python"))
+sys.path[:0] = [os.path.join(ROOT, "harness", folder) for folder in ("python", "tools")]
 
 import docs  # noqa: E402
 import flashinfer_mla  # noqa: E402
@@ -673,7 +673,7 @@ echo "7 passed, 0 failed, 0 skipped" """)
         for tool in tools:
             self.stand_in(tool, "exec true")
         python = self.stand_in("python", python_says)
-        done = subprocess.run([os.path.join(ROOT, "harness", "measure.sh"), program,
+        done = subprocess.run([os.path.join(ROOT, "harness", "tools", "measure.sh"), program,
                                self.path("out"), "a.h5"], stdout=subprocess.PIPE, text=True,
                               env={"PATH": f"{self.path('bin')}:/usr/bin:/bin", "PYTHON": python})
         self.assertEqual(done.returncode, code, done.stdout)
@@ -704,7 +704,7 @@ echo "7 passed, 0 failed, 0 skipped" """)
         self.assertFalse(os.path.exists(self.path("out", "profile_02_splitk_h16.txt")))
 
     def test_usage(self):
-        done = subprocess.run([os.path.join(ROOT, "harness", "measure.sh")], text=True,
+        done = subprocess.run([os.path.join(ROOT, "harness", "tools", "measure.sh")], text=True,
                               stderr=subprocess.PIPE)
         self.assertEqual((done.returncode, done.stderr[:7]), (2, "Usage: "))
 
@@ -932,7 +932,7 @@ class Peers(Folder):
             self.assertIn(sentence, err)
 
     def test_the_cells_are_those_of_the_program(self):
-        table = os.path.join(ROOT, "harness", "bench_cell.c")
+        table = os.path.join(ROOT, "harness", "case", "cell.c")
         if not os.path.exists(table):
             self.skipTest("SKIPPED, the program has no suite of cells")
         with open(table, encoding="utf-8") as file:

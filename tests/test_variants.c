@@ -6,9 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "bench.h"
-#include "generate.h"
-#include "variants.h"
+#include "bench/bench.h"
+#include "case/generate.h"
+#include "check/variants.h"
 
 enum { HEADS = 3, NOPE = 8, V = 6, CKV = 16, KPE = 4, QUERIES = 5 };
 

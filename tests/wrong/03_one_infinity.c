@@ -3,7 +3,7 @@
 #include <math.h>
 
 #include "../right/kit.h"
-#include "reference.h"
+#include "reference/reference.h"
 
 mla_status wrong_03_one_infinity(const mla_config *config, const mla_batch *batch,
 				 const mla_tensors *tensors)

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "../right/kit.h"
-#include "reference.h"
+#include "reference/reference.h"
 
 mla_status wrong_13_rope_halves(const mla_config *config, const mla_batch *batch,
 				const mla_tensors *tensors)

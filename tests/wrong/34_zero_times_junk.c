@@ -1,7 +1,7 @@
 /* 34_zero_times_junk.c - weights of masked keys are 0, but 0 * NaN is not.
  */
 #include "../right/kit.h"
-#include "reference.h"
+#include "reference/reference.h"
 
 static void add_zero_times(const mla_tensors *tensors, char *out, const char *value)
 {

@@ -1,0 +1,83 @@
+/* process.c - other programs that a verb calls.
+ */
+#define _GNU_SOURCE
+#include "base/process.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "report/table.h"
+
+extern char **environ;
+
+enum { CANNOT_START = 127 }; /* as a shell has it */
+
+int process_run(const char *const *argv, bool quiet)
+{
+	posix_spawn_file_actions_t actions;
+	pid_t child;
+	int status = 0;
+	fflush(NULL); /* what was said before the child speaks comes before it */
+	if (posix_spawn_file_actions_init(&actions) != 0)
+		return CANNOT_START;
+	int failed = posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
+	for (int stream = 1; stream <= 2 && quiet && !failed; stream++)
+		failed = posix_spawn_file_actions_addopen(&actions, stream, "/dev/null", O_WRONLY,
+							  0);
+	if (!failed)
+		failed = posix_spawnp(&child, argv[0], &actions, NULL, (char **)argv, environ);
+	posix_spawn_file_actions_destroy(&actions);
+	if (failed || waitpid(child, &status, 0) != child)
+		return CANNOT_START;
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+static bool runnable(const char *path)
+{
+	struct stat found;
+	return stat(path, &found) == 0 && S_ISREG(found.st_mode) && access(path, X_OK) == 0;
+}
+
+bool process_exists(const char *program)
+{
+	if (strchr(program, '/'))
+		return runnable(program);
+	const char *path = getenv("PATH");
+	char *folders = report_text("%s", path ? path : ""), *rest = folders;
+	bool found = false;
+	for (char *folder; !found && (folder = strsep(&rest, ":"));) {
+		char *file = report_text("%s/%s", *folder ? folder : ".", program);
+		found = runnable(file);
+		free(file);
+	}
+	free(folders);
+	return found;
+}
+
+char *process_self(void)
+{
+	char path[PATH_MAX];
+	const ssize_t length = readlink("/proc/self/exe", path, sizeof(path) - 1);
+	path[length > 0 ? length : 0] = '\0';
+	return report_text("%s", path);
+}
+
+char *process_beside(const char *relative)
+{
+	char *self = process_self(), *slash = strrchr(self, '/');
+	if (slash)
+		*slash = '\0';
+	char *path = report_text("%s/%s", self, relative);
+	free(self);
+	if (slash && access(path, F_OK) == 0)
+		return path;
+	free(path);
+	return NULL;
+}

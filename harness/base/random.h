@@ -1,0 +1,50 @@
+/* random.h - synthetic inputs as a function of seed and index: the same bits on the host and
+ * on the GPU, whoever computes an element.
+ */
+#ifndef MLA_BASE_RANDOM_H
+#define MLA_BASE_RANDOM_H
+
+#include <stdint.h>
+#include <string.h>
+
+#ifdef __CUDACC__
+#define BENCH_BOTH static inline __host__ __device__
+#else
+#define BENCH_BOTH static inline
+#endif
+
+/* The finaliser of splitmix64. */
+BENCH_BOTH uint64_t bench_mix(uint64_t x)
+{
+	x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
+	x = (x ^ x >> 27) * 0x94d049bb133111ebu;
+	return x ^ x >> 31;
+}
+
+/* Number `index` of the sequence that the seed begins. */
+BENCH_BOTH uint64_t bench_random(uint64_t seed, uint64_t index)
+{
+	return bench_mix(seed + (index + 1) * 0x9e3779b97f4a7c15u);
+}
+
+/* A sequence of its own for each use of a seed. */
+BENCH_BOTH uint64_t bench_stream(uint64_t seed, uint32_t use)
+{
+	return bench_mix(bench_mix(seed) + use);
+}
+
+/* bf16, mean 0, deviation 1, at most 3.46: the sum of four uniforms, because a Gaussian's log and
+ * cos differ between libraries. One product of exact factors is rounded, then cut to bf16. */
+BENCH_BOTH uint16_t bench_value(uint64_t seed, uint64_t index)
+{
+	const uint64_t x = bench_random(seed, index);
+	const int32_t sum =
+		(int32_t)((x & 0xffff) + (x >> 16 & 0xffff) + (x >> 32 & 0xffff) + (x >> 48));
+	const float value = (float)(sum - 131070) * (1.0f / 37837.2266f);
+	uint32_t bits;
+
+	memcpy(&bits, &value, sizeof(bits));
+	return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+#endif

@@ -1,0 +1,400 @@
+/* bench.c - what a case costs at least, and kernels and variants timed on it.
+ */
+#include "bench/bench.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "device/gpu.h"
+
+/* ---- work ------------------------------------------------------------------------------------ */
+
+/* Keys of request b that its query i sees. */
+static int64_t visible_keys(const struct mla_case *c, int32_t b, int64_t i)
+{
+	const mla_batch *batch = &c->batch;
+	const int64_t kv_len = batch->kv_len[b];
+	if (!c->config.causal)
+		return kv_len;
+	const int64_t qo_len = batch->qo_indptr[b + 1] - batch->qo_indptr[b];
+	const int64_t end = (batch->q_pos0 ? batch->q_pos0[b] : kv_len - qo_len) + i + 1;
+	return end < 0 ? 0 : end < kv_len ? end : kv_len;
+}
+
+double bench_multiply_adds(const struct mla_case *c)
+{
+	double pairs = 0;
+	for (int32_t b = 0; b < c->batch.batch_size; b++) {
+		const int64_t qo_len = c->batch.qo_indptr[b + 1] - c->batch.qo_indptr[b];
+		for (int64_t i = 0; i < qo_len; i++)
+			pairs += (double)visible_keys(c, b, i);
+	}
+	return pairs * c->config.num_heads *
+	       (2.0 * c->config.head_dim_ckv + c->config.head_dim_kpe);
+}
+
+/* Cache slots that some query sees, a slot of a shared page counted once. -1 without memory. */
+static int64_t visible_slots(const struct mla_case *c)
+{
+	const int32_t page_size = c->config.page_size;
+	const int64_t num_pages = c->tensors.ckv.extent[0];
+	int32_t *used = calloc(num_pages > 0 ? (size_t)num_pages : 1, sizeof(*used));
+	if (!used)
+		return -1;
+	for (int32_t b = 0; b < c->batch.batch_size; b++) {
+		const int64_t qo_len = c->batch.qo_indptr[b + 1] - c->batch.qo_indptr[b];
+		const int32_t *pages = c->tensors.kv_indices + c->batch.kv_indptr[b];
+		int64_t keys = qo_len > 0 ? visible_keys(c, b, qo_len - 1) : 0;
+		for (; keys > 0; keys -= page_size, pages++) {
+			const int32_t here = keys < page_size ? (int32_t)keys : page_size;
+			if (here > used[*pages])
+				used[*pages] = here;
+		}
+	}
+	int64_t slots = 0;
+	for (int64_t p = 0; p < num_pages; p++)
+		slots += used[p];
+	free(used);
+	return slots;
+}
+
+int bench_work_of(const struct mla_case *c, struct bench_work *work)
+{
+	const mla_config *config = &c->config;
+	const int64_t slots = visible_slots(c);
+	if (slots < 0)
+		return -1;
+	const double rows = (double)case_total_q(c) * config->num_heads;
+	const double slot = (double)config->head_dim_ckv * ref_dtype_size(config->ckv_dtype) +
+			    (double)config->head_dim_kpe * ref_dtype_size(config->kpe_dtype);
+	const double q = ((double)config->head_dim_ckv + config->head_dim_kpe) *
+			 ref_dtype_size(config->q_dtype);
+	const double out = (double)config->head_dim_ckv * ref_dtype_size(config->out_dtype) + 4;
+	work->multiply_adds = bench_multiply_adds(c);
+	work->flop = 2 * work->multiply_adds;
+	work->bytes = (double)slots * slot + rows * (q + out);
+	return 0;
+}
+
+double bench_bound_us(const struct bench_work *work, double read_gbs, double tflops)
+{
+	const double read = read_gbs > 0 ? work->bytes / read_gbs * 1e-3 : 0;
+	const double compute = tflops > 0 ? work->flop / tflops * 1e-6 : 0;
+
+	return fmax(read, compute);
+}
+
+void bench_result_free(struct bench_result *result)
+{
+	for (int i = 0; i < result->num_timings; i++)
+		bench_timing_free(&result->timings[i]);
+	result->num_timings = 0;
+}
+
+/* ---- kernels --------------------------------------------------------------------------------- */
+
+enum { PLAN_SAMPLES = 30 };
+
+/* A kernel's plan for the problem. */
+struct entry {
+	struct bench_problem *problem;
+	mla_plan *plan;
+	void *scratch; /* shared by all kernels of a problem: they run one after the other */
+	int64_t scratch_bytes;
+	int only_copy; /* -1: the copy that is asked for */
+};
+
+static mla_status call_entry(void *what, int copy, mla_stream stream)
+{
+	const struct entry *entry = what;
+	mla_tensors tensors =
+		entry->problem->copies[entry->only_copy >= 0 ? entry->only_copy : copy];
+
+	tensors.scratch = entry->scratch;
+	tensors.scratch_bytes = entry->scratch_bytes;
+	return mla_run(entry->plan, &tensors, stream);
+}
+
+void bench_result_end(struct bench_result *result, mla_status status, const char *why)
+{
+	const bool skip = status == MLA_REFUSED || status == MLA_NO_CUDA || status == MLA_NO_MEMORY;
+
+	bench_result_free(result);
+	result->verdict.outcome = skip ? CHECK_SKIP : CHECK_FAIL;
+	snprintf(result->verdict.why, sizeof(result->verdict.why), "%s", why);
+}
+
+static bool good(const struct bench_result *result)
+{
+	return result->verdict.outcome == CHECK_PASS;
+}
+
+static mla_status time_plan(struct entry *entry, struct bench_result *result)
+{
+	double build[PLAN_SAMPLES], upload[PLAN_SAMPLES];
+	const mla_stream stream = entry->problem->stream;
+
+	for (int i = 0; i < PLAN_SAMPLES; i++) {
+		const double start = bench_now_us();
+		mla_status status = mla_plan_build(entry->plan, &entry->problem->c->batch);
+		const double built = bench_now_us();
+
+		if (!status)
+			status = mla_plan_upload(entry->plan, stream);
+		if (!status)
+			status = gpu_sync(stream);
+		if (status)
+			return status;
+		build[i] = built - start;
+		upload[i] = bench_now_us() - built;
+	}
+	stats_of(build, PLAN_SAMPLES, &result->plan);
+	stats_of(upload, PLAN_SAMPLES, &result->upload);
+	return MLA_OK;
+}
+
+static mla_status make_plan(struct entry *entry, const char *kernel, int32_t fixed_split)
+{
+	const struct mla_case *c = entry->problem->c;
+	mla_config config = c->config;
+	mla_device device = {.struct_size = sizeof(device)};
+	mla_capacity capacity = {.struct_size = sizeof(capacity)};
+	mla_plan_info info = {.struct_size = sizeof(info)};
+	mla_status status = mla_device_query(&device);
+
+	config.fixed_split = fixed_split;
+	if (!status)
+		status = mla_capacity_of(&config, &c->batch, &capacity);
+	if (!status)
+		status = mla_plan_create(kernel, &config, &device, &capacity, &entry->plan);
+	if (!status)
+		status = mla_plan_prepare(entry->plan);
+	if (!status)
+		status = mla_plan_get_info(entry->plan, &info);
+	entry->scratch_bytes = info.scratch_bytes;
+	return status;
+}
+
+/* Contents of the scratch must not matter: it is NaN before the run that is judged. */
+static mla_status run_once(struct entry *entry)
+{
+	mla_status status = bench_problem_repoison(entry->problem);
+
+	if (!status)
+		status = mla_check_pages(entry->plan, &entry->problem->copies[0],
+					 entry->problem->stream);
+	if (!status && entry->scratch_bytes > 0)
+		status = gpu_fill(entry->scratch, 0xff, (size_t)entry->scratch_bytes);
+	if (!status)
+		status = gpu_sync(NULL);
+	return status ? status : call_entry(entry, 0, entry->problem->stream);
+}
+
+static void check_entry(struct entry *entry, struct bench_result *result)
+{
+	mla_status status = time_plan(entry, result);
+
+	if (!status)
+		status = run_once(entry);
+	if (status)
+		bench_result_end(result, status, mla_last_error());
+	else
+		bench_problem_judge(entry->problem, 0, &result->verdict);
+}
+
+/* All copies once more as they were timed, on poisoned outputs. */
+static void check_again(struct entry *entry, struct bench_lane *lane,
+			const struct bench_clock *clock, struct bench_result *result)
+{
+	mla_status status = bench_problem_repoison(entry->problem);
+	const int first = entry->only_copy >= 0 ? entry->only_copy : 0;
+	const int calls = lane->graph ? lane->timing.calls : lane->copies;
+	const int touched = calls < lane->copies ? calls : lane->copies;
+
+	lane->next = 0;
+	if (!status)
+		status = bench_time_again(lane, clock);
+	if (status)
+		bench_result_end(result, status, mla_last_error());
+	for (int i = first; i < first + touched && good(result); i++) {
+		struct check_verdict again = {.outcome = CHECK_FAIL};
+
+		bench_problem_judge(entry->problem, i, &again);
+		if (again.outcome == CHECK_PASS)
+			continue;
+		bench_result_free(result);
+		bench_verdict_fail(&result->verdict, "right at first, wrong when timed: %.400s",
+				   again.why);
+	}
+}
+
+static void keep(struct bench_lane *lane, bool cold, struct bench_result *result)
+{
+	lane->timing.cold = cold;
+	result->timings[result->num_timings++] = lane->timing;
+	lane->timing = (struct bench_timing){0};
+}
+
+struct progress {
+	const struct bench_options *options;
+	char what[32];
+};
+
+static void tell(void *opaque, double share)
+{
+	const struct progress *progress = opaque;
+
+	progress->options->progress(progress->options->opaque, progress->what, share);
+}
+
+/* One kind of timing for all kernels that are still good. */
+static void time_entries(struct bench_problem *problem, struct entry *entries, int n,
+			 enum bench_mode mode, bool hot, const struct bench_options *options,
+			 struct bench_result *results)
+{
+	struct bench_lane *lanes = calloc((size_t)n, sizeof(*lanes));
+	int *owner = calloc((size_t)n, sizeof(*owner)), num_lanes = 0;
+	struct progress progress = {.options = options};
+	const struct bench_clock clock = {.mode = mode,
+					  .stop = options->stop,
+					  .stream = problem->stream,
+					  .nvml = options->nvml,
+					  .progress = options->progress ? tell : NULL,
+					  .opaque = &progress};
+
+	snprintf(progress.what, sizeof(progress.what), "%s %s", bench_mode_names[mode],
+		 hot ? "hot" : "cold");
+	for (int i = 0; i < n && lanes && owner; i++) {
+		if (!good(&results[i]))
+			continue;
+		entries[i].only_copy = hot ? 0 : -1;
+		owner[num_lanes] = i;
+		lanes[num_lanes++] = (struct bench_lane){.call = call_entry,
+							 .what = &entries[i],
+							 .copies = hot ? 1 : problem->num_copies};
+	}
+	for (int i = 0; i < n && !(lanes && owner); i++)
+		bench_result_end(&results[i], MLA_NO_MEMORY, "no memory for the timings");
+	if (num_lanes > 0)
+		bench_time(lanes, num_lanes, &clock);
+	for (int i = 0; i < num_lanes; i++) {
+		struct bench_result *result = &results[owner[i]];
+
+		if (lanes[i].status)
+			bench_result_end(result, lanes[i].status, lanes[i].why);
+		else
+			check_again(&entries[owner[i]], &lanes[i], &clock, result);
+		if (good(result))
+			keep(&lanes[i], !hot && problem->cold, result);
+		bench_timing_free(&lanes[i].timing);
+		bench_lane_close(&lanes[i]);
+	}
+	free(lanes);
+	free(owner);
+}
+
+static void time_all(struct bench_problem *problem, struct entry *entries, int n,
+		     const struct bench_options *options, struct bench_result *results)
+{
+	const struct {
+		bool wanted, hot;
+		enum bench_mode mode;
+	} kinds[BENCH_MAX_TIMINGS] = {
+		{options->graph && options->cold, false, BENCH_GRAPH},
+		{options->graph && options->hot, true, BENCH_GRAPH},
+		{options->launch && options->cold, false, BENCH_LAUNCH},
+		{options->launch && options->hot, true, BENCH_LAUNCH},
+	};
+
+	for (int k = 0; k < BENCH_MAX_TIMINGS; k++)
+		if (kinds[k].wanted)
+			time_entries(problem, entries, n, kinds[k].mode, kinds[k].hot, options,
+				     results);
+}
+
+/* Scratch for the kernel that needs most. */
+static mla_status share_scratch(struct entry *entries, int n, void **scratch)
+{
+	int64_t most = 0;
+	mla_status status = MLA_OK;
+
+	for (int i = 0; i < n; i++)
+		most = entries[i].scratch_bytes > most ? entries[i].scratch_bytes : most;
+	if (most > 0)
+		status = gpu_alloc(scratch, (size_t)most);
+	for (int i = 0; i < n; i++)
+		entries[i].scratch = *scratch;
+	return status;
+}
+
+void bench_kernels(struct bench_problem *problem, const char *const *kernels, int num_kernels,
+		   const struct bench_options *options, struct bench_result *results)
+{
+	struct entry *entries = calloc((size_t)num_kernels + 1, sizeof(*entries));
+	void *scratch = NULL;
+	mla_status status;
+
+	for (int i = 0; i < num_kernels; i++) {
+		results[i] = (struct bench_result){.copies = problem->num_copies};
+		if (!entries) {
+			bench_result_end(&results[i], MLA_NO_MEMORY, "no memory for the plans");
+			continue;
+		}
+		entries[i] = (struct entry){.problem = problem, .only_copy = -1};
+		status = make_plan(&entries[i], kernels[i], options->fixed_split);
+		if (status)
+			bench_result_end(&results[i], status, mla_last_error());
+	}
+	status = entries ? share_scratch(entries, num_kernels, &scratch) : MLA_OK;
+	for (int i = 0; i < num_kernels && entries; i++) {
+		if (options->progress)
+			options->progress(options->opaque, kernels[i], 0);
+		if (good(&results[i]) && status)
+			bench_result_end(&results[i], status, mla_last_error());
+		if (good(&results[i]))
+			check_entry(&entries[i], &results[i]);
+	}
+	if (entries)
+		time_all(problem, entries, num_kernels, options, results);
+	for (int i = 0; i < num_kernels && entries; i++)
+		mla_plan_destroy(entries[i].plan);
+	gpu_free(scratch);
+	free(entries);
+}
+
+/* ---- variants -------------------------------------------------------------------------------- */
+
+/* Few samples: seconds each, on a machine that does other things too. */
+enum { VARIANT_SAMPLES = 5 };
+
+void bench_variant(const struct mla_case *c, const struct check_truth *truth,
+		   const struct variant *variant, const struct bench_options *options,
+		   struct bench_result *result)
+{
+	const struct check_subject subject = {.name = variant->name, .run = variant->run};
+	const int asked = options->stop.samples;
+	const int n = asked > 0 && asked < VARIANT_SAMPLES ? asked : VARIANT_SAMPLES;
+	struct bench_timing timing = {.mode = BENCH_HOST, .calls = 1};
+
+	*result = (struct bench_result){.copies = 1};
+	timing.samples = calloc((size_t)n, sizeof(*timing.samples));
+	if (!timing.samples) {
+		bench_result_end(result, MLA_NO_MEMORY, "no memory for the samples");
+		return;
+	}
+	check_subject(c, truth, &subject, &result->verdict);
+	for (int i = 0; good(result) && i < n; i++) {
+		/* Each run is judged, on outputs poisoned anew, and timed without the judging. */
+		check_subject(c, truth, &subject, &result->verdict);
+		timing.samples[i] = result->verdict.microseconds;
+	}
+	if (good(result) && stats_of(timing.samples, n, &timing.stats))
+		bench_result_end(result, MLA_CUDA, "the timings are not numbers");
+	timing.settled = stats_spread(&timing.stats) < options->stop.noise;
+	if (good(result))
+		result->timings[result->num_timings++] = timing;
+	else
+		bench_timing_free(&timing);
+}

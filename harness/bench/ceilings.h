@@ -1,0 +1,55 @@
+/* ceilings.h - what this GPU can do at most, measured: how fast it reads and copies memory, and how
+ * fast its tensor cores multiply. mla ceilings measures and keeps them in a file, mla bench says
+ * how far a kernel is from them.
+ */
+#ifndef MLA_BENCH_CEILINGS_H
+#define MLA_BENCH_CEILINGS_H
+
+#include "bench/clock.h"
+
+enum ceiling_kind {
+	CEILING_READ,  /* GB/s of plain loads */
+	CEILING_COPY,  /* GB/s, read and written bytes counted */
+	CEILING_MMA,   /* TFLOP/s of mma.sync on registers, bf16 */
+	CEILING_WGMMA, /* TFLOP/s of wgmma on shared memory, bf16; compute capability 9.0 */
+	CEILING_GEMM,  /* TFLOP/s of cuBLAS, bf16, 8192^3 */
+	NUM_CEILINGS,
+};
+struct ceiling_name {
+	const char *key;     /* in files: "read_gbs" */
+	const char *title;   /* in tables */
+	const char *unit;    /* "GB/s" */
+	const char *meaning; /* one line */
+};
+extern const struct ceiling_name ceiling_names[NUM_CEILINGS];
+
+/* Rates, not times: more is better. stats.n 0: not measured, why says why. */
+struct ceiling {
+	struct stats stats;
+	struct nvml_reading load;
+	char why[256];
+};
+struct ceilings {
+	char gpu[96], date[32];
+	struct ceiling of[NUM_CEILINGS];
+};
+
+/* The tensor ceiling is the fastest of the three that were measured. 0: not known. */
+double ceilings_read_gbs(const struct ceilings *ceilings);
+double ceilings_tflops(const struct ceilings *ceilings);
+
+/* Measures on the current GPU; stop as for timings. Returns how many succeeded. */
+int ceilings_measure(const struct bench_stop *stop, const struct nvml *nvml,
+		     void (*progress)(void *opaque, double share), struct ceilings *ceilings);
+
+/* $XDG_CACHE_HOME/mla/ceilings.json, else ~/.cache/mla/ceilings.json; the caller frees it. NULL
+ * without either variable. */
+char *ceilings_default_path(void);
+/* The entry of one GPU. 1 found, 0 no such file or entry, -1 and a sentence if the file is not what
+ * it should be. */
+int ceilings_load(const char *path, const char *gpu, struct ceilings *ceilings, char *why,
+		  size_t size);
+/* Puts or replaces the entry of ceilings->gpu; folders are made. 0, or -1 and a sentence. */
+int ceilings_save(const char *path, const struct ceilings *ceilings, char *why, size_t size);
+
+#endif

@@ -1,0 +1,184 @@
+/* problem.c - how many copies, and problems uploaded from the host.
+ */
+#include "bench/problem.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "bench/bench.h"
+#include "check/internal.h"
+#include "device/gpu.h"
+#include "lib/error.h"
+
+/* ---- copies ---------------------------------------------------------------------------------- */
+
+int bench_copies(double call_bytes, double copy_bytes, double l2_bytes, double free_bytes)
+{
+	const double room = floor(0.8 * free_bytes / fmax(copy_bytes, 1));
+	const double wanted = ceil(2 * l2_bytes / fmax(call_bytes, 1)) + 1;
+
+	return (int)fmax(1, fmin(fmin(wanted, room), BENCH_MAX_COPIES));
+}
+
+bool bench_copies_are_cold(int copies, double call_bytes, double l2_bytes)
+{
+	return (copies > 1 ? copies - 1 : 1) * call_bytes >= 2 * l2_bytes;
+}
+
+mla_status bench_problem_plan(struct bench_problem *problem, double copy_bytes)
+{
+	struct bench_work work;
+
+	if (bench_work_of(problem->c, &work))
+		return mla_fail(MLA_NO_MEMORY, "no memory to count the case's work");
+
+	const double l2 = (double)gpu_l2_bytes(), available = (double)gpu_free_bytes();
+	const int copies = bench_copies(work.bytes, copy_bytes, l2, available);
+
+	if (copy_bytes > available)
+		return mla_fail(MLA_NO_MEMORY, "a copy takes %.3g GB, the GPU has %.3g GB free",
+				copy_bytes * 1e-9, available * 1e-9);
+	problem->copies = calloc((size_t)copies, sizeof(*problem->copies));
+	if (!problem->copies)
+		return mla_fail(MLA_NO_MEMORY, "no memory for the list of copies");
+	problem->num_copies = copies;
+	problem->cold = bench_copies_are_cold(copies, work.bytes, l2);
+	return MLA_OK;
+}
+
+/* ---- any origin ------------------------------------------------------------------------------ */
+
+void bench_verdict_fail(struct check_verdict *verdict, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	verdict->outcome = CHECK_FAIL;
+	vsnprintf(verdict->why, sizeof(verdict->why), format, args);
+	va_end(args);
+}
+
+void bench_problem_free(struct bench_problem *problem)
+{
+	if (problem->stream)
+		gpu_sync(problem->stream);
+	if (problem->origin && problem->state)
+		problem->origin->free(problem);
+	if (problem->stream)
+		gpu_stream_destroy(problem->stream);
+	free(problem->copies);
+	*problem = (struct bench_problem){0};
+}
+
+mla_status bench_problem_repoison(struct bench_problem *problem)
+{
+	mla_status status = gpu_sync(problem->stream);
+
+	for (int i = 0; i < problem->num_copies && !status; i++)
+		status = problem->origin->repoison(problem, i);
+	return status ? status : gpu_sync(NULL);
+}
+
+void bench_problem_judge(struct bench_problem *problem, int copy, struct check_verdict *verdict)
+{
+	if (gpu_sync(problem->stream))
+		bench_verdict_fail(verdict, "%s", mla_last_error());
+	else
+		problem->origin->judge(problem, copy, verdict);
+}
+
+/* ---- uploaded -------------------------------------------------------------------------------- */
+
+struct uploaded {
+	const struct check_truth *truth;
+	struct check_instance instance;
+	struct check_device *devices; /* [num_copies] */
+};
+
+static mla_status repoison_uploaded(struct bench_problem *problem, int copy)
+{
+	struct uploaded *up = problem->state;
+
+	return check_device_repoison(&up->devices[copy]);
+}
+
+/* The instance's own outputs receive the device's. */
+static void judge_uploaded(struct bench_problem *problem, int copy, struct check_verdict *verdict)
+{
+	struct uploaded *up = problem->state;
+	mla_tensors *host = &up->instance.host;
+	char why[sizeof(verdict->why)];
+
+	if (check_device_collect(&up->devices[copy], host->out.data, host->lse.data, why,
+				 sizeof(why)))
+		check_outputs(problem->c, up->truth, host->out.data, host->lse.data, verdict);
+	else
+		bench_verdict_fail(verdict, "%s", why);
+}
+
+static void free_uploaded(struct bench_problem *problem)
+{
+	struct uploaded *up = problem->state;
+
+	for (int i = 0; up->devices && i < problem->num_copies; i++)
+		check_device_free(&up->devices[i]);
+	free(up->devices);
+	check_instance_free(&up->instance);
+	free(up);
+}
+
+static const struct bench_origin uploaded = {repoison_uploaded, judge_uploaded, free_uploaded};
+
+static double instance_bytes(const struct check_instance *instance)
+{
+	const struct check_blocks *blocks = check_blocks_of(instance);
+	double bytes = 1 << 16;
+
+	for (int i = 0; i < blocks->count; i++)
+		bytes += (double)blocks->block[i].bytes;
+	return bytes;
+}
+
+static mla_status make_uploaded(struct bench_problem *problem, struct uploaded *up)
+{
+	mla_status status = bench_problem_plan(problem, instance_bytes(&up->instance));
+
+	if (!status)
+		status = gpu_stream_create(&problem->stream);
+	if (status)
+		return status;
+	up->devices = calloc((size_t)problem->num_copies, sizeof(*up->devices));
+	if (!up->devices)
+		return mla_fail(MLA_NO_MEMORY, "no memory for the list of copies");
+	for (int i = 0; i < problem->num_copies && !status; i++) {
+		status = check_device_make(&up->instance, &up->devices[i]);
+		problem->copies[i] = up->devices[i].device;
+	}
+	return status;
+}
+
+mla_status bench_problem_upload(const struct mla_case *c, const struct check_truth *truth,
+				struct bench_problem *problem)
+{
+	struct uploaded *up = calloc(1, sizeof(*up));
+	mla_status status = mla_check_pages_host(&c->config, &c->batch, &c->tensors);
+
+	*problem = (struct bench_problem){.c = c, .origin = &uploaded};
+	if (!up)
+		return mla_fail(MLA_NO_MEMORY, "no memory for the problem");
+	if (!status && check_instance_make(c, &up->instance))
+		status = mla_fail(MLA_NO_MEMORY, "no memory for a poisoned copy of the case");
+	if (status) {
+		free(up);
+		*problem = (struct bench_problem){0};
+		return status;
+	}
+	up->truth = truth;
+	problem->state = up;
+	status = make_uploaded(problem, up);
+	if (status)
+		bench_problem_free(problem);
+	return status;
+}

@@ -1,0 +1,179 @@
+/* attributes.c - the attributes of a capture as one list, and the checksum over them. */
+#define _GNU_SOURCE
+#include "capture/internal.h"
+
+#include <inttypes.h>
+#include <openssl/evp.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void free_attribute(struct cap_attribute *one)
+{
+	free(one->object);
+	free(one->name);
+	free(one->text);
+}
+
+int cap_attributes_add(struct cap_attributes *all, const struct cap_attribute *one)
+{
+	if (all->count == all->capacity) {
+		const size_t capacity = all->capacity ? 2 * all->capacity : 64;
+		struct cap_attribute *list = realloc(all->list, capacity * sizeof(*list));
+
+		if (!list)
+			return -1;
+		all->list = list;
+		all->capacity = capacity;
+	}
+
+	struct cap_attribute copy = *one;
+
+	copy.object = strdup(one->object);
+	copy.name = strdup(one->name);
+	copy.text = one->type == CAP_STRING ? strdup(one->text) : NULL;
+	if (!copy.object || !copy.name || (one->type == CAP_STRING && !copy.text)) {
+		free_attribute(&copy);
+		return -1;
+	}
+	all->list[all->count++] = copy;
+	return 0;
+}
+
+static int compare_attributes(const void *a, const void *b)
+{
+	const struct cap_attribute *x = a, *y = b;
+	const int order = strcmp(x->object, y->object);
+
+	return order ? order : strcmp(x->name, y->name);
+}
+
+void cap_attributes_sort(struct cap_attributes *all)
+{
+	if (all->count)
+		qsort(all->list, all->count, sizeof(*all->list), compare_attributes);
+}
+
+const struct cap_attribute *cap_attributes_find(const struct cap_attributes *all,
+						const char *object, const char *name)
+{
+	const struct cap_attribute key = {.object = (char *)object, .name = (char *)name};
+
+	if (!all->count)
+		return NULL;
+	return bsearch(&key, all->list, all->count, sizeof(key), compare_attributes);
+}
+
+const struct cap_attribute *cap_attributes_of(const struct cap_attributes *all, const char *object,
+					      size_t *count)
+{
+	size_t begin = 0, end = all->count;
+
+	while (begin < end) {
+		const size_t middle = begin + (end - begin) / 2;
+
+		if (strcmp(all->list[middle].object, object) < 0)
+			begin = middle + 1;
+		else
+			end = middle;
+	}
+	while (end < all->count && !strcmp(all->list[end].object, object))
+		end++;
+	*count = end - begin;
+	return all->list + begin;
+}
+
+void cap_attributes_free(struct cap_attributes *all)
+{
+	for (size_t i = 0; i < all->count; i++)
+		free_attribute(&all->list[i]);
+	free(all->list);
+	memset(all, 0, sizeof(*all));
+}
+
+/* PATH@NAME=VALUE and a line feed; NULL if memory ran out. */
+static char *listing_line(const struct cap_attribute *one)
+{
+	char number[24];
+	const char *value = one->text;
+	uint64_t bits;
+
+	if (one->type == CAP_U32) {
+		snprintf(number, sizeof(number), "%" PRIu32, one->number);
+		value = number;
+	} else if (one->type == CAP_DOUBLE) {
+		memcpy(&bits, &one->real, sizeof(bits));
+		snprintf(number, sizeof(number), "%016" PRIx64, bits);
+		value = number;
+	}
+
+	const size_t size = strlen(one->object) + strlen(one->name) + strlen(value) + 4;
+	char *line = malloc(size);
+
+	if (line)
+		snprintf(line, size, "%s@%s=%s\n", one->object, one->name, value);
+	return line;
+}
+
+static int compare_lines(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b); /* compares bytes as unsigned */
+}
+
+static bool is_content_sha256(const struct cap_attribute *one)
+{
+	return !strcmp(one->object, "/") && !strcmp(one->name, "content_sha256");
+}
+
+int cap_content_sha256(const struct cap_attributes *all, char hex[CAP_SHA256_TEXT])
+{
+	char **lines = calloc(all->count + 1, sizeof(*lines));
+	struct cap_sha256 *sha = cap_sha256_begin();
+	size_t count = 0;
+	int status = lines && sha ? 0 : -1;
+
+	for (size_t i = 0; !status && i < all->count; i++) {
+		if (is_content_sha256(&all->list[i]))
+			continue;
+		lines[count] = listing_line(&all->list[i]);
+		status = lines[count++] ? 0 : -1;
+	}
+	if (!status) {
+		qsort(lines, count, sizeof(*lines), compare_lines);
+		for (size_t i = 0; i < count; i++)
+			cap_sha256_add(sha, lines[i], strlen(lines[i]));
+	}
+	cap_sha256_finish(sha, status ? NULL : hex);
+	for (size_t i = 0; lines && i < count; i++)
+		free(lines[i]);
+	free(lines);
+	return status;
+}
+
+/* libcrypto's context under a name of ours, so that only this file includes its headers. */
+struct cap_sha256 *cap_sha256_begin(void)
+{
+	EVP_MD_CTX *context = EVP_MD_CTX_new();
+
+	if (context && !EVP_DigestInit_ex(context, EVP_sha256(), NULL)) {
+		EVP_MD_CTX_free(context);
+		context = NULL;
+	}
+	return (struct cap_sha256 *)context;
+}
+
+void cap_sha256_add(struct cap_sha256 *sha, const void *data, size_t bytes)
+{
+	EVP_DigestUpdate((EVP_MD_CTX *)sha, data, bytes);
+}
+
+void cap_sha256_finish(struct cap_sha256 *sha, char *hex)
+{
+	unsigned char digest[EVP_MAX_MD_SIZE];
+
+	if (hex) {
+		EVP_DigestFinal_ex((EVP_MD_CTX *)sha, digest, NULL);
+		for (int i = 0; i < 32; i++)
+			snprintf(hex + 2 * i, 3, "%02x", digest[i]);
+	}
+	EVP_MD_CTX_free((EVP_MD_CTX *)sha);
+}

@@ -1,0 +1,75 @@
+/* capture.h - files of captured (or synthetic) attention inputs: HDF5, schema "mla-capture"
+ * version 1, described in data/FORMAT.md. A file holds layers and steps; one (step, layer) pair is
+ * one mla_case.
+ */
+#ifndef MLA_CAPTURE_CAPTURE_H
+#define MLA_CAPTURE_CAPTURE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "case/case.h"
+
+/* Error texts: "FILE: sentence", naming the dataset or attribute, what was found and what was
+ * expected. */
+struct capture_error {
+	char text[512];
+};
+
+enum capture_kind { CAPTURE_KERNEL_CALL, CAPTURE_MODEL_FORWARD, CAPTURE_SYNTHETIC };
+
+struct capture; /* an open file, read-only */
+
+/* Does this file start as HDF5 files do? Not if it cannot be read. */
+bool capture_is_hdf5(const char *path);
+
+/* Opens a file and checks its structure: schema, attributes, types, shapes, page tables, allocated
+ * storage. Does not read the large datasets. NULL and error->text if anything is wrong. */
+struct capture *capture_open(const char *path, struct capture_error *error);
+void capture_close(struct capture *capture);
+
+enum capture_kind capture_kind(const struct capture *capture);
+int capture_num_steps(const struct capture *capture);
+int capture_num_layers(const struct capture *capture);
+int capture_step_number(const struct capture *capture, int step);       /* the NNN of the index */
+int capture_layer_number(const struct capture *capture, int layer);     /* likewise */
+const char *capture_step_name(const struct capture *capture, int step); /* "prefill", "decode" */
+
+/* Loads one (step, layer) as a case. fletcher32 is checked by HDF5 while reading; visible tokens
+ * are checked to be finite. A model-forward capture gives q_nope absorbed with W_UK (fp64 sums,
+ * rounded once to the capture's dtype), and q_raw, w_uk, w_uv. 0, or -1 and error->text. */
+int capture_load(struct capture *capture, int step, int layer, struct mla_case *c,
+		 struct capture_error *error);
+
+/* Everything verify can find: structure, every dataset's checksum and sha256, finite visible
+ * tokens, softmax_scale against rope_scaling (a warning; an error if strict). Runs in a child
+ * process with limited memory and time, so that a hostile file cannot harm the caller. Prints
+ * warnings and the verdict of a good file to log (or NULL), a line each. 0 if the file is good, -1
+ * and error->text otherwise. */
+int capture_verify(const char *path, bool strict, FILE *log, struct capture_error *error);
+
+/* A description for people: kind, model, shapes, steps, layers, sizes, provenance. */
+int capture_print_info(struct capture *capture, FILE *out, struct capture_error *error);
+
+/* Writes a case as a file of one step and one layer, kind synthetic; the same case gives the same
+ * bytes. Any strides, bf16, fp16 or f32. Writes PATH.partial, verifies it, renames. */
+struct capture_writing {
+	const char *notes; /* provenance in words; never NULL */
+	const char *tool;  /* "mla make" */
+	bool compress;     /* shuffle + deflate 1 */
+};
+int capture_write(const char *path, const struct mla_case *c, const struct capture_writing *how,
+		  struct capture_error *error);
+
+/* Writes a part of a file to another: chosen steps, layers, heads [head_begin, head_end), requests;
+ * pages that nothing uses are dropped, page order is kept. Counts of 0 choose everything. */
+struct capture_part {
+	const int *steps, *layers, *requests; /* indices */
+	int num_steps, num_layers, num_requests;
+	int head_begin, head_end; /* 0, 0 = all */
+};
+int capture_cut(const char *path, const char *out_path, const struct capture_part *part,
+		struct capture_error *error);
+
+#endif

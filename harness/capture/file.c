@@ -1,0 +1,792 @@
+/* file.c - the ways in which captures touch HDF5: open a file and say what is wrong with
+ * it, walk its objects, open and read datasets that were found to be harmless. It refuses before it
+ * reads: variable-length strings, links that are not hard, external and virtual storage, filters
+ * other than three, sizes that the file cannot hold.
+ */
+#define _GNU_SOURCE
+#include "capture/internal.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+/* ---- errors --------------------------------------------------------------------------------- */
+
+int cap_fail(struct capture_error *error, const char *file, const char *format, ...)
+{
+	va_list arguments;
+	int used = snprintf(error->text, sizeof(error->text), "%s: ", file);
+
+	if (used < 0 || (size_t)used >= sizeof(error->text))
+		used = 0;
+	va_start(arguments, format);
+	vsnprintf(error->text + used, sizeof(error->text) - (size_t)used, format, arguments);
+	va_end(arguments);
+
+	for (char *c = error->text; *c; c++) /* names in a hostile file may hold terminal codes */
+		if (iscntrl((unsigned char)*c))
+			*c = '?';
+	return -1;
+}
+
+int cap_fail_memory(struct capture_error *error, const char *file)
+{
+	return cap_fail(error, file, "out of memory");
+}
+
+static herr_t keep_innermost(unsigned n, const H5E_error2_t *entry, void *data)
+{
+	if (n == 0 && entry->desc)
+		snprintf(data, 256, "%s", entry->desc);
+	return 0;
+}
+
+static void innermost_reason(char reason[256])
+{
+	snprintf(reason, 256, "HDF5 gives no reason");
+	H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, keep_innermost, reason);
+}
+
+int cap_fail_hdf5(struct capture_error *error, const char *file, const char *object)
+{
+	char reason[256];
+
+	innermost_reason(reason);
+	if (strstr(reason, "Fletcher32"))
+		snprintf(reason, sizeof(reason), "checksum error in chunk (fletcher32)");
+	return cap_fail(error, file, "%s: %s", object, reason);
+}
+
+void cap_hdf5_quiet(void)
+{
+	H5open();
+	H5PLset_loading_state(0); /* a file may name a filter; nothing may load code for it */
+	H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
+}
+
+/* ---- types ---------------------------------------------------------------------------------- */
+
+static const struct {
+	const char *name;
+	size_t size;
+} element_facts[CAP_NUM_ELEMENTS] = {
+	[CAP_BF16] = {"bfloat16", 2}, [CAP_F16] = {"IEEE float16", 2}, [CAP_F32] = {"float32", 4},
+	[CAP_F64] = {"float64", 8},   [CAP_I32] = {"int32", 4},        [CAP_U8] = {"uint8", 1},
+};
+
+size_t cap_element_size(enum cap_element element)
+{
+	return element_facts[element].size;
+}
+
+const char *cap_element_name(enum cap_element element)
+{
+	return element_facts[element].name;
+}
+
+/* A 16-bit float with the sign on top and the exponent above the mantissa. */
+static hid_t float16_type(size_t exponent_bits, size_t bias)
+{
+	const size_t mantissa_bits = 15 - exponent_bits;
+	hid_t type = H5Tcopy(H5T_IEEE_F32LE);
+
+	H5Tset_fields(type, 15, mantissa_bits, exponent_bits, 0, mantissa_bits); /* before size */
+	H5Tset_size(type, 2);
+	H5Tset_ebias(type, bias);
+	return type;
+}
+
+void cap_types_make(hid_t type[CAP_NUM_ELEMENTS])
+{
+	type[CAP_BF16] = float16_type(8, 127);
+	type[CAP_F16] = float16_type(5, 15);
+	type[CAP_F32] = H5Tcopy(H5T_IEEE_F32LE);
+	type[CAP_F64] = H5Tcopy(H5T_IEEE_F64LE);
+	type[CAP_I32] = H5Tcopy(H5T_STD_I32LE);
+	type[CAP_U8] = H5Tcopy(H5T_STD_U8LE);
+}
+
+void cap_types_close(hid_t type[CAP_NUM_ELEMENTS])
+{
+	for (int i = 0; i < CAP_NUM_ELEMENTS; i++)
+		if (type[i] > 0)
+			H5Tclose(type[i]);
+}
+
+static int element_of(const hid_t known[CAP_NUM_ELEMENTS], hid_t type)
+{
+	for (int i = 0; i < CAP_NUM_ELEMENTS; i++)
+		if (H5Tequal(known[i], type) > 0)
+			return i;
+	return -1;
+}
+
+/* What a type is, for a message. */
+static void describe_type(const hid_t known[CAP_NUM_ELEMENTS], hid_t type, char *text, size_t size)
+{
+	static const char *const class_names[H5T_NCLASSES] = {
+		[H5T_INTEGER] = "integer",    [H5T_FLOAT] = "float",
+		[H5T_TIME] = "time",          [H5T_STRING] = "string",
+		[H5T_BITFIELD] = "bit field", [H5T_OPAQUE] = "opaque",
+		[H5T_COMPOUND] = "compound",  [H5T_REFERENCE] = "reference",
+		[H5T_ENUM] = "enumeration",   [H5T_VLEN] = "variable-length sequence",
+		[H5T_ARRAY] = "array",
+	};
+	const int element = element_of(known, type);
+	const H5T_class_t class = H5Tget_class(type);
+	const size_t bytes = H5Tget_size(type);
+
+	if (element >= 0)
+		snprintf(text, size, "%s", cap_element_name(element));
+	else if (class == H5T_OPAQUE && bytes <= 2)
+		snprintf(text, size, "opaque %zu-byte (h5py + ml_dtypes writes this)", bytes);
+	else if (class < 0 || class >= H5T_NCLASSES)
+		snprintf(text, size, "unknown");
+	else
+		snprintf(text, size, "%s%zu-byte %s%s",
+			 H5Tget_order(type) == H5T_ORDER_BE ? "big-endian " : "", bytes,
+			 class == H5T_INTEGER && H5Tget_sign(type) == H5T_SGN_NONE ? "unsigned "
+										   : "",
+			 class_names[class]);
+}
+
+/* ---- attributes ----------------------------------------------------------------------------- */
+
+struct walk {
+	struct capture *capture;
+	struct capture_error *error;
+	const char *path; /* of the group or object at hand */
+	int num_attributes;
+};
+
+void cap_join(char path[CAP_PATH], const char *group, const char *name)
+{
+	const char *base = strcmp(group, "/") ? group : "";
+
+	if (snprintf(path, CAP_PATH, "%s/%s", base, name) >= CAP_PATH)
+		path[0] = 0; /* names no object */
+}
+
+static bool plain_name(const char *name)
+{
+	size_t n = 0;
+
+	for (; name[n]; n++)
+		if (!isalnum((unsigned char)name[n]) && name[n] != '_')
+			return false;
+	return n > 0 && n < CAP_NAME;
+}
+
+/* The value of a fixed-length string as text: printable, and nothing after its end. */
+static int check_string(const struct walk *walk, const char *name, const char *text, size_t size)
+{
+	const size_t length = strnlen(text, size);
+
+	if (length == 0)
+		return cap_fail(walk->error, walk->capture->path,
+				"attribute %s@%s is an empty string, expected a value or \"none\"",
+				walk->path, name);
+	for (size_t i = 0; i < size; i++)
+		if (i < length ? iscntrl((unsigned char)text[i]) : text[i] != 0)
+			return cap_fail(walk->error, walk->capture->path,
+					"attribute %s@%s has byte 0x%02x at %zu, expected text "
+					"padded with zeros",
+					walk->path, name, (unsigned char)text[i], i);
+	return 0;
+}
+
+static int read_string(struct walk *walk, hid_t id, hid_t type, struct cap_attribute *one)
+{
+	const char *file = walk->capture->path;
+	const size_t size = H5Tget_size(type);
+	int status;
+
+	if (H5Tis_variable_str(type) != 0)
+		return cap_fail(walk->error, file,
+				"attribute %s@%s is a variable-length string; mla-capture needs "
+				"fixed-length strings (refused for safety)",
+				walk->path, one->name);
+	if (size == 0 || size > CAP_MAX_STRING)
+		return cap_fail(walk->error, file,
+				"attribute %s@%s has %zu bytes, expected 1 to %d", walk->path,
+				one->name, size, CAP_MAX_STRING);
+
+	one->type = CAP_STRING;
+	one->text = calloc(1, size + 1);
+	if (!one->text)
+		return cap_fail_memory(walk->error, file);
+	if (H5Aread(id, type, one->text) < 0)
+		status = cap_fail_hdf5(walk->error, file, one->name);
+	else
+		status = check_string(walk, one->name, one->text, size);
+	if (!status && cap_attributes_add(&walk->capture->attributes, one))
+		status = cap_fail_memory(walk->error, file);
+	free(one->text);
+	return status;
+}
+
+static int read_number(struct walk *walk, hid_t id, hid_t type, struct cap_attribute *one)
+{
+	const char *file = walk->capture->path;
+	char found[96];
+	void *to;
+
+	if (H5Tequal(type, H5T_STD_U32LE) > 0) {
+		one->type = CAP_U32;
+		to = &one->number;
+	} else if (H5Tequal(type, H5T_IEEE_F64LE) > 0) {
+		one->type = CAP_DOUBLE;
+		to = &one->real;
+	} else {
+		describe_type(walk->capture->type, type, found, sizeof(found));
+		return cap_fail(walk->error, file,
+				"attribute %s@%s: type is %s, expected fixed-length string, uint32 "
+				"or float64",
+				walk->path, one->name, found);
+	}
+	if (H5Aread(id, type, to) < 0)
+		return cap_fail_hdf5(walk->error, file, one->name);
+	if (cap_attributes_add(&walk->capture->attributes, one))
+		return cap_fail_memory(walk->error, file);
+	return 0;
+}
+
+static int read_attribute(struct walk *walk, hid_t id, const char *name)
+{
+	struct cap_attribute one = {.object = (char *)walk->path, .name = (char *)name};
+	const hid_t space = H5Aget_space(id), type = H5Aget_type(id);
+	int status;
+
+	if (space < 0 || type < 0)
+		status = cap_fail_hdf5(walk->error, walk->capture->path, name);
+	else if (H5Sget_simple_extent_type(space) != H5S_SCALAR)
+		status = cap_fail(walk->error, walk->capture->path,
+				  "attribute %s@%s is an array, expected one value", walk->path,
+				  name);
+	else if (H5Tget_class(type) == H5T_STRING)
+		status = read_string(walk, id, type, &one);
+	else
+		status = read_number(walk, id, type, &one);
+	if (space >= 0)
+		H5Sclose(space);
+	if (type >= 0)
+		H5Tclose(type);
+	return status;
+}
+
+static herr_t visit_attribute(hid_t object, const char *name, const H5A_info_t *info, void *data)
+{
+	struct walk *walk = data;
+	int status;
+
+	(void)info;
+	if (!plain_name(name))
+		return cap_fail(walk->error, walk->capture->path,
+				"attribute %s@%s: names are 1 to %d letters, digits and _",
+				walk->path, name, CAP_NAME - 1);
+	if (++walk->num_attributes > CAP_MAX_ATTRIBUTES)
+		return cap_fail(walk->error, walk->capture->path, "%s has more than %d attributes",
+				walk->path, CAP_MAX_ATTRIBUTES);
+
+	const hid_t id = H5Aopen(object, name, H5P_DEFAULT);
+
+	if (id < 0)
+		return cap_fail_hdf5(walk->error, walk->capture->path, walk->path);
+	status = read_attribute(walk, id, name);
+	H5Aclose(id);
+	return status;
+}
+
+/* ---- objects -------------------------------------------------------------------------------- */
+
+/* Where groups and datasets may be; # is a digit. */
+static const char *const known_groups[] = {
+	"/config",    "/layers",           "/layers/###",           "/steps",
+	"/steps/###", "/steps/###/layers", "/steps/###/layers/###", NULL,
+};
+static const char *const dataset_parents[] = {
+	"/layers/###",
+	"/steps/###",
+	"/steps/###/layers/###",
+	NULL,
+};
+
+static bool matches(const char *const *patterns, const char *path)
+{
+	for (; *patterns; patterns++) {
+		const char *p = *patterns, *c = path;
+
+		while (*p && *c && (*p == '#' ? isdigit((unsigned char)*c) : *p == *c))
+			p++, c++;
+		if (!*p && !*c)
+			return true;
+	}
+	return false;
+}
+
+static int add_object(struct capture *capture, const char *path, bool group)
+{
+	if (capture->num_objects == capture->objects_capacity) {
+		const size_t capacity = 2 * capture->objects_capacity + 64;
+		struct cap_object *list = realloc(capture->objects, capacity * sizeof(*list));
+
+		if (!list)
+			return -1;
+		capture->objects = list;
+		capture->objects_capacity = capacity;
+	}
+
+	struct cap_object *one = &capture->objects[capture->num_objects];
+
+	one->group = group;
+	one->path = strdup(path);
+	if (!one->path)
+		return -1;
+	capture->num_objects++;
+	return 0;
+}
+
+static herr_t visit_link(hid_t group, const char *name, const H5L_info_t *info, void *data);
+
+/* Attributes and links of an open object. The patterns bound the depth, cycles included. */
+static int walk_object(struct walk *walk, hid_t id, const char *path, bool group)
+{
+	struct walk here = {.capture = walk->capture, .error = walk->error, .path = path};
+	struct capture_error *error = walk->error;
+
+	if (walk->capture->num_objects >= CAP_MAX_OBJECTS)
+		return cap_fail(error, walk->capture->path, "more than %d groups and datasets",
+				CAP_MAX_OBJECTS);
+	if (add_object(walk->capture, path, group))
+		return cap_fail_memory(error, walk->capture->path);
+
+	error->text[0] = 0; /* a failing iteration is ours if it left a text, else the library's */
+	if (H5Aiterate2(id, H5_INDEX_NAME, H5_ITER_INC, NULL, visit_attribute, &here) < 0 ||
+	    (group && H5Literate(id, H5_INDEX_NAME, H5_ITER_INC, NULL, visit_link, &here) < 0))
+		return error->text[0] ? -1 : cap_fail_hdf5(error, walk->capture->path, path);
+	return 0;
+}
+
+static int walk_child(struct walk *walk, hid_t id, const char *path)
+{
+	const char *file = walk->capture->path;
+
+	switch (H5Iget_type(id)) {
+	case H5I_GROUP:
+		if (!matches(known_groups, path))
+			return cap_fail(walk->error, file, "unexpected group %s", path);
+		return walk_object(walk, id, path, true);
+	case H5I_DATASET:
+		if (!matches(dataset_parents, walk->path))
+			return cap_fail(walk->error, file, "unexpected dataset %s", path);
+		return walk_object(walk, id, path, false);
+	default:
+		return cap_fail(walk->error, file, "%s is neither a group nor a dataset", path);
+	}
+}
+
+static herr_t visit_link(hid_t group, const char *name, const H5L_info_t *info, void *data)
+{
+	struct walk *walk = data;
+	const char *file = walk->capture->path;
+	char path[CAP_PATH];
+	int status;
+
+	if (!plain_name(name))
+		return cap_fail(walk->error, file,
+				"%s has a link \"%.64s\": names are 1 to %d letters, digits and _",
+				walk->path, name, CAP_NAME - 1);
+	cap_join(path, walk->path, name);
+	if (info->type != H5L_TYPE_HARD)
+		return cap_fail(
+			walk->error, file,
+			"%s is %s link; mla-capture has hard links only (refused for safety)", path,
+			info->type == H5L_TYPE_SOFT ? "a soft" : "an external");
+
+	const hid_t id = H5Oopen(group, name, H5P_DEFAULT);
+
+	if (id < 0)
+		return cap_fail_hdf5(walk->error, file, path);
+	status = walk_child(walk, id, path);
+	H5Oclose(id);
+	return status;
+}
+
+/* ---- the file ------------------------------------------------------------------------------- */
+
+static const unsigned char signature[8] = {0x89, 'H', 'D', 'F', '\r', '\n', 0x1a, '\n'};
+
+enum { HEAD_BYTES = 24 }; /* of a file, as a string */
+
+/* How many bytes there were, or -1 with errno. */
+static int read_head(const char *path, char head[HEAD_BYTES])
+{
+	FILE *stream = fopen(path, "rb");
+	int n;
+
+	memset(head, 0, HEAD_BYTES);
+	if (!stream)
+		return -1;
+	n = (int)fread(head, 1, HEAD_BYTES - 1, stream);
+	fclose(stream);
+	return n;
+}
+
+static bool is_signature(const char head[HEAD_BYTES], int n)
+{
+	return n >= (int)sizeof(signature) && !memcmp(head, signature, sizeof(signature));
+}
+
+bool capture_is_hdf5(const char *path)
+{
+	char head[HEAD_BYTES];
+	const int n = read_head(path, head);
+
+	return is_signature(head, n);
+}
+
+/* Says what a file that is not HDF5 seems to be. */
+static int check_signature(const struct capture *capture, struct capture_error *error)
+{
+	char head[HEAD_BYTES];
+	const int n = read_head(capture->path, head);
+
+	if (n < 0)
+		return cap_fail(error, capture->path, "%s", strerror(errno));
+	if (is_signature(head, n))
+		return 0;
+	if (n == 0)
+		return cap_fail(error, capture->path, "file is empty");
+	for (int i = 0; i < n; i++)
+		if (!isprint((unsigned char)head[i]))
+			head[i] = '.';
+	if (!strncmp(head, "version https://git-lfs", 23))
+		return cap_fail(
+			error, capture->path,
+			"not an HDF5 file (first bytes: \"%s\"): this is a Git LFS pointer, "
+			"fetch the real file",
+			head);
+	return cap_fail(error, capture->path, "not an HDF5 file (first bytes: \"%s\")", head);
+}
+
+static int fail_to_open(const struct capture *capture, struct capture_error *error)
+{
+	char reason[256];
+	const char *stored;
+
+	innermost_reason(reason);
+	stored = strstr(reason, "stored_eof = ");
+	if (!strncmp(reason, "truncated file", 14) && stored)
+		return cap_fail(error, capture->path,
+				"file is truncated: %" PRIu64 " bytes, header says %s",
+				capture->file_bytes, stored + strlen("stored_eof = "));
+	if (strstr(reason, "object header version number"))
+		return cap_fail(error, capture->path,
+				"not closed by its writer (%s); capture it again", reason);
+	return cap_fail(error, capture->path, "cannot be opened: %s", reason);
+}
+
+static int compare_objects(const void *a, const void *b)
+{
+	return strcmp(((const struct cap_object *)a)->path, ((const struct cap_object *)b)->path);
+}
+
+const struct cap_object *cap_find(const struct capture *capture, const char *path)
+{
+	const struct cap_object key = {.path = (char *)path};
+
+	return bsearch(&key, capture->objects, capture->num_objects, sizeof(key), compare_objects);
+}
+
+static int walk_file(struct capture *capture, struct capture_error *error)
+{
+	struct walk walk = {.capture = capture, .error = error, .path = "/"};
+	const hid_t root = H5Gopen2(capture->file, "/", H5P_DEFAULT);
+	int status;
+
+	if (root < 0)
+		return fail_to_open(capture, error);
+	status = walk_object(&walk, root, "/", true);
+	H5Gclose(root);
+	if (status)
+		return status;
+	qsort(capture->objects, capture->num_objects, sizeof(*capture->objects), compare_objects);
+	cap_attributes_sort(&capture->attributes);
+	return 0;
+}
+
+int cap_file_open(struct capture *capture, struct capture_error *error)
+{
+	struct stat facts;
+
+	cap_hdf5_quiet();
+	cap_types_make(capture->type);
+	if (stat(capture->path, &facts))
+		return cap_fail(error, capture->path, "%s", strerror(errno));
+	if (!S_ISREG(facts.st_mode))
+		return cap_fail(error, capture->path, "not a regular file");
+	capture->file_bytes = (uint64_t)facts.st_size;
+	if (check_signature(capture, error))
+		return -1;
+
+	capture->file = H5Fopen(capture->path, H5F_ACC_RDONLY, H5P_DEFAULT);
+	if (capture->file < 0)
+		return fail_to_open(capture, error);
+	return walk_file(capture, error);
+}
+
+/* ---- datasets ------------------------------------------------------------------------------- */
+
+static int check_type(const struct capture *capture, struct cap_dataset *d, int expected,
+		      struct capture_error *error)
+{
+	const hid_t type = H5Dget_type(d->id);
+	char found[96];
+	int element;
+
+	if (type < 0)
+		return cap_fail_hdf5(error, capture->path, d->path);
+	element = element_of(capture->type, type);
+	if (element < 0 || (expected != CAP_ANY_ELEMENT && element != expected)) {
+		describe_type(capture->type, type, found, sizeof(found));
+		H5Tclose(type);
+		return cap_fail(error, capture->path, "%s: type is %s, expected %s%s", d->path,
+				found,
+				expected == CAP_ANY_ELEMENT ? "one that data/FORMAT.md names"
+							    : cap_element_name(expected),
+				expected == CAP_BF16 && element < 0
+					? "; data/FORMAT.md shows how to write it"
+					: "");
+	}
+	H5Tclose(type);
+	d->element = (enum cap_element)element;
+	return 0;
+}
+
+/* Rank, and a size that can be multiplied and allocated. */
+static int check_extent(const struct capture *capture, struct cap_dataset *d,
+			struct capture_error *error)
+{
+	const hid_t space = H5Dget_space(d->id);
+	const int rank = space < 0 ? -1 : H5Sget_simple_extent_ndims(space);
+	bool fits = true;
+
+	if (space < 0)
+		return cap_fail_hdf5(error, capture->path, d->path);
+	if (rank < 1 || rank > CAP_MAX_RANK) {
+		H5Sclose(space);
+		return cap_fail(error, capture->path, "%s: rank is %d, expected 1 to %d", d->path,
+				rank, CAP_MAX_RANK);
+	}
+	H5Sget_simple_extent_dims(space, d->extent, NULL);
+	H5Sclose(space);
+
+	d->rank = rank;
+	d->bytes = cap_element_size(d->element);
+	for (int i = rank - 1; i >= 0; i--) {
+		d->row_bytes = d->bytes;
+		fits = fits && d->extent[i] <= INT32_MAX &&
+		       !__builtin_mul_overflow(d->bytes, d->extent[i], &d->bytes) &&
+		       d->bytes <= CAP_MAX_BYTES;
+	}
+	if (!fits)
+		return cap_fail(error, capture->path, "%s: larger than %" PRId64 " bytes", d->path,
+				CAP_MAX_BYTES);
+	return 0;
+}
+
+/* Only filters of the library itself; fletcher32 among them. */
+static int check_filters(const struct capture *capture, struct cap_dataset *d, hid_t plist,
+			 struct capture_error *error)
+{
+	const int count = H5Pget_nfilters(plist);
+	bool checksum = false;
+
+	for (int i = 0; i < count; i++) {
+		size_t num_values = 0;
+		unsigned flags, config;
+		const H5Z_filter_t filter = H5Pget_filter2(plist, (unsigned)i, &flags, &num_values,
+							   NULL, 0, NULL, &config);
+
+		if (filter != H5Z_FILTER_FLETCHER32 && filter != H5Z_FILTER_SHUFFLE &&
+		    filter != H5Z_FILTER_DEFLATE)
+			return cap_fail(error, capture->path,
+					"%s: filter %d is refused, only fletcher32, shuffle and "
+					"deflate are read",
+					d->path, (int)filter);
+		checksum |= filter == H5Z_FILTER_FLETCHER32;
+		d->deflated |= filter == H5Z_FILTER_DEFLATE;
+	}
+	if (!checksum && d->bytes)
+		return cap_fail(error, capture->path,
+				"%s: stored without checksum, expected chunks with fletcher32",
+				d->path);
+	return 0;
+}
+
+static uint64_t chunks_needed(const struct cap_dataset *d, const hsize_t *chunk)
+{
+	uint64_t needed = 1;
+
+	for (int i = 0; i < d->rank; i++)
+		needed *= (d->extent[i] + chunk[i] - 1) / chunk[i];
+	return needed;
+}
+
+/* What is stored is what was written: every chunk, and no more than the file has. */
+static int check_storage(const struct capture *capture, const struct cap_dataset *d,
+			 const hsize_t *chunk, struct capture_error *error)
+{
+	enum { DEFLATE_RATIO = 1032 }; /* deflate cannot do better */
+	const uint64_t ratio = d->deflated ? DEFLATE_RATIO : 1;
+	const uint64_t needed = chunks_needed(d, chunk);
+	const hid_t space = H5Dget_space(d->id);
+	hsize_t written = 0;
+	uint64_t stored;
+
+	if (space < 0 || H5Dget_num_chunks(d->id, space, &written) < 0)
+		return cap_fail_hdf5(error, capture->path, d->path);
+	H5Sclose(space);
+	if (written == 0)
+		return cap_fail(error, capture->path, "%s: never written (storage not allocated)",
+				d->path);
+	if (written != needed)
+		return cap_fail(error, capture->path,
+				"%s: only partly written (%" PRIu64 " of %" PRIu64 " chunks)",
+				d->path, (uint64_t)written, needed);
+	stored = H5Dget_storage_size(d->id);
+	if (stored > capture->file_bytes || d->bytes / ratio > stored ||
+	    d->chunk_bytes / ratio > stored)
+		return cap_fail(error, capture->path,
+				"%s: claims %" PRIu64 " bytes in chunks of %" PRIu64
+				", but %" PRIu64 " are stored in a file of %" PRIu64,
+				d->path, d->bytes, d->chunk_bytes, stored, capture->file_bytes);
+	return 0;
+}
+
+static int check_layout(const struct capture *capture, struct cap_dataset *d,
+			struct capture_error *error)
+{
+	const hid_t plist = H5Dget_create_plist(d->id);
+	hsize_t chunk[CAP_MAX_RANK];
+	int status = 0;
+
+	if (plist < 0)
+		return cap_fail_hdf5(error, capture->path, d->path);
+
+	const H5D_layout_t layout = H5Pget_layout(plist);
+
+	if (H5Pget_external_count(plist) != 0)
+		status = cap_fail(error, capture->path,
+				  "%s: stored in another file (refused for safety)", d->path);
+	else if (layout == H5D_VIRTUAL)
+		status = cap_fail(error, capture->path,
+				  "%s: a virtual dataset (refused for safety)", d->path);
+	else
+		status = check_filters(capture, d, plist, error);
+	if (!status && d->bytes && H5Pget_chunk(plist, CAP_MAX_RANK, chunk) != d->rank)
+		status = cap_fail(error, capture->path, "%s: chunks of another rank", d->path);
+	H5Pclose(plist);
+	if (status || !d->bytes)
+		return status;
+	d->chunk_rows = chunk[0];
+	d->chunk_bytes = cap_element_size(d->element);
+	for (int i = 0; i < d->rank; i++) /* HDF5 keeps chunks below 4 GiB: no overflow */
+		d->chunk_bytes *= chunk[i];
+	return check_storage(capture, d, chunk, error);
+}
+
+int cap_dataset_open(const struct capture *capture, const char *path, int expected,
+		     struct cap_dataset *dataset, struct capture_error *error)
+{
+	memset(dataset, 0, sizeof(*dataset));
+	dataset->chunk_rows = 1;
+	dataset->path = path;
+	dataset->id = H5Dopen2(capture->file, path, H5P_DEFAULT);
+	if (dataset->id < 0)
+		return cap_fail_hdf5(error, capture->path, path);
+	if (check_type(capture, dataset, expected, error) ||
+	    check_extent(capture, dataset, error) || check_layout(capture, dataset, error)) {
+		cap_dataset_close(dataset);
+		return -1;
+	}
+	return 0;
+}
+
+void cap_dataset_close(struct cap_dataset *dataset)
+{
+	if (dataset->id > 0)
+		H5Dclose(dataset->id);
+	dataset->id = 0;
+}
+
+int cap_dataset_read(const struct capture *capture, const struct cap_dataset *dataset,
+		     const hsize_t *start, const hsize_t *count, void *to,
+		     struct capture_error *error)
+{
+	const hid_t type = capture->type[dataset->element];
+	hid_t space = H5S_ALL, memory = H5S_ALL;
+	herr_t outcome = 0;
+
+	if (!dataset->bytes)
+		return 0;
+	if (start) {
+		space = H5Dget_space(dataset->id);
+		memory = H5Screate_simple(dataset->rank, count, NULL);
+		outcome = H5Sselect_hyperslab(space, H5S_SELECT_SET, start, NULL, count, NULL);
+	}
+	if (outcome >= 0)
+		outcome = H5Dread(dataset->id, type, memory, space, H5P_DEFAULT, to);
+	if (outcome < 0)
+		cap_fail_hdf5(error, capture->path, dataset->path);
+	if (start) {
+		H5Sclose(space);
+		H5Sclose(memory);
+	}
+	return outcome < 0 ? -1 : 0;
+}
+
+/* ---- values --------------------------------------------------------------------------------- */
+
+/* Exponent bits of every lane of a 64-bit word, and the lowest of them: masked + lowest carries
+ * into the sign bit exactly where all exponent bits are set, and never out of a lane. */
+static const struct {
+	uint64_t exponent, lowest, sign;
+} lanes[] = {
+	[CAP_BF16] = {0x7f807f807f807f80, 0x0080008000800080, 0x8000800080008000},
+	[CAP_F16] = {0x7c007c007c007c00, 0x0400040004000400, 0x8000800080008000},
+	[CAP_F32] = {0x7f8000007f800000, 0x0080000000800000, 0x8000000080000000},
+	[CAP_F64] = {0x7ff0000000000000, 0x0010000000000000, 0x8000000000000000},
+};
+
+uint64_t cap_count_non_finite(enum cap_element element, const void *data, uint64_t count,
+			      uint64_t *first)
+{
+	const uint64_t size = cap_element_size(element), bytes = count * size;
+	uint64_t found = 0;
+
+	if (element > CAP_F64)
+		return 0;
+
+	const uint64_t exponent = lanes[element].exponent, lowest = lanes[element].lowest;
+
+	for (uint64_t at = 0; at < bytes; at += 8) {
+		uint64_t word = 0, bad;
+
+		if (bytes - at >= 8)
+			memcpy(&word, (const char *)data + at, 8);
+		else
+			memcpy(&word, (const char *)data + at, bytes - at);
+		bad = ((word & exponent) + lowest) & lanes[element].sign;
+		if (!bad)
+			continue;
+		if (!found)
+			*first = (at + (uint64_t)__builtin_ctzll(bad) / 8) / size;
+		found += (uint64_t)__builtin_popcountll(bad);
+	}
+	return found;
+}

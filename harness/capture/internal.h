@@ -1,0 +1,295 @@
+/* internal.h - what the capture_*.c files share: the schema as tables, an open file, and
+ * the few ways in which HDF5 is touched. data/FORMAT.md says what the schema means.
+ *
+ * A file is taken as hostile. HDF5 is asked to read a value only after its type, size and storage
+ * were found to be what the schema allows, and never to convert one.
+ */
+#ifndef MLA_CAPTURE_INTERNAL_H
+#define MLA_CAPTURE_INTERNAL_H
+
+#include <hdf5.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "capture/capture.h"
+
+enum {
+	CAP_MAX_RANK = 4,
+	CAP_PATH = 160,          /* longest path inside a file, terminator included */
+	CAP_NAME = 64,           /* longest name of a dataset, attribute or step */
+	CAP_MAX_STRING = 32767,  /* bytes of a string attribute */
+	CAP_MAX_OBJECTS = 65536, /* groups and datasets of a file */
+	CAP_MAX_ATTRIBUTES = 64, /* of one object */
+	CAP_CHUNK_BYTES = 1 << 20,
+	CAP_SLAB_BYTES = 32 << 20, /* read or written at once where a dataset is streamed */
+	CAP_SHA256_TEXT = 65,      /* 64 hex digits and the terminator */
+};
+
+#define CAP_MAX_BYTES  (INT64_C(1) << 37) /* of one dataset */
+#define CAP_MAX_NUMBER ((uint32_t)INT32_MAX)
+
+/* Element types. The first three are enum mla_dtype. */
+enum cap_element { CAP_BF16, CAP_F16, CAP_F32, CAP_F64, CAP_I32, CAP_U8, CAP_NUM_ELEMENTS };
+enum { CAP_ANY_ELEMENT = -1 };
+
+/* ---- attributes (attributes.c) -------------------------------------------------------------- */
+
+enum cap_attribute_type { CAP_STRING, CAP_U32, CAP_DOUBLE };
+
+struct cap_attribute {
+	char *object; /* "/config" */
+	char *name;   /* "num_heads" */
+	enum cap_attribute_type type;
+	char *text; /* CAP_STRING only, else NULL */
+	uint32_t number;
+	double real;
+};
+
+struct cap_attributes {
+	struct cap_attribute *list;
+	size_t count, capacity;
+};
+
+/* Adds a copy; the strings of the value are copied too. 0, or -1 if memory ran out. */
+int cap_attributes_add(struct cap_attributes *all, const struct cap_attribute *one);
+void cap_attributes_sort(struct cap_attributes *all);
+/* In a sorted list; NULL if absent. */
+const struct cap_attribute *cap_attributes_find(const struct cap_attributes *all,
+						const char *object, const char *name);
+/* Those of one object, in a sorted list: first and, in *count, how many. */
+const struct cap_attribute *cap_attributes_of(const struct cap_attributes *all, const char *object,
+					      size_t *count);
+void cap_attributes_free(struct cap_attributes *all);
+
+/* The sha256 of FORMAT.md's listing of all attributes but /@content_sha256. 0, or -1 if memory ran
+ * out. */
+int cap_content_sha256(const struct cap_attributes *all, char hex[CAP_SHA256_TEXT]);
+
+/* A running sha256; NULL if memory ran out. Finish frees it; hex NULL: only free. */
+struct cap_sha256;
+struct cap_sha256 *cap_sha256_begin(void);
+void cap_sha256_add(struct cap_sha256 *sha, const void *data, size_t bytes);
+void cap_sha256_finish(struct cap_sha256 *sha, char *hex);
+
+/* ---- the schema (schema.c) ------------------------------------------------------------------ */
+
+enum cap_dim {
+	DIM_REQUESTS,
+	DIM_OFFSETS, /* requests + 1 */
+	DIM_PAGE_ENTRIES,
+	DIM_QUERIES,
+	DIM_PAGES,
+	DIM_PAGE_SIZE,
+	DIM_HEADS,
+	DIM_CKV,
+	DIM_KPE,
+	DIM_NOPE,
+	DIM_V,
+	DIM_Q, /* of q_nope: nope in model-forward, else ckv */
+	DIM_D, /* of out_*: v in model-forward, else ckv */
+	CAP_NUM_DIMS
+};
+
+/* What a dataset's elements are, by /config. */
+enum cap_type { TYPE_MAIN, TYPE_CKV, TYPE_KPE, TYPE_F32, TYPE_I32 };
+
+struct cap_rule {
+	const char *name;
+	enum cap_type type;
+	int rank;
+	enum cap_dim dim[3];
+	unsigned required; /* bit (1 << enum capture_kind) */
+	bool rope;         /* absent if qk_rope_head_dim is 0 */
+	bool reference;    /* has @computed_by and @dtype */
+};
+
+/* Datasets of /layers/LLL, /steps/NNN and /steps/NNN/layers/LLL; each ends with name NULL. */
+extern const struct cap_rule cap_layer_rules[], cap_step_rules[], cap_problem_rules[];
+
+struct cap_config {
+	uint32_t num_heads, head_start, hidden_size, q_lora_rank, kv_lora_rank, qk_nope_head_dim;
+	uint32_t qk_rope_head_dim, v_head_dim, num_layers, page_size, causal;
+	double softmax_scale, rope_theta, rms_norm_eps;
+	int32_t rope_layout;                            /* index of the word in FORMAT.md's order */
+	int32_t lse_base;                               /* enum mla_lse_base */
+	int32_t dtype, ckv_dtype, kpe_dtype, out_dtype; /* enum mla_dtype */
+};
+
+struct cap_step {
+	int number;
+	const char *name; /* belongs to the attribute list */
+	int64_t extent[CAP_NUM_DIMS];
+	int32_t *kv_len, *qo_indptr, *kv_indptr, *kv_page_indices;
+	int32_t *q_pos0; /* or NULL */
+};
+
+struct cap_object {
+	char *path;
+	bool group;
+};
+
+struct capture {
+	char *path;
+	uint64_t file_bytes;
+	hid_t file;
+	hid_t type[CAP_NUM_ELEMENTS];
+	struct cap_object *objects; /* sorted by path once the walk is done */
+	size_t num_objects, objects_capacity;
+	struct cap_attributes attributes;
+	enum capture_kind kind;
+	struct cap_config config;
+	int64_t extent[CAP_NUM_DIMS]; /* those that all steps share; -1: not one of them */
+	int *layers, num_layers;      /* numbers, rising */
+	struct cap_step *steps;       /* numbers rising */
+	int num_steps;
+};
+
+/* GROUP/NAME */
+void cap_join(char path[CAP_PATH], const char *group, const char *name);
+
+/* Is there a dataset or group of this path? */
+const struct cap_object *cap_find(const struct capture *capture, const char *path);
+
+/* Does a dataset of this rule belong into a file of this config, absent or not? */
+bool cap_rule_applies(const struct cap_rule *rule, const struct cap_config *config);
+enum cap_element cap_rule_element(const struct cap_rule *rule, const struct cap_config *config);
+
+/* Words of the attributes that are a choice; NULL-terminated. */
+extern const char *const cap_kind_words[],
+	*const cap_rope_layout_words[], *const cap_base_words[], *const cap_dtype_words[];
+
+/* Attributes of /config and / as tables. */
+struct cap_number_rule {
+	const char *name;
+	size_t offset; /* in struct cap_config */
+	uint32_t min, max;
+};
+struct cap_choice_rule {
+	const char *name;
+	size_t offset;
+	const char *const *words;
+	bool optional; /* absent: as @dtype */
+};
+struct cap_real_rule {
+	const char *name;
+	size_t offset;
+};
+extern const struct cap_number_rule cap_numbers[]; /* each ends with name NULL */
+extern const struct cap_choice_rule cap_choices[];
+extern const struct cap_real_rule cap_reals[];
+extern const char *const cap_provenance[]; /* strings of /, schema and kind excepted */
+
+/* ---- HDF5 (file.c) -------------------------------------------------------------------------- */
+
+/* Writes "FILE: sentence", control characters replaced. Returns -1. */
+int cap_fail(struct capture_error *error, const char *file, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+int cap_fail_memory(struct capture_error *error, const char *file);
+
+/* The innermost reason of the HDF5 call that just failed: "FILE: OBJECT: reason". Returns -1. Must
+ * come before the next HDF5 call. */
+int cap_fail_hdf5(struct capture_error *error, const char *file, const char *object);
+
+/* Opens the file, walks it and reads all attributes; refuses what FORMAT.md's HDF5 rules refuse.
+ * On failure what was made is left for capture_close. */
+int cap_file_open(struct capture *capture, struct capture_error *error);
+
+void cap_types_make(hid_t type[CAP_NUM_ELEMENTS]);
+void cap_types_close(hid_t type[CAP_NUM_ELEMENTS]);
+size_t cap_element_size(enum cap_element element);
+const char *cap_element_name(enum cap_element element);
+
+/* No plugins, no printing. Before the first HDF5 call of every way into this module. */
+void cap_hdf5_quiet(void);
+
+struct cap_dataset {
+	const char *path; /* belongs to the caller */
+	hid_t id;
+	enum cap_element element;
+	int rank;
+	hsize_t extent[CAP_MAX_RANK];
+	hsize_t chunk_rows; /* of the first dimension */
+	bool deflated;
+	uint64_t row_bytes; /* of one index of the first dimension */
+	uint64_t chunk_bytes, bytes;
+};
+
+/* Opens a dataset and checks type, rank, size, filters, storage. expected: CAP_ANY_ELEMENT, or the
+ * only type to accept. */
+int cap_dataset_open(const struct capture *capture, const char *path, int expected,
+		     struct cap_dataset *dataset, struct capture_error *error);
+void cap_dataset_close(struct cap_dataset *dataset);
+
+/* Reads the box start, count (both [rank]; NULL = everything) to contiguous memory. */
+int cap_dataset_read(const struct capture *capture, const struct cap_dataset *dataset,
+		     const hsize_t *start, const hsize_t *count, void *to,
+		     struct capture_error *error);
+
+/* Elements of a contiguous array that are not finite; *first is the index of the first one. */
+uint64_t cap_count_non_finite(enum cap_element element, const void *data, uint64_t count,
+			      uint64_t *first);
+
+/* ---- loading (read.c) ----------------------------------------------------------------------- */
+
+/* visible[page] = how many slots of the page, from its start, some request of the step sees at
+ * least; raises what is there. */
+void cap_mark_visible(const struct cap_step *step, int32_t page_size, int32_t *visible);
+
+/* Non-finite elements of rows [row, row + rows) of the first dimension, which lie at data. visible:
+ * look at these slots of each page only; NULL: at everything. *first: index in the dataset. */
+uint64_t cap_count_bad(const struct cap_dataset *dataset, const void *data, uint64_t row,
+		       uint64_t rows, const int32_t *visible, uint64_t *first);
+int cap_fail_non_finite(struct capture_error *error, const char *file,
+			const struct cap_dataset *dataset, uint64_t count, uint64_t first);
+
+/* ---- writing (write.c) ---------------------------------------------------------------------- */
+
+struct cap_writer {
+	const char *path; /* what the caller asked for */
+	char *partial;    /* what is written until it is good */
+	hid_t file;
+	hid_t type[CAP_NUM_ELEMENTS];
+	struct cap_attributes attributes;
+	bool compress;
+};
+
+int cap_writer_open(struct cap_writer *writer, const char *path, bool compress,
+		    struct capture_error *error);
+/* Writes /@content_sha256, closes, verifies, renames. */
+int cap_writer_commit(struct cap_writer *writer, struct capture_error *error);
+/* Frees; removes what was not committed. */
+void cap_writer_close(struct cap_writer *writer);
+
+int cap_write_group(struct cap_writer *writer, const char *path, struct capture_error *error);
+int cap_write_attribute(struct cap_writer *writer, const struct cap_attribute *attribute,
+			struct capture_error *error);
+int cap_write_string(struct cap_writer *writer, const char *object, const char *name,
+		     const char *text, struct capture_error *error);
+int cap_write_u32(struct cap_writer *writer, const char *object, const char *name, uint32_t number,
+		  struct capture_error *error);
+
+/* A dataset that is written row after row of its first dimension. */
+struct cap_sink {
+	struct cap_writer *writer;
+	char path[CAP_PATH];
+	hid_t id;
+	enum cap_element element;
+	int rank;
+	hsize_t extent[CAP_MAX_RANK];
+	hsize_t rows_done;
+	size_t row_bytes;
+	struct cap_sha256 *sha;
+};
+int cap_sink_open(struct cap_writer *writer, const char *path, enum cap_element element, int rank,
+		  const int64_t *extent, struct cap_sink *sink, struct capture_error *error);
+int cap_sink_rows(struct cap_sink *sink, const void *data, hsize_t rows,
+		  struct capture_error *error);
+/* Closes, and writes @sha256 if good. Returns good's outcome: 0 or -1. */
+int cap_sink_close(struct cap_sink *sink, int so_far, struct capture_error *error);
+
+/* An int32 dataset of one dimension, whole. */
+int cap_write_index(struct cap_writer *writer, const char *path, const int32_t *values,
+		    int64_t count, struct capture_error *error);
+
+#endif

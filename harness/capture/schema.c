@@ -1,0 +1,728 @@
+/* schema.c - data/FORMAT.md as tables, and the check of an opened file against them:
+ * attributes, shapes, page tables. This is capture_open.
+ */
+#define _GNU_SOURCE
+#include "capture/internal.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+	IN_ALL = 1 << CAPTURE_KERNEL_CALL | 1 << CAPTURE_MODEL_FORWARD | 1 << CAPTURE_SYNTHETIC,
+	IN_MODEL = 1 << CAPTURE_MODEL_FORWARD,
+	SCHEMA_VERSION = 1,
+};
+
+const struct cap_rule cap_layer_rules[] = {
+	{"ckv_cache", TYPE_CKV, 3, {DIM_PAGES, DIM_PAGE_SIZE, DIM_CKV}, IN_ALL, false, false},
+	{"kpe_cache", TYPE_KPE, 3, {DIM_PAGES, DIM_PAGE_SIZE, DIM_KPE}, IN_ALL, true, false},
+	{"w_uk", TYPE_MAIN, 3, {DIM_HEADS, DIM_NOPE, DIM_CKV}, IN_MODEL, false, false},
+	{"w_uv", TYPE_MAIN, 3, {DIM_HEADS, DIM_V, DIM_CKV}, IN_MODEL, false, false},
+	{0},
+};
+
+/* In an order in which each shape follows from what was read before. */
+const struct cap_rule cap_step_rules[] = {
+	{"kv_len", TYPE_I32, 1, {DIM_REQUESTS}, IN_ALL, false, false},
+	{"qo_indptr", TYPE_I32, 1, {DIM_OFFSETS}, IN_ALL, false, false},
+	{"kv_indptr", TYPE_I32, 1, {DIM_OFFSETS}, IN_ALL, false, false},
+	{"kv_page_indices", TYPE_I32, 1, {DIM_PAGE_ENTRIES}, IN_ALL, false, false},
+	{"positions", TYPE_I32, 1, {DIM_QUERIES}, IN_ALL, false, false},
+	{"q_pos0", TYPE_I32, 1, {DIM_REQUESTS}, 0, false, false},
+	{"token_ids", TYPE_I32, 1, {DIM_QUERIES}, 0, false, false},
+	{0},
+};
+
+const struct cap_rule cap_problem_rules[] = {
+	{"q_nope", TYPE_MAIN, 3, {DIM_QUERIES, DIM_HEADS, DIM_Q}, IN_ALL, false, false},
+	{"q_pe", TYPE_MAIN, 3, {DIM_QUERIES, DIM_HEADS, DIM_KPE}, IN_ALL, true, false},
+	{"out_model", TYPE_MAIN, 3, {DIM_QUERIES, DIM_HEADS, DIM_D}, 0, false, false},
+	{"out_ref", TYPE_F32, 3, {DIM_QUERIES, DIM_HEADS, DIM_D}, 0, false, true},
+	{"lse_ref", TYPE_F32, 2, {DIM_QUERIES, DIM_HEADS}, 0, false, true},
+	{0},
+};
+
+static const char *const dim_names[CAP_NUM_DIMS] = {
+	[DIM_REQUESTS] = "requests",
+	[DIM_OFFSETS] = "requests + 1",
+	[DIM_PAGE_ENTRIES] = "page entries",
+	[DIM_QUERIES] = "total_q",
+	[DIM_PAGES] = "pages",
+	[DIM_PAGE_SIZE] = "page_size",
+	[DIM_HEADS] = "num_heads",
+	[DIM_CKV] = "kv_lora_rank",
+	[DIM_KPE] = "qk_rope_head_dim",
+	[DIM_NOPE] = "qk_nope_head_dim",
+	[DIM_V] = "v_head_dim",
+	[DIM_Q] = "qk_nope_head_dim, or kv_lora_rank if absorbed",
+	[DIM_D] = "v_head_dim, or kv_lora_rank if absorbed",
+};
+
+/* In the order of enum capture_kind, enum mla_lse_base, enum mla_dtype. */
+const char *const cap_kind_words[] = {"kernel-call", "model-forward", "synthetic", NULL};
+const char *const cap_base_words[] = {"e", "2", NULL};
+const char *const cap_dtype_words[] = {"bf16", "fp16", "f32", NULL};
+const char *const cap_rope_layout_words[] = {"interleaved", "half", "none", NULL};
+
+#define AT(field) offsetof(struct cap_config, field)
+
+const struct cap_number_rule cap_numbers[] = {
+	{"num_heads", AT(num_heads), 1, CAP_MAX_NUMBER},
+	{"head_start", AT(head_start), 0, CAP_MAX_NUMBER},
+	{"hidden_size", AT(hidden_size), 0, CAP_MAX_NUMBER},
+	{"q_lora_rank", AT(q_lora_rank), 0, CAP_MAX_NUMBER},
+	{"kv_lora_rank", AT(kv_lora_rank), 1, CAP_MAX_NUMBER},
+	{"qk_nope_head_dim", AT(qk_nope_head_dim), 0, CAP_MAX_NUMBER},
+	{"qk_rope_head_dim", AT(qk_rope_head_dim), 0, CAP_MAX_NUMBER},
+	{"v_head_dim", AT(v_head_dim), 0, CAP_MAX_NUMBER},
+	{"num_layers", AT(num_layers), 0, CAP_MAX_NUMBER},
+	{"page_size", AT(page_size), 1, CAP_MAX_NUMBER},
+	{"causal", AT(causal), 0, 1},
+	{0},
+};
+
+const struct cap_real_rule cap_reals[] = {
+	{"softmax_scale", AT(softmax_scale)},
+	{"rope_theta", AT(rope_theta)},
+	{"rms_norm_eps", AT(rms_norm_eps)},
+	{0},
+};
+
+const struct cap_choice_rule cap_choices[] = {
+	{"rope_layout", AT(rope_layout), cap_rope_layout_words, false},
+	{"lse_base", AT(lse_base), cap_base_words, false},
+	{"dtype", AT(dtype), cap_dtype_words, false}, /* before those that default to it */
+	{"ckv_dtype", AT(ckv_dtype), cap_dtype_words, true},
+	{"kpe_dtype", AT(kpe_dtype), cap_dtype_words, true},
+	{"out_dtype", AT(out_dtype), cap_dtype_words, true},
+	{0},
+};
+
+const char *const cap_provenance[] = {
+	"model_id",     "model_revision",   "weights_sha256",
+	"tokenizer_id", "tokenizer_sha256", "prompt_sha256",
+	"created_utc",  "capture_tool",     "capture_point",
+	"software",     "device",           "notes",
+	NULL,
+};
+
+bool cap_rule_applies(const struct cap_rule *rule, const struct cap_config *config)
+{
+	return !rule->rope || config->qk_rope_head_dim > 0;
+}
+
+enum cap_element cap_rule_element(const struct cap_rule *rule, const struct cap_config *config)
+{
+	switch (rule->type) {
+	case TYPE_MAIN:
+		return (enum cap_element)config->dtype;
+	case TYPE_CKV:
+		return (enum cap_element)config->ckv_dtype;
+	case TYPE_KPE:
+		return (enum cap_element)config->kpe_dtype;
+	case TYPE_F32:
+		return CAP_F32;
+	default:
+		return CAP_I32;
+	}
+}
+
+/* ---- attributes ----------------------------------------------------------------------------- */
+
+static const struct cap_attribute *need_attribute(const struct capture *capture, const char *object,
+						  const char *name, enum cap_attribute_type type,
+						  struct capture_error *error)
+{
+	static const char *const type_names[] = {"a string", "uint32", "float64"};
+	const struct cap_attribute *one = cap_attributes_find(&capture->attributes, object, name);
+
+	if (!one) {
+		cap_fail(error, capture->path, "missing attribute %s@%s", object, name);
+		return NULL;
+	}
+	if (one->type != type) {
+		cap_fail(error, capture->path, "attribute %s@%s is %s, expected %s", object, name,
+			 type_names[one->type], type_names[type]);
+		return NULL;
+	}
+	return one;
+}
+
+/* The words as "a", "b" or "c". */
+static void list_words(const char *const *words, char *text, size_t size)
+{
+	size_t used = 0;
+
+	for (int i = 0; words[i] && used < size; i++)
+		used += (size_t)snprintf(text + used, size - used, "%s\"%s\"",
+					 i == 0         ? ""
+					 : words[i + 1] ? ", "
+							: " or ",
+					 words[i]);
+}
+
+static int read_choice(const struct capture *capture, const char *object, const char *name,
+		       const char *const *words, int32_t *choice, struct capture_error *error)
+{
+	const struct cap_attribute *one = need_attribute(capture, object, name, CAP_STRING, error);
+	char expected[128];
+
+	if (!one)
+		return -1;
+	for (*choice = 0; words[*choice]; ++*choice)
+		if (!strcmp(words[*choice], one->text))
+			return 0;
+	list_words(words, expected, sizeof(expected));
+	return cap_fail(error, capture->path, "%s@%s is \"%.64s\", expected %s", object, name,
+			one->text, expected);
+}
+
+static int check_root(struct capture *capture, struct capture_error *error)
+{
+	const struct cap_attribute *schema =
+		cap_attributes_find(&capture->attributes, "/", "schema");
+	const struct cap_attribute *version =
+		cap_attributes_find(&capture->attributes, "/", "schema_version");
+	int32_t kind;
+
+	if (!schema || schema->type != CAP_STRING || !version || version->type != CAP_U32)
+		return cap_fail(error, capture->path,
+				"no string /@schema and uint32 /@schema_version: not a capture; "
+				"this build reads mla-capture version %d",
+				SCHEMA_VERSION);
+	if (strcmp(schema->text, "mla-capture") || version->number != SCHEMA_VERSION)
+		return cap_fail(error, capture->path,
+				"schema is \"%.64s\" version %" PRIu32
+				"; this build reads mla-capture version %d",
+				schema->text, version->number, SCHEMA_VERSION);
+	if (read_choice(capture, "/", "kind", cap_kind_words, &kind, error))
+		return -1;
+	capture->kind = (enum capture_kind)kind;
+	for (int i = 0; cap_provenance[i]; i++)
+		if (!need_attribute(capture, "/", cap_provenance[i], CAP_STRING, error))
+			return -1;
+	return 0;
+}
+
+static int read_numbers(struct capture *capture, struct capture_error *error)
+{
+	for (const struct cap_number_rule *rule = cap_numbers; rule->name; rule++) {
+		const struct cap_attribute *one =
+			need_attribute(capture, "/config", rule->name, CAP_U32, error);
+
+		if (!one)
+			return -1;
+		if (one->number < rule->min || one->number > rule->max)
+			return cap_fail(error, capture->path,
+					"/config@%s = %" PRIu32 ", expected %" PRIu32
+					" to %" PRIu32,
+					rule->name, one->number, rule->min, rule->max);
+		memcpy((char *)&capture->config + rule->offset, &one->number, sizeof(uint32_t));
+	}
+	for (const struct cap_real_rule *rule = cap_reals; rule->name; rule++) {
+		const struct cap_attribute *one =
+			need_attribute(capture, "/config", rule->name, CAP_DOUBLE, error);
+
+		if (!one)
+			return -1;
+		if (!isfinite(one->real))
+			return cap_fail(error, capture->path,
+					"/config@%s = %g, expected a finite number", rule->name,
+					one->real);
+		memcpy((char *)&capture->config + rule->offset, &one->real, sizeof(double));
+	}
+	return 0;
+}
+
+static int read_choices(struct capture *capture, struct capture_error *error)
+{
+	for (const struct cap_choice_rule *rule = cap_choices; rule->name; rule++) {
+		int32_t choice = capture->config.dtype;
+
+		if (!rule->optional ||
+		    cap_attributes_find(&capture->attributes, "/config", rule->name))
+			if (read_choice(capture, "/config", rule->name, rule->words, &choice,
+					error))
+				return -1;
+		memcpy((char *)&capture->config + rule->offset, &choice, sizeof(choice));
+	}
+	return need_attribute(capture, "/config", "rope_scaling", CAP_STRING, error) ? 0 : -1;
+}
+
+static int check_config(struct capture *capture, struct capture_error *error)
+{
+	const struct cap_config *config = &capture->config;
+	const bool model = capture->kind == CAPTURE_MODEL_FORWARD;
+	int64_t *extent = capture->extent;
+
+	if (read_numbers(capture, error) || read_choices(capture, error))
+		return -1;
+	if (model && (config->qk_nope_head_dim == 0 || config->v_head_dim == 0))
+		return cap_fail(error, capture->path,
+				"/config: qk_nope_head_dim = %" PRIu32 " and v_head_dim = %" PRIu32
+				", a model-forward capture needs both",
+				config->qk_nope_head_dim, config->v_head_dim);
+
+	for (int i = 0; i < CAP_NUM_DIMS; i++)
+		extent[i] = -1;
+	extent[DIM_PAGE_SIZE] = config->page_size;
+	extent[DIM_HEADS] = config->num_heads;
+	extent[DIM_CKV] = config->kv_lora_rank;
+	extent[DIM_KPE] = config->qk_rope_head_dim;
+	extent[DIM_NOPE] = config->qk_nope_head_dim;
+	extent[DIM_V] = config->v_head_dim;
+	extent[DIM_Q] = model ? config->qk_nope_head_dim : config->kv_lora_rank;
+	extent[DIM_D] = model ? config->v_head_dim : config->kv_lora_rank;
+	return 0;
+}
+
+/* ---- datasets ------------------------------------------------------------------------------- */
+
+static void format_shape(char *text, size_t size, int rank, const int64_t *extent)
+{
+	size_t used = (size_t)snprintf(text, size, "[");
+
+	for (int i = 0; i < rank && used < size; i++)
+		used += (size_t)snprintf(text + used, size - used, "%s%" PRId64, i ? "," : "",
+					 extent[i]);
+	if (used < size)
+		snprintf(text + used, size - used, "]");
+}
+
+static int fail_shape(const struct capture *capture, const struct cap_dataset *dataset,
+		      const struct cap_rule *rule, const int64_t *extent,
+		      struct capture_error *error)
+{
+	int64_t found[CAP_MAX_RANK] = {0}, expected[CAP_MAX_RANK] = {0};
+	char found_text[96], expected_text[96], names[160];
+	size_t used = 0;
+
+	for (int i = 0; i < dataset->rank; i++)
+		found[i] = (int64_t)dataset->extent[i];
+	for (int i = 0; i < rule->rank; i++) {
+		const int64_t e = extent[rule->dim[i]];
+
+		expected[i] = e < 0 && i < dataset->rank ? found[i] : e;
+		used += (size_t)snprintf(names + used, sizeof(names) - used, "%s%s", i ? ", " : "",
+					 dim_names[rule->dim[i]]);
+	}
+	format_shape(found_text, sizeof(found_text), dataset->rank, found);
+	format_shape(expected_text, sizeof(expected_text), rule->rank, expected);
+	return cap_fail(error, capture->path, "%s: shape %s, expected %s (%s)", dataset->path,
+			found_text, expected_text, names);
+}
+
+/* Opens a dataset by its rule. An extent that is not known yet (-1) becomes what is found. */
+static int open_by_rule(const struct capture *capture, const char *path,
+			const struct cap_rule *rule, int64_t *extent, struct cap_dataset *dataset,
+			struct capture_error *error)
+{
+	const enum cap_element element = cap_rule_element(rule, &capture->config);
+	bool right;
+
+	if (cap_dataset_open(capture, path, (int)element, dataset, error))
+		return -1;
+	right = dataset->rank == rule->rank;
+	for (int i = 0; right && i < rule->rank; i++) {
+		const int64_t e = extent[rule->dim[i]];
+
+		right = e < 0 || e == (int64_t)dataset->extent[i];
+	}
+	if (!right) {
+		fail_shape(capture, dataset, rule, extent, error);
+		cap_dataset_close(dataset);
+		return -1;
+	}
+	for (int i = 0; i < rule->rank; i++)
+		extent[rule->dim[i]] = (int64_t)dataset->extent[i];
+	return 0;
+}
+
+static int check_reference(const struct capture *capture, const char *path,
+			   struct capture_error *error)
+{
+	return need_attribute(capture, path, "computed_by", CAP_STRING, error) &&
+			       need_attribute(capture, path, "dtype", CAP_STRING, error)
+		       ? 0
+		       : -1;
+}
+
+/* 1: there, 0: absent and allowed to be, -1: error. */
+static int find_by_rule(const struct capture *capture, const char *group,
+			const struct cap_rule *rule, char path[CAP_PATH],
+			struct capture_error *error)
+{
+	const struct cap_object *object;
+
+	cap_join(path, group, rule->name);
+	object = cap_find(capture, path);
+	if (object && !cap_rule_applies(rule, &capture->config))
+		return cap_fail(error, capture->path, "%s exists, but qk_rope_head_dim is 0", path);
+	if (!object && (rule->required & 1u << capture->kind) &&
+	    cap_rule_applies(rule, &capture->config))
+		return cap_fail(error, capture->path, "missing dataset %s", path);
+	return object != NULL;
+}
+
+static int check_group(const struct capture *capture, const char *group,
+		       const struct cap_rule *rules, int64_t *extent, struct capture_error *error)
+{
+	for (const struct cap_rule *rule = rules; rule->name; rule++) {
+		struct cap_dataset dataset;
+		char path[CAP_PATH];
+		const int there = find_by_rule(capture, group, rule, path, error);
+
+		if (there < 0)
+			return -1;
+		if (!there)
+			continue;
+		if (open_by_rule(capture, path, rule, extent, &dataset, error))
+			return -1;
+		cap_dataset_close(&dataset);
+		if (rule->reference && check_reference(capture, path, error))
+			return -1;
+	}
+	return 0;
+}
+
+/* Datasets beyond the schema are carried along; they too must be harmless and have a checksum. */
+static int check_every_dataset(const struct capture *capture, struct capture_error *error)
+{
+	for (size_t i = 0; i < capture->num_objects; i++) {
+		const struct cap_object *object = &capture->objects[i];
+		const struct cap_attribute *sha;
+		struct cap_dataset dataset;
+
+		if (object->group)
+			continue;
+		sha = need_attribute(capture, object->path, "sha256", CAP_STRING, error);
+		if (!sha)
+			return -1;
+		if (strlen(sha->text) != 64 || strspn(sha->text, "0123456789abcdef") != 64)
+			return cap_fail(error, capture->path,
+					"%s@sha256 is \"%.64s\", expected 64 lower-case hex digits",
+					object->path, sha->text);
+		if (cap_dataset_open(capture, object->path, CAP_ANY_ELEMENT, &dataset, error))
+			return -1;
+		cap_dataset_close(&dataset);
+	}
+	return 0;
+}
+
+/* ---- layers and steps ----------------------------------------------------------------------- */
+
+/* Numbers of the groups PARENT/NNN, rising. */
+static int list_groups(const struct capture *capture, const char *parent, int **numbers, int *count,
+		       struct capture_error *error)
+{
+	enum { MAX_GROUPS = 1000 };
+	char path[CAP_PATH];
+
+	*count = 0;
+	*numbers = malloc(MAX_GROUPS * sizeof(**numbers));
+	if (!*numbers)
+		return cap_fail_memory(error, capture->path);
+	for (int i = 0; i < MAX_GROUPS; i++) {
+		snprintf(path, sizeof(path), "%s/%03d", parent, i);
+		if (cap_find(capture, path))
+			(*numbers)[(*count)++] = i;
+	}
+	if (*count == 0)
+		return cap_fail(error, capture->path, "no group %s/000 to %s/999, expected one",
+				parent, parent);
+	return 0;
+}
+
+static int check_layers(struct capture *capture, struct capture_error *error)
+{
+	if (list_groups(capture, "/layers", &capture->layers, &capture->num_layers, error))
+		return -1;
+	for (int i = 0; i < capture->num_layers; i++) {
+		const struct cap_attribute *index;
+		char group[CAP_PATH];
+
+		snprintf(group, sizeof(group), "/layers/%03d", capture->layers[i]);
+		index = need_attribute(capture, group, "layer_index", CAP_U32, error);
+		if (!index)
+			return -1;
+		if (index->number != (uint32_t)capture->layers[i])
+			return cap_fail(error, capture->path,
+					"%s@layer_index = %" PRIu32 ", expected %d", group,
+					index->number, capture->layers[i]);
+		if (check_group(capture, group, cap_layer_rules, capture->extent, error))
+			return -1;
+	}
+	return 0;
+}
+
+/* Reads an int32 dataset of a step whole; *values is NULL if it is absent and may be. */
+static int read_index(const struct capture *capture, const char *group, const struct cap_rule *rule,
+		      int64_t *extent, int32_t **values, struct capture_error *error)
+{
+	struct cap_dataset dataset;
+	char path[CAP_PATH];
+	const int there = find_by_rule(capture, group, rule, path, error);
+	int status;
+
+	if (there <= 0)
+		return there;
+	if (open_by_rule(capture, path, rule, extent, &dataset, error))
+		return -1;
+	*values = malloc(dataset.bytes + 1);
+	if (*values)
+		status = cap_dataset_read(capture, &dataset, NULL, NULL, *values, error);
+	else
+		status = cap_fail_memory(error, capture->path);
+	cap_dataset_close(&dataset);
+	return status;
+}
+
+static int check_offsets(const struct capture *capture, const char *group, const char *name,
+			 const int32_t *offsets, int64_t count, struct capture_error *error)
+{
+	if (offsets[0] != 0)
+		return cap_fail(error, capture->path, "%s/%s starts at %" PRId32 ", expected 0",
+				group, name, offsets[0]);
+	for (int64_t i = 0; i < count; i++)
+		if (offsets[i + 1] < offsets[i])
+			return cap_fail(error, capture->path,
+					"%s/%s is not non-decreasing at %" PRId64 " (%" PRId32
+					" -> %" PRId32 ")",
+					group, name, i + 1, offsets[i], offsets[i + 1]);
+	return 0;
+}
+
+/* The page entries that a request reads. */
+static int check_request_pages(const struct capture *capture, const struct cap_step *step,
+			       const char *group, int64_t request, int64_t *last_use,
+			       struct capture_error *error)
+{
+	const int64_t size = capture->config.page_size, pages = capture->extent[DIM_PAGES];
+	const int64_t first = step->kv_indptr[request], end = step->kv_indptr[request + 1];
+	const int64_t needed = ((int64_t)step->kv_len[request] + size - 1) / size;
+
+	if (needed > end - first)
+		return cap_fail(error, capture->path,
+				"%s/kv_len[%" PRId64 "] = %" PRId32 " needs %" PRId64
+				" pages of %" PRId64 ", kv_indptr gives %" PRId64,
+				group, request, step->kv_len[request], needed, size, end - first);
+	for (int64_t i = first; i < first + needed; i++) {
+		const int64_t page = step->kv_page_indices[i];
+
+		if (page < 0 || page >= pages)
+			return cap_fail(error, capture->path,
+					"%s/kv_page_indices[%" PRId64 "] = %" PRId64
+					" is out of range, ckv_cache has %" PRId64 " pages",
+					group, i, page, pages);
+		if (last_use[page] >= first)
+			return cap_fail(error, capture->path,
+					"%s/kv_page_indices: request %" PRId64 " uses page %" PRId64
+					" twice (entries %" PRId64 " and %" PRId64 ")",
+					group, request, page, last_use[page], i);
+		last_use[page] = i;
+	}
+	return 0;
+}
+
+static int check_pages(const struct capture *capture, const struct cap_step *step,
+		       const char *group, struct capture_error *error)
+{
+	const int64_t requests = step->extent[DIM_REQUESTS], pages = capture->extent[DIM_PAGES];
+	int64_t *last_use = malloc(((size_t)pages + 1) * sizeof(*last_use));
+	int status = 0;
+
+	if (!last_use)
+		return cap_fail_memory(error, capture->path);
+	for (int64_t i = 0; i < pages; i++)
+		last_use[i] = -1;
+	for (int64_t r = 0; !status && r < requests; r++) {
+		if (step->kv_len[r] < 0)
+			status =
+				cap_fail(error, capture->path,
+					 "%s/kv_len[%" PRId64 "] = %" PRId32 ", expected 0 or more",
+					 group, r, step->kv_len[r]);
+		else
+			status = check_request_pages(capture, step, group, r, last_use, error);
+	}
+	free(last_use);
+	return status;
+}
+
+/* Reads and checks the index arrays in the order of cap_step_rules. */
+static int read_indices(const struct capture *capture, struct cap_step *step, const char *group,
+			struct capture_error *error)
+{
+	enum { KV_LEN, QO_INDPTR, KV_INDPTR, PAGE_INDICES, POSITIONS, Q_POS0 };
+	const struct cap_rule *rules = cap_step_rules;
+	int64_t *extent = step->extent;
+
+	if (read_index(capture, group, &rules[KV_LEN], extent, &step->kv_len, error))
+		return -1;
+	extent[DIM_OFFSETS] = extent[DIM_REQUESTS] + 1;
+	if (read_index(capture, group, &rules[QO_INDPTR], extent, &step->qo_indptr, error) ||
+	    read_index(capture, group, &rules[KV_INDPTR], extent, &step->kv_indptr, error) ||
+	    read_index(capture, group, &rules[PAGE_INDICES], extent, &step->kv_page_indices,
+		       error) ||
+	    read_index(capture, group, &rules[Q_POS0], extent, &step->q_pos0, error))
+		return -1;
+
+	const int64_t requests = extent[DIM_REQUESTS];
+
+	if (check_offsets(capture, group, "qo_indptr", step->qo_indptr, requests, error) ||
+	    check_offsets(capture, group, "kv_indptr", step->kv_indptr, requests, error))
+		return -1;
+	if (step->kv_indptr[requests] > extent[DIM_PAGE_ENTRIES])
+		return cap_fail(error, capture->path,
+				"%s/kv_indptr ends at %" PRId32 ", kv_page_indices has %" PRId64
+				" entries",
+				group, step->kv_indptr[requests], extent[DIM_PAGE_ENTRIES]);
+	extent[DIM_QUERIES] = step->qo_indptr[requests];
+	return check_pages(capture, step, group, error);
+}
+
+static int check_problem(const struct capture *capture, struct cap_step *step, int layer,
+			 struct capture_error *error)
+{
+	const struct cap_object *object;
+	char group[CAP_PATH];
+
+	snprintf(group, sizeof(group), "/steps/%03d/layers/%03d", step->number, layer);
+	object = cap_find(capture, group);
+	if (!object)
+		return cap_fail(error, capture->path,
+				"missing group %s: every step has every layer of /layers", group);
+	return check_group(capture, group, cap_problem_rules, step->extent, error);
+}
+
+static int check_step(struct capture *capture, struct cap_step *step, struct capture_error *error)
+{
+	const struct cap_attribute *name;
+	char group[CAP_PATH];
+
+	snprintf(group, sizeof(group), "/steps/%03d", step->number);
+	memcpy(step->extent, capture->extent, sizeof(step->extent));
+	name = need_attribute(capture, group, "name", CAP_STRING, error);
+	if (!name)
+		return -1;
+	step->name = name->text;
+	if (read_indices(capture, step, group, error) ||
+	    check_group(capture, group, cap_step_rules, step->extent, error))
+		return -1;
+	for (int i = 0; i < capture->num_layers; i++)
+		if (check_problem(capture, step, capture->layers[i], error))
+			return -1;
+	return 0;
+}
+
+/* A layer of a step that /layers lacks has no cache. */
+static int check_stray_layers(const struct capture *capture, struct capture_error *error)
+{
+	for (size_t i = 0; i < capture->num_objects; i++) {
+		const char *path = capture->objects[i].path;
+		int length = 0;
+
+		if (sscanf(path, "/steps/%*3d%n", &length) == 0 && length > 0 &&
+		    !strncmp(path + length, "/layers/", 8) && !strchr(path + length + 8, '/') &&
+		    !cap_find(capture, path + length))
+			return cap_fail(error, capture->path, "%s has no %s", path, path + length);
+	}
+	return 0;
+}
+
+static int check_steps(struct capture *capture, struct capture_error *error)
+{
+	int *numbers, count;
+	int status = list_groups(capture, "/steps", &numbers, &count, error);
+
+	if (!status) {
+		capture->steps = calloc((size_t)count, sizeof(*capture->steps));
+		if (!capture->steps)
+			status = cap_fail_memory(error, capture->path);
+	}
+	for (int i = 0; !status && i < count; i++) {
+		capture->steps[i].number = numbers[i];
+		capture->num_steps = i + 1;
+		status = check_step(capture, &capture->steps[i], error);
+	}
+	free(numbers);
+	return status ? status : check_stray_layers(capture, error);
+}
+
+/* ---- the interface -------------------------------------------------------------------------- */
+
+struct capture *capture_open(const char *path, struct capture_error *error)
+{
+	struct capture *capture = calloc(1, sizeof(*capture));
+
+	if (capture)
+		capture->path = strdup(path);
+	if (!capture || !capture->path) {
+		free(capture);
+		cap_fail_memory(error, path);
+		return NULL;
+	}
+	capture->file = -1;
+	if (cap_file_open(capture, error) || check_root(capture, error) ||
+	    check_config(capture, error) || check_layers(capture, error) ||
+	    check_steps(capture, error) || check_every_dataset(capture, error)) {
+		capture_close(capture);
+		return NULL;
+	}
+	return capture;
+}
+
+void capture_close(struct capture *capture)
+{
+	if (!capture)
+		return;
+	for (int i = 0; i < capture->num_steps; i++) {
+		free(capture->steps[i].kv_len);
+		free(capture->steps[i].qo_indptr);
+		free(capture->steps[i].kv_indptr);
+		free(capture->steps[i].kv_page_indices);
+		free(capture->steps[i].q_pos0);
+	}
+	for (size_t i = 0; i < capture->num_objects; i++)
+		free(capture->objects[i].path);
+	free(capture->objects);
+	free(capture->steps);
+	free(capture->layers);
+	cap_attributes_free(&capture->attributes);
+	if (capture->file >= 0)
+		H5Fclose(capture->file);
+	cap_types_close(capture->type);
+	free(capture->path);
+	free(capture);
+}
+
+enum capture_kind capture_kind(const struct capture *capture)
+{
+	return capture->kind;
+}
+
+int capture_num_steps(const struct capture *capture)
+{
+	return capture->num_steps;
+}
+
+int capture_num_layers(const struct capture *capture)
+{
+	return capture->num_layers;
+}
+
+int capture_step_number(const struct capture *capture, int step)
+{
+	return capture->steps[step].number;
+}
+
+int capture_layer_number(const struct capture *capture, int layer)
+{
+	return capture->layers[layer];
+}
+
+const char *capture_step_name(const struct capture *capture, int step)
+{
+	return capture->steps[step].name;
+}

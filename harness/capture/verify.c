@@ -1,0 +1,425 @@
+/* verify.c - everything that can be found wrong with a capture, found by a child process:
+ * limited memory, a watchdog that is wound up again with each piece of work, no core file. Whatever
+ * a hostile file does to the parser, the caller gets a sentence.
+ */
+#define _GNU_SOURCE
+#include "capture/internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <math.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum {
+	WATCHDOG_SECONDS = 10, /* for one piece of work: opening, or one slab of a dataset */
+	EXIT_GOOD = 0,
+	EXIT_BAD = 3,
+};
+
+#define MEMORY_LIMIT ((rlim_t)8 << 30) /* beyond what the parent has mapped already */
+
+/* What the child works on. Lines go to the parent through a pipe: 'W' warnings, 'E' the error, 'G'
+ * the verdict. */
+struct verify {
+	struct capture *capture;
+	struct capture_error *error;
+	bool strict;
+	int pipe;
+	int32_t *visible; /* over all steps */
+	uint64_t num_datasets, bytes;
+};
+
+static void send_line(int to, char kind, const char *text)
+{
+	dprintf(to, "%c%s\n", kind, text);
+}
+
+/* A warning, which strictness makes an error. */
+static int warn(struct verify *verify, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
+
+static int warn(struct verify *verify, const char *format, ...)
+{
+	char text[sizeof(verify->error->text) - 64];
+	struct capture_error whole = {""};
+	va_list arguments;
+
+	va_start(arguments, format);
+	vsnprintf(text, sizeof(text), format, arguments);
+	va_end(arguments);
+	if (verify->strict)
+		return cap_fail(verify->error, verify->capture->path, "%s", text);
+	cap_fail(&whole, verify->capture->path, "warning: %s", text);
+	send_line(verify->pipe, 'W', whole.text);
+	return 0;
+}
+
+/* ---- attributes ----------------------------------------------------------------------------- */
+
+static const char *text_of(const struct verify *verify, const char *object, const char *name)
+{
+	const struct cap_attribute *one =
+		cap_attributes_find(&verify->capture->attributes, object, name);
+
+	return one && one->type == CAP_STRING ? one->text : NULL;
+}
+
+static int check_content(struct verify *verify)
+{
+	const char *stored = text_of(verify, "/", "content_sha256");
+	char hex[CAP_SHA256_TEXT];
+
+	if (!stored)
+		return warn(verify, "no /@content_sha256: a changed attribute would not be found");
+	if (cap_content_sha256(&verify->capture->attributes, hex))
+		return cap_fail_memory(verify->error, verify->capture->path);
+	if (strcmp(stored, hex))
+		return cap_fail(verify->error, verify->capture->path,
+				"content_sha256 mismatch (file %.16s..., attributes %.16s...): an "
+				"attribute was changed",
+				stored, hex);
+	return 0;
+}
+
+/* mscale as the softmax scale takes it: 0.1 * mscale_all_dim * ln(factor) + 1 under YaRN, else 1.
+ * false: the JSON does not say. */
+static bool implied_mscale(const char *rope_scaling, double *mscale)
+{
+	json_t *root = json_loads(rope_scaling, 0, NULL);
+	const char *type = json_string_value(json_object_get(root, "rope_type"));
+	const double factor = json_number_value(json_object_get(root, "factor"));
+	const double all_dim = json_number_value(json_object_get(root, "mscale_all_dim"));
+	bool known;
+
+	if (!type)
+		type = json_string_value(json_object_get(root, "type"));
+	known = type && (!strcmp(type, "default") || (!strcmp(type, "yarn") && factor >= 1));
+	*mscale = known && !strcmp(type, "yarn") ? 0.1 * all_dim * log(factor) + 1 : 1;
+	json_decref(root);
+	return known;
+}
+
+static int check_scale(struct verify *verify)
+{
+	const struct cap_config *config = &verify->capture->config;
+	const char *rope_scaling = text_of(verify, "/config", "rope_scaling");
+	const double dim = (double)config->qk_nope_head_dim + config->qk_rope_head_dim;
+	double mscale = 1, implied;
+
+	if (config->qk_nope_head_dim == 0 || !rope_scaling)
+		return 0;
+	if (strcmp(rope_scaling, "none") && !implied_mscale(rope_scaling, &mscale))
+		return warn(verify,
+			    "/config@rope_scaling is not \"none\" nor JSON with rope_type "
+			    "\"yarn\" and factor, or \"default\": softmax_scale not checked");
+	implied = mscale * mscale / sqrt(dim);
+	if (fabs(config->softmax_scale - implied) <= 1e-6 * implied)
+		return 0;
+	return warn(verify, "/config@softmax_scale = %.7g but rope_scaling implies %.7g%s",
+		    config->softmax_scale, implied,
+		    fabs(config->softmax_scale * sqrt(dim) - 1) < 1e-6
+			    ? " (mscale missing? some versions of transformers leave it out)"
+			    : "");
+}
+
+static int check_software(struct verify *verify)
+{
+	const char *software = text_of(verify, "/", "software");
+	json_t *root;
+
+	if (!software || !strcmp(software, "none"))
+		return 0;
+	root = json_loads(software, 0, NULL);
+	if (!root)
+		return warn(verify, "/@software is not JSON");
+	json_decref(root);
+	return 0;
+}
+
+/* ---- datasets ------------------------------------------------------------------------------- */
+
+/* Which values of a dataset must be finite: 0 none, 1 all, 2 the visible ones. */
+static int finite_of(const char *path)
+{
+	static const struct {
+		const char *name;
+		int finite;
+	} known[] = {
+		{"ckv_cache", 2}, {"kpe_cache", 2}, {"w_uk", 1},
+		{"w_uv", 1},      {"q_nope", 1},    {"q_pe", 1},
+	};
+	const char *name = strrchr(path, '/') + 1;
+
+	for (size_t i = 0; i < sizeof(known) / sizeof(*known); i++)
+		if (!strcmp(name, known[i].name))
+			return known[i].finite;
+	return 0;
+}
+
+/* Rows that are read at once: whole chunks, as many as fit a slab. */
+static hsize_t slab_rows(const struct cap_dataset *dataset)
+{
+	const hsize_t chunk = dataset->chunk_rows;
+	const hsize_t fit =
+		dataset->row_bytes < CAP_SLAB_BYTES ? CAP_SLAB_BYTES / (dataset->row_bytes + 1) : 1;
+
+	return fit > chunk ? fit / chunk * chunk : chunk;
+}
+
+/* Reads slab after slab: sha256 over all, and what is not finite. */
+static int scan_slabs(struct verify *verify, const struct cap_dataset *dataset, void *slab,
+		      struct cap_sha256 *sha)
+{
+	const int finite = finite_of(dataset->path);
+	const hsize_t step = slab_rows(dataset), rows = dataset->extent[0];
+	uint64_t bad = 0, first = 0, at = 0;
+
+	for (hsize_t row = 0; dataset->bytes && row < rows; row += step) {
+		const hsize_t start[CAP_MAX_RANK] = {row};
+		hsize_t count[CAP_MAX_RANK];
+		uint64_t found = 0;
+
+		memcpy(count, dataset->extent, sizeof(count));
+		count[0] = rows - row < step ? rows - row : step;
+		alarm(WATCHDOG_SECONDS);
+		if (cap_dataset_read(verify->capture, dataset, start, count, slab, verify->error))
+			return -1;
+		cap_sha256_add(sha, slab, count[0] * dataset->row_bytes);
+		if (finite)
+			found = cap_count_bad(dataset, slab, row, count[0],
+					      finite == 2 ? verify->visible : NULL, &at);
+		if (found && !bad)
+			first = at;
+		bad += found;
+	}
+	if (bad)
+		return cap_fail_non_finite(verify->error, verify->capture->path, dataset, bad,
+					   first);
+	return 0;
+}
+
+static int compare_sha256(struct verify *verify, const char *path, const char *hex)
+{
+	const char *stored = text_of(verify, path, "sha256");
+
+	if (stored && !strcmp(stored, hex))
+		return 0;
+	return cap_fail(verify->error, verify->capture->path,
+			"%s: sha256 mismatch (file %.16s..., data %.16s...)", path,
+			stored ? stored : "none", hex);
+}
+
+static int scan_dataset(struct verify *verify, const char *path)
+{
+	struct cap_dataset dataset;
+	char hex[CAP_SHA256_TEXT];
+	struct cap_sha256 *sha;
+	hsize_t rows;
+	void *slab;
+	int status;
+
+	if (cap_dataset_open(verify->capture, path, CAP_ANY_ELEMENT, &dataset, verify->error))
+		return -1;
+	rows = slab_rows(&dataset);
+	if (rows > dataset.extent[0])
+		rows = dataset.extent[0];
+	slab = malloc(rows * dataset.row_bytes + 1);
+	sha = cap_sha256_begin();
+	if (slab && sha)
+		status = scan_slabs(verify, &dataset, slab, sha);
+	else
+		status = cap_fail_memory(verify->error, verify->capture->path);
+	cap_sha256_finish(sha, status ? NULL : hex);
+	if (!status)
+		status = compare_sha256(verify, path, hex);
+	verify->num_datasets++;
+	verify->bytes += dataset.bytes;
+	free(slab);
+	cap_dataset_close(&dataset);
+	return status;
+}
+
+static int scan_datasets(struct verify *verify)
+{
+	struct capture *capture = verify->capture;
+	int status = 0;
+
+	verify->visible = calloc((size_t)capture->extent[DIM_PAGES] + 1, sizeof(*verify->visible));
+	if (!verify->visible)
+		return cap_fail_memory(verify->error, capture->path);
+	for (int i = 0; i < capture->num_steps; i++)
+		cap_mark_visible(&capture->steps[i], (int32_t)capture->config.page_size,
+				 verify->visible);
+	for (size_t i = 0; !status && i < capture->num_objects; i++)
+		if (!capture->objects[i].group)
+			status = scan_dataset(verify, capture->objects[i].path);
+	free(verify->visible);
+	return status;
+}
+
+static int verify_all(struct verify *verify, const char *path)
+{
+	char verdict[256];
+	int status;
+
+	verify->capture = capture_open(path, verify->error);
+	if (!verify->capture)
+		return -1;
+	status = scan_datasets(verify);
+	if (!status)
+		status = check_content(verify);
+	if (!status)
+		status = check_scale(verify);
+	if (!status)
+		status = check_software(verify);
+	if (!status) {
+		snprintf(verdict, sizeof(verdict),
+			 "good: %s, %d steps, %d layers, %" PRIu64 " datasets, %.1f MB checked",
+			 cap_kind_words[verify->capture->kind], verify->capture->num_steps,
+			 verify->capture->num_layers, verify->num_datasets,
+			 (double)verify->bytes * 1e-6);
+		send_line(verify->pipe, 'G', verdict);
+	}
+	capture_close(verify->capture);
+	return status;
+}
+
+/* ---- the child ------------------------------------------------------------------------------ */
+
+/* Sanitizers need address space without end, and their reports are wanted. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+static const bool sanitized = true;
+#else
+static const bool sanitized = false;
+#endif
+
+/* Address space in use: a parent that has used a GPU brings terabytes of it along. */
+static rlim_t mapped_bytes(void)
+{
+	FILE *stream = fopen("/proc/self/statm", "r");
+	unsigned long pages = 0;
+
+	if (stream) {
+		if (fscanf(stream, "%lu", &pages) != 1)
+			pages = 0;
+		fclose(stream);
+	}
+	return (rlim_t)pages * (rlim_t)sysconf(_SC_PAGESIZE);
+}
+
+static void confine_child(void)
+{
+	const rlim_t limit = mapped_bytes() + MEMORY_LIMIT;
+	const struct rlimit memory = {limit, limit}, none = {0, 0};
+	sigset_t all;
+	int null;
+
+	sigfillset(&all);
+	sigprocmask(SIG_UNBLOCK, &all, NULL);
+	for (int i = 1; i < NSIG; i++)
+		signal(i, SIG_DFL);
+	setrlimit(RLIMIT_CORE, &none);
+	alarm(WATCHDOG_SECONDS);
+	if (sanitized)
+		return;
+	setrlimit(RLIMIT_AS, &memory);
+	null = open("/dev/null", O_WRONLY); /* malloc's last words about a damaged heap */
+	if (null >= 0)
+		dup2(null, STDERR_FILENO);
+}
+
+static void run_child(const char *path, bool strict, int to)
+{
+	struct capture_error error = {""};
+	struct verify verify = {.error = &error, .strict = strict, .pipe = to};
+
+	confine_child();
+	if (verify_all(&verify, path)) {
+		send_line(to, 'E', error.text);
+		_exit(EXIT_BAD);
+	}
+	_exit(EXIT_GOOD);
+}
+
+/* ---- the parent ----------------------------------------------------------------------------- */
+
+/* Passes lines of the child on. They are its word only: the exit status decides. */
+static void read_lines(int from, const char *path, FILE *log, struct capture_error *error)
+{
+	FILE *stream = fdopen(from, "r");
+	char line[sizeof(error->text) + 2]; /* kind and line feed */
+
+	if (!stream) {
+		close(from);
+		return;
+	}
+	while (fgets(line, sizeof(line), stream)) {
+		line[strcspn(line, "\n")] = 0;
+		if (line[0] == 'E')
+			snprintf(error->text, sizeof(error->text), "%.511s", line + 1);
+		else if (line[0] == 'G' && log)
+			fprintf(log, "%s: %s\n", path, line + 1);
+		else if (log)
+			fprintf(log, "%s\n", line + 1);
+	}
+	fclose(stream);
+}
+
+/* Turns the end of the child into an outcome. */
+static int judge(int status, const char *path, struct capture_error *error)
+{
+	const int signal_number = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+
+	if (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_GOOD)
+		return 0;
+	if (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_BAD && error->text[0])
+		return -1;
+	if (signal_number == SIGALRM)
+		return cap_fail(error, path,
+				"parser made no progress in %d s: treat it as hostile or damaged",
+				WATCHDOG_SECONDS);
+	if (signal_number)
+		return cap_fail(error, path,
+				"parser crashed (signal %d) reading this file: treat it as hostile "
+				"or damaged",
+				signal_number);
+	return cap_fail(error, path,
+			"parser ended with status %d reading this file: treat it as hostile or "
+			"damaged",
+			WIFEXITED(status) ? WEXITSTATUS(status) : -1);
+}
+
+int capture_verify(const char *path, bool strict, FILE *log, struct capture_error *error)
+{
+	int ends[2], status;
+	pid_t child;
+
+	error->text[0] = 0;
+	if (pipe2(ends, O_CLOEXEC))
+		return cap_fail(error, path, "no pipe to the verifying process: %s",
+				strerror(errno));
+	child = fork();
+	if (child == 0) {
+		close(ends[0]);
+		run_child(path, strict, ends[1]);
+	}
+	close(ends[1]);
+	if (child < 0) {
+		close(ends[0]);
+		return cap_fail(error, path, "no verifying process: %s", strerror(errno));
+	}
+	read_lines(ends[0], path, log, error);
+	while (waitpid(child, &status, 0) < 0)
+		if (errno != EINTR)
+			return cap_fail(error, path, "lost the verifying process: %s",
+					strerror(errno));
+	return judge(status, path, error);
+}

@@ -1,0 +1,565 @@
+/* generate.c - synthetic cases, with the same bits on every machine: integers, + and * in double
+ * and no libm, and a seed for each row, so that the number of threads does not matter either.
+ *
+ * Peaked attention is made of topics. A topic is a random direction of +1 and -1 over all
+ * dimensions, rope included. A key is amplitude * one topic + noise, a query leans to one topic
+ * with a weight of its own, so the score is about top * weight * amplitude. Amplitudes follow an
+ * envelope along the keys, a different one for each request, and that makes the running maximum
+ * rise, fall and rise again.
+ */
+#include "case/generate.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "check/check.h"
+#include "reference/reference.h"
+
+enum { NUM_TOPICS = 16 };
+
+/* ---- random numbers: splitmix64 -------------------------------------------------------------- */
+
+static uint64_t next(uint64_t *state)
+{
+	uint64_t z = *state += 0x9e3779b97f4a7c15u;
+
+	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+	z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+	return z ^ z >> 31;
+}
+
+/* A state for item `index` of stream `stream`. */
+static uint64_t seed_of(uint64_t seed, uint64_t stream, uint64_t index)
+{
+	uint64_t state = seed + stream * 0xd1342543de82ef95u;
+	uint64_t mixed = next(&state) ^ index;
+
+	return next(&mixed);
+}
+
+static double uniform(uint64_t *state) /* [0, 1) */
+{
+	return (double)(next(state) >> 11) * 0x1p-53;
+}
+
+static int64_t below(uint64_t *state, int64_t n)
+{
+	return (int64_t)(next(state) % (uint64_t)n);
+}
+
+/* Sum of four uniforms: mean 0, deviation 1, at most 3.46. A Gaussian's far tails would need log
+ * and cos, whose last bits differ between libraries. */
+static double normal(uint64_t *state)
+{
+	const uint64_t x = next(state);
+	const int64_t sum =
+		(int64_t)((x & 0xffff) + (x >> 16 & 0xffff) + (x >> 32 & 0xffff) + (x >> 48));
+
+	return (double)(sum - 131070) * (1 / 37837.227404);
+}
+
+/* ---- values ---------------------------------------------------------------------------------- */
+
+struct recipe {
+	const char *name;
+	double key_topic, key_noise; /* key = amplitude * key_topic * topic + key_noise * N */
+	double query_topic, query_noise;
+	double score; /* scores reach this; 0: queries stay as they are */
+};
+static const struct recipe recipes[] = {
+	[GEN_PEAKED] = {"peaked", 1, 0.5, 1, 0.3, 60},
+	[GEN_NORMAL] = {"normal", 0, 1, 0, 1, 0},
+	[GEN_FLAT] = {"flat", 0, 1, 0, 1, 0.001},
+	[GEN_HUGE] = {"huge", 1, 0.5, 1, 0.3, 600},
+};
+
+/* Where the keys of a page stand; request -1: nobody uses it. */
+struct page_owner {
+	int32_t request;
+	int32_t first_key;
+};
+
+struct generator {
+	const struct gen_spec *spec;
+	const struct recipe *recipe;
+	struct mla_case *c;
+	int32_t gap;               /* unused page table entries behind each request, at most */
+	int32_t dims;              /* ckv + kpe */
+	double query_gain;         /* makes scores reach recipe->score */
+	signed char *topics;       /* [NUM_TOPICS, dims] +1 or -1 */
+	struct page_owner *owners; /* [num_pages] */
+	int64_t num_pages;
+};
+
+enum stream { STREAM_TOPICS, STREAM_PAGES, STREAM_QUERIES, STREAM_KEYS, STREAM_SHAPES };
+
+/* A row to be: lean * topic + second_lean * second_topic + noise * N, times gain. */
+struct row {
+	uint64_t state;
+	const signed char *topic, *second_topic;
+	double lean, second_lean, noise, gain;
+};
+
+static void store(char *element, int32_t dtype, double value)
+{
+	const float f = (float)value;
+	uint32_t bits;
+
+	if (dtype != MLA_BF16) {
+		ref_store(element, dtype, value);
+		return;
+	}
+	/* By hand for speed: a cache of 32 x 8K keys has 151 million elements. */
+	memcpy(&bits, &f, sizeof(bits));
+	bits = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+	memcpy(element, &(uint16_t){(uint16_t)bits}, sizeof(uint16_t));
+}
+
+/* Fills row [i, j] of a pair of tensors, dimensions of the first in front of the second's. */
+static void fill_row(struct row *row, const mla_tensor *pair[2], int64_t i, int64_t j)
+{
+	int32_t dim = 0;
+
+	for (int k = 0; k < 2 && pair[k]->data; k++) {
+		const mla_tensor *t = pair[k];
+		const int32_t size = ref_dtype_size(t->dtype);
+		char *element = (char *)t->data + i * t->stride[0] + j * t->stride[1];
+
+		for (int64_t d = 0; d < t->extent[2]; d++, dim++, element += size) {
+			const double topics = row->lean * row->topic[dim] +
+					      row->second_lean * row->second_topic[dim];
+
+			store(element, t->dtype,
+			      (topics + row->noise * normal(&row->state)) * row->gain);
+		}
+	}
+}
+
+static void fill_queries(const struct generator *g)
+{
+	const int64_t heads = g->spec->config.num_heads, rows = case_total_q(g->c) * heads;
+	const mla_tensor *pair[2] = {&g->c->tensors.q_nope, &g->c->tensors.q_pe};
+
+#pragma omp parallel for schedule(static)
+	for (int64_t r = 0; r < rows; r++) {
+		struct row row = {.state = seed_of(g->spec->seed, STREAM_QUERIES, (uint64_t)r)};
+		const double sign = next(&row.state) & 1 ? 1 : -1;
+
+		row.topic = g->topics + below(&row.state, NUM_TOPICS) * g->dims;
+		row.second_topic = g->topics + below(&row.state, NUM_TOPICS) * g->dims;
+		row.lean = g->recipe->query_topic * sign * (0.15 + 0.85 * uniform(&row.state));
+		row.second_lean = g->recipe->query_topic * 0.3 * (uniform(&row.state) - 0.5);
+		row.noise = g->recipe->query_noise;
+		row.gain = g->query_gain;
+		fill_row(&row, pair, r / heads, r % heads);
+	}
+}
+
+/* One NaN is enough for a row of NaN, and may touch no other row. */
+static void spoil_queries(const struct generator *g)
+{
+	const mla_config *config = &g->spec->config;
+	const int64_t heads = config->num_heads, rows = case_total_q(g->c) * heads;
+	const int64_t step = g->spec->nan_rows;
+	const mla_tensor *q = &g->c->tensors.q_nope;
+
+	for (int64_t r = step - 1; step > 0 && r < rows; r += step)
+		ref_store((char *)q->data + r / heads * q->stride[0] + r % heads * q->stride[1] +
+				  r % config->head_dim_ckv * q->stride[2],
+			  config->q_dtype, NAN);
+}
+
+/* Rising, falling, a mountain, waves: requests take turns. In (0, 1]. */
+static double envelope(int32_t request, int64_t key, int64_t kv_len)
+{
+	const double x = fmin((double)(key + 1) / (double)kv_len, 1);
+	const int64_t period = 96 + 37 * (request % 7);
+	const double wave = (double)(key % period + 1) / (double)period;
+	const double shapes[] = {x, 1 - x + 1 / (double)kv_len, 1 - fabs(2 * x - 1),
+				 1 - fabs(2 * wave - 1)};
+
+	return shapes[request % 4];
+}
+
+static void fill_page(const struct generator *g, int64_t page)
+{
+	const mla_tensor *pair[2] = {&g->c->tensors.ckv, &g->c->tensors.kpe};
+	const struct page_owner owner = g->owners[page];
+
+	for (int64_t slot = 0; slot < g->spec->config.page_size && owner.request >= 0; slot++) {
+		const int64_t key = owner.first_key + slot;
+		struct row row = {.state = seed_of(g->spec->seed,
+						   STREAM_KEYS + ((uint64_t)page << 8),
+						   (uint64_t)slot)};
+		const double sign = next(&row.state) & 1 ? 1 : -1;
+		const double height = envelope(owner.request, key, g->spec->kv_len[owner.request]);
+
+		row.topic = g->topics + below(&row.state, NUM_TOPICS) * g->dims;
+		row.second_topic = row.topic;
+		row.lean = g->recipe->key_topic * sign * (0.1 + 0.9 * height) *
+			   (0.5 + 0.5 * uniform(&row.state));
+		row.noise = g->recipe->key_noise;
+		row.gain = 1;
+		fill_row(&row, pair, page, slot);
+	}
+}
+
+static void fill_cache(const struct generator *g)
+{
+#pragma omp parallel for schedule(static)
+	for (int64_t page = 0; page < g->num_pages; page++)
+		fill_page(g, page);
+}
+
+static double query_gain(const struct generator *g)
+{
+	const double scale = fabs(g->spec->config.sm_scale);
+	/* |topic|^2 = dims; noise against noise adds up like a walk. */
+	const double dot = g->recipe->query_topic > 0 ? g->dims : sqrt((double)g->dims);
+
+	if (!(g->recipe->score > 0) || !(scale > 0))
+		return 1;
+	return fmin(g->recipe->score / (scale * dot), 4096); /* far inside fp16 */
+}
+
+/* ---- shapes and pages ------------------------------------------------------------------------ */
+
+static int64_t pages_of(const struct gen_spec *spec, int32_t request)
+{
+	return ((int64_t)spec->kv_len[request] + spec->config.page_size - 1) /
+	       spec->config.page_size;
+}
+
+/* Half of a request's full pages come from the common prefix. */
+static int64_t shared_pages(const struct gen_spec *spec, int32_t request)
+{
+	return spec->pages == GEN_PAGES_SHARED ? spec->kv_len[request] / spec->config.page_size / 2
+					       : 0;
+}
+
+static int32_t gap_behind(const struct generator *g, int32_t request)
+{
+	return g->gap ? (request * 5 + 1) % (g->gap + 1) : 0;
+}
+
+static int make_batch(struct generator *g)
+{
+	const struct gen_spec *spec = g->spec;
+	const size_t n = (size_t)spec->batch_size;
+	int32_t *qo_indptr = case_alloc(g->c, (n + 1) * sizeof(int32_t));
+	int32_t *kv_indptr = case_alloc(g->c, (n + 1) * sizeof(int32_t));
+	int32_t *kv_len = case_alloc(g->c, (n + 1) * sizeof(int32_t));
+	int32_t *q_pos0 = spec->q_pos0 ? case_alloc(g->c, (n + 1) * sizeof(int32_t)) : NULL;
+
+	if (!qo_indptr || !kv_indptr || !kv_len || (spec->q_pos0 && !q_pos0))
+		return -1;
+	for (size_t i = 0; i < n; i++) {
+		qo_indptr[i + 1] = qo_indptr[i] + spec->qo_len[i];
+		kv_indptr[i + 1] = kv_indptr[i] + (int32_t)pages_of(spec, (int32_t)i) +
+				   gap_behind(g, (int32_t)i);
+		kv_len[i] = spec->kv_len[i];
+		if (q_pos0)
+			q_pos0[i] = spec->q_pos0[i];
+	}
+	g->c->batch = (mla_batch){.struct_size = sizeof(mla_batch),
+				  .batch_size = spec->batch_size,
+				  .qo_indptr = qo_indptr,
+				  .kv_indptr = kv_indptr,
+				  .kv_len = kv_len,
+				  .q_pos0 = q_pos0};
+	return 0;
+}
+
+/* The pool's pages in the order in which they are handed out. */
+static int32_t *page_order(const struct generator *g)
+{
+	int32_t *order = malloc((size_t)g->num_pages * sizeof(*order));
+	uint64_t state = seed_of(g->spec->seed, STREAM_PAGES, 0);
+
+	for (int64_t i = 0; order && i < g->num_pages; i++)
+		order[i] = (int32_t)i;
+	if (!order || g->spec->pages == GEN_PAGES_CONTIGUOUS)
+		return order;
+	for (int64_t i = g->num_pages - 1; i > 0; i--) {
+		const int64_t j = below(&state, i + 1);
+		const int32_t swap = order[i];
+
+		order[i] = order[j];
+		order[j] = swap;
+	}
+	return order;
+}
+
+/* Returns how many pages are used; they are then known to be enough. */
+static int64_t count_pages(struct generator *g)
+{
+	int64_t prefix = 0, own = 0;
+
+	for (int32_t r = 0; r < g->spec->batch_size; r++) {
+		const int64_t shared = shared_pages(g->spec, r);
+
+		prefix = shared > prefix ? shared : prefix;
+		own += pages_of(g->spec, r) - shared;
+	}
+
+	const int64_t between = g->spec->pages == GEN_PAGES_CONTIGUOUS ? 0 : (prefix + own) / 8;
+
+	g->num_pages = prefix + own + between + g->spec->extra_pages;
+	if (g->num_pages == 0)
+		g->num_pages = 1;
+	return prefix;
+}
+
+static void assign_pages(struct generator *g, const int32_t *order, int64_t prefix,
+			 int32_t *indices)
+{
+	const struct gen_spec *spec = g->spec;
+	int64_t fresh = prefix;
+
+	for (int64_t page = 0; page < g->num_pages; page++)
+		g->owners[page] = (struct page_owner){.request = -1};
+	for (int32_t r = 0; r < spec->batch_size; r++) {
+		const int64_t shared = shared_pages(spec, r);
+		int32_t *entry = indices + g->c->batch.kv_indptr[r];
+
+		for (int64_t i = 0; i < pages_of(spec, r); i++) {
+			const int32_t page = order[i < shared ? i : fresh++];
+
+			entry[i] = page;
+			if (g->owners[page].request < 0)
+				g->owners[page] = (struct page_owner){
+					r, (int32_t)(i * spec->config.page_size)};
+		}
+	}
+}
+
+static int make_page_table(struct generator *g)
+{
+	const int64_t prefix = count_pages(g);
+	const int64_t entries = g->c->batch.kv_indptr[g->spec->batch_size];
+	int32_t *indices = case_alloc(g->c, (size_t)entries * sizeof(*indices));
+	int32_t *order = page_order(g);
+
+	g->owners = malloc((size_t)g->num_pages * sizeof(*g->owners));
+	if (!indices || !order || !g->owners) {
+		free(order);
+		return -1;
+	}
+	for (int64_t i = 0; i < entries; i++)
+		indices[i] = CHECK_POISON_PAGE; /* what stays so lies in a gap */
+	assign_pages(g, order, prefix, indices);
+	free(order);
+	g->c->tensors.kv_indices = indices;
+	g->c->tensors.num_kv_indices = entries;
+	return 0;
+}
+
+/* The first `dim` elements of each row of a wider tensor, from element `from` on. */
+static mla_tensor columns(mla_tensor whole, int64_t from, int64_t dim)
+{
+	whole.data = (char *)whole.data + from * whole.stride[2];
+	whole.extent[2] = dim;
+	return whole;
+}
+
+static int make_cache(struct generator *g)
+{
+	const mla_config *config = &g->spec->config;
+	const int64_t ckv = config->head_dim_ckv, kpe = config->head_dim_kpe;
+	mla_tensors *t = &g->c->tensors;
+	int64_t extent[3] = {g->num_pages, config->page_size, ckv};
+
+	if (g->spec->fused && kpe > 0 && config->ckv_dtype == config->kpe_dtype) {
+		extent[2] = ckv + kpe;
+
+		const mla_tensor whole = case_tensor(g->c, config->ckv_dtype, 3, extent);
+
+		if (!whole.data)
+			return -1;
+		t->ckv = columns(whole, 0, ckv);
+		t->kpe = columns(whole, ckv, kpe);
+		return 0;
+	}
+	t->ckv = case_tensor(g->c, config->ckv_dtype, 3, extent);
+	extent[2] = kpe;
+	if (kpe > 0)
+		t->kpe = case_tensor(g->c, config->kpe_dtype, 3, extent);
+	return t->ckv.data && (t->kpe.data || kpe == 0) ? 0 : -1;
+}
+
+static int make_queries(struct generator *g)
+{
+	const mla_config *config = &g->spec->config;
+	const int64_t queries = case_total_q(g->c);
+	mla_tensors *t = &g->c->tensors;
+	/* Captured graphs are sized for one query at least. */
+	int64_t extent[3] = {queries > 0 ? queries : 1, config->num_heads, config->head_dim_ckv};
+
+	t->q_nope = case_tensor(g->c, config->q_dtype, 3, extent);
+	extent[2] = config->head_dim_kpe;
+	if (config->head_dim_kpe > 0)
+		t->q_pe = case_tensor(g->c, config->q_dtype, 3, extent);
+	return t->q_nope.data && (t->q_pe.data || config->head_dim_kpe == 0) ? 0 : -1;
+}
+
+static int make_topics(struct generator *g)
+{
+	const size_t size = (size_t)NUM_TOPICS * (size_t)g->dims;
+	uint64_t state = seed_of(g->spec->seed, STREAM_TOPICS, 0);
+
+	g->topics = malloc(size);
+	for (size_t i = 0; g->topics && i < size; i++)
+		g->topics[i] = next(&state) & 1 ? 1 : -1;
+	return g->topics ? 0 : -1;
+}
+
+static int generate(const struct gen_spec *spec, int32_t gap, struct mla_case *c)
+{
+	struct generator g = {.spec = spec,
+			      .recipe = &recipes[spec->values],
+			      .c = c,
+			      .gap = gap,
+			      .dims = spec->config.head_dim_ckv + spec->config.head_dim_kpe};
+	int failed;
+
+	memset(c, 0, sizeof(*c));
+	c->config = spec->config;
+	c->config.struct_size = sizeof(mla_config);
+	c->config.fixed_split = 0;
+	c->tensors.struct_size = sizeof(mla_tensors);
+	snprintf(c->name, sizeof(c->name), "%s:%llu", g.recipe->name,
+		 (unsigned long long)spec->seed);
+	g.query_gain = query_gain(&g);
+	failed = make_topics(&g) || make_batch(&g) || make_page_table(&g) || make_queries(&g) ||
+		 make_cache(&g);
+	if (!failed) {
+		fill_queries(&g);
+		spoil_queries(&g);
+		fill_cache(&g);
+	}
+	free(g.topics);
+	free(g.owners);
+	if (failed)
+		case_free(c);
+	return failed ? -1 : 0;
+}
+
+int generate_case(const struct gen_spec *spec, struct mla_case *c)
+{
+	return generate(spec, 0, c);
+}
+
+/* ---- adversarial shapes ---------------------------------------------------------------------- */
+
+enum { MAX_REQUESTS = 9 };
+static const double work_limit = 1e8; /* multiply-adds */
+
+#define PICK(state, list) ((list)[below((state), (int64_t)(sizeof(list) / sizeof((list)[0])))])
+
+static bool one_in(uint64_t *state, int64_t n)
+{
+	return below(state, n) == 0;
+}
+
+static void draw_dims(uint64_t *state, mla_config *config)
+{
+	static const int32_t toys[][2] = {{4, 2},   {32, 0}, {100, 10}, {576, 64},
+					  {512, 0}, {8, 0},  {64, 16},  {128, 64}};
+	static const int32_t heads[] = {1, 3, 9, 16, 63, 64, 96, 126, 128};
+	static const int32_t page_sizes[] = {1, 3, 16, 32, 64, 64, 64, 128};
+	static const double scales[] = {0.1352337788608801, 0.07216878364870323, 1 / 24.0, 0.3};
+
+	config->head_dim_ckv = 512;
+	config->head_dim_kpe = 64;
+	if (one_in(state, 4)) {
+		const int64_t toy = below(state, sizeof(toys) / sizeof(toys[0]));
+
+		config->head_dim_ckv = toys[toy][0];
+		config->head_dim_kpe = toys[toy][1];
+	}
+	config->num_heads = PICK(state, heads);
+	config->page_size = PICK(state, page_sizes);
+	config->sm_scale = PICK(state, scales);
+	config->causal = one_in(state, 2);
+	config->lse_base = one_in(state, 2) ? MLA_LSE_BASE2 : MLA_LSE_NATURAL;
+}
+
+static void draw_dtypes(uint64_t *state, mla_config *config)
+{
+	static const int32_t sixteen[] = {MLA_BF16, MLA_F16};
+	static const int32_t any[] = {MLA_BF16, MLA_F16, MLA_F32};
+	const int32_t usual = one_in(state, 3) ? MLA_F16 : MLA_BF16;
+
+	config->q_dtype = config->ckv_dtype = config->kpe_dtype = config->out_dtype = usual;
+	if (one_in(state, 4))
+		config->out_dtype = MLA_F32;
+	if (one_in(state, 6))
+		config->kpe_dtype = PICK(state, sixteen);
+	if (one_in(state, 8)) {
+		config->q_dtype = PICK(state, any);
+		config->ckv_dtype = PICK(state, any);
+		config->kpe_dtype = PICK(state, any);
+		config->out_dtype = PICK(state, any);
+	}
+}
+
+/* Cuts a request down to its share of the work: queries first, then keys. */
+static void limit_request(const mla_config *config, double share, int32_t *qo_len, int32_t *kv_len)
+{
+	const double row = (2.0 * config->head_dim_ckv + config->head_dim_kpe) * config->num_heads;
+
+	if (row * *qo_len * *kv_len > share && *qo_len > 1)
+		*qo_len = (int32_t)fmax(share / (row * *kv_len), 1);
+	if (row * *qo_len * *kv_len > share)
+		*kv_len = (int32_t)fmax(share / (row * *qo_len), 1);
+}
+
+static void draw_requests(uint64_t *state, struct gen_spec *spec, int32_t *qo_len, int32_t *kv_len,
+			  int32_t *q_pos0)
+{
+	static const int32_t kv_lens[] = {0, 1, 17, 63, 64, 65, 97, 128, 514, -1};
+	static const int32_t qo_lens[] = {1, 1, 1, 1, 0, 2, 3, 4, 9, 17, -1};
+
+	for (int32_t r = 0; r < spec->batch_size; r++) {
+		kv_len[r] = PICK(state, kv_lens);
+		if (kv_len[r] < 0)
+			kv_len[r] = (int32_t)(1000 + below(state, 8000));
+		qo_len[r] = PICK(state, qo_lens);
+		if (qo_len[r] < 0) /* more queries than keys */
+			qo_len[r] = kv_len[r] % 100 + 3;
+		limit_request(&spec->config, work_limit / spec->batch_size, &qo_len[r], &kv_len[r]);
+		q_pos0[r] = (int32_t)below(state, kv_len[r] + 20) - 10;
+	}
+}
+
+int generate_adversarial(uint64_t seed, int n, struct mla_case *c)
+{
+	static const enum gen_values values[] = {GEN_PEAKED, GEN_PEAKED, GEN_PEAKED, GEN_NORMAL,
+						 GEN_NORMAL, GEN_FLAT,   GEN_HUGE};
+	static const enum gen_pages pages[] = {GEN_PAGES_SHUFFLED, GEN_PAGES_SHUFFLED,
+					       GEN_PAGES_SHARED, GEN_PAGES_CONTIGUOUS};
+	int32_t qo_len[MAX_REQUESTS], kv_len[MAX_REQUESTS], q_pos0[MAX_REQUESTS];
+	uint64_t state = seed_of(seed, STREAM_SHAPES, (uint64_t)n);
+	struct gen_spec spec = {.qo_len = qo_len, .kv_len = kv_len};
+
+	spec.seed = next(&state);
+	draw_dims(&state, &spec.config);
+	draw_dtypes(&state, &spec.config);
+	spec.batch_size = (int32_t)below(&state, MAX_REQUESTS + 1);
+	draw_requests(&state, &spec, qo_len, kv_len, q_pos0);
+	spec.q_pos0 = one_in(&state, 4) ? q_pos0 : NULL;
+	spec.values = PICK(&state, values);
+	spec.pages = PICK(&state, pages);
+	spec.fused = (int32_t)one_in(&state, 2);
+	spec.extra_pages = (int32_t)below(&state, 5);
+
+	const int32_t gap = (int32_t)below(&state, 4);
+
+	spec.nan_rows = one_in(&state, 5) ? 1 + (int32_t)below(&state, 40) : 0;
+	if (generate(&spec, gap, c))
+		return -1;
+	snprintf(c->name, sizeof(c->name), "random:%llu.%d", (unsigned long long)seed, n);
+	return 0;
+}

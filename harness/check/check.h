@@ -1,0 +1,116 @@
+/* check.h - does an implementation give what the truth gives? Acceptance has power: NaN fails, an
+ * element's bound scales with what was summed for it, and tests/wrong/ proves that planted defects
+ * are found.
+ *
+ * A case is copied into a poisoned instance first: cache slots that no request sees are NaN, page
+ * ids that no request uses are CHECK_POISON_PAGE, outputs are filled with a NaN pattern and stand
+ * between guard bands. After the run: guards intact, inputs unchanged, every output written.
+ */
+#ifndef MLA_CHECK_CHECK_H
+#define MLA_CHECK_CHECK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "case/case.h"
+#include "reference/reference.h"
+
+#define CHECK_POISON_PAGE 2147480000
+
+/* Frozen. Changed only with a derivation (tests/README.md), for all kernels at once.
+ * Element: |err| <= FACTOR * eps(dtype) * sum_j p_j |v_j|, where a sum below FLOOR * the rms of its
+ * row's sums counts as that. Row: rms(err) <= ROW_RMS * rms(want). lse: |err| <= ABS + SUM * keys +
+ * REL * the largest |score|, which counts as CANCEL * sm_scale |q| |k| at least. */
+#define CHECK_ELEMENT_FACTOR 2.0
+#define CHECK_ELEMENT_FLOOR  (1.0 / 128)
+#define CHECK_EPS_BF16       (1.0 / 256)  /* 2^-8 */
+#define CHECK_EPS_F16        (1.0 / 2048) /* 2^-11 */
+#define CHECK_ROW_RMS        0.005
+#define CHECK_LSE_ABS        1e-5
+#define CHECK_LSE_REL        (1.0 / (1 << 19))
+#define CHECK_LSE_CANCEL     (1.0 / 8)
+#define CHECK_LSE_SUM        (1.0 / (1 << 26))
+
+/* What is checked: something that computes attention from tensors in host memory ... */
+typedef mla_status (*check_host_run)(const mla_config *config, const mla_batch *batch,
+				     const mla_tensors *tensors);
+
+/* ... or a kernel of the ladder, by name, on the GPU. Exactly one of run and kernel is set. */
+struct check_subject {
+	const char *name;
+	check_host_run run;
+	const char *kernel;
+	int32_t fixed_split; /* for kernels: config.fixed_split to plan with */
+	bool graph;          /* for kernels: run by replaying a captured graph */
+};
+
+/* The truth for a case, computed once and shared by all subjects. rows NULL = every packed row. */
+struct check_truth {
+	int64_t n;     /* rows checked */
+	int64_t *rows; /* [n] packed rows of the batch, or NULL for all */
+	struct ref_truth values;
+	double *lse_bound; /* [n] */
+	bool low_power;    /* attention so flat that a wrong scale would not be noticed */
+};
+/* max_rows: 0 = all, else this many rows spread over the batch, first and last included. 0 or -1 */
+int check_truth_make(const struct mla_case *c, int64_t max_rows, struct check_truth *truth);
+void check_truth_free(struct check_truth *truth);
+
+enum check_outcome { CHECK_PASS, CHECK_FAIL, CHECK_SKIP };
+
+struct check_element {
+	int64_t request, query, head, dim; /* query counted inside the request */
+	double got, want, ratio;           /* ratio: |got - want| over the bound */
+};
+
+struct check_verdict {
+	enum check_outcome outcome;
+	char why[512];        /* SKIP: the refusal. FAIL: what, in a sentence. PASS: "" */
+	double worst_element; /* largest error over its bound: <= 1 passes */
+	double worst_rms;     /* largest relative row rms over CHECK_ROW_RMS */
+	double worst_lse;     /* largest lse error over its bound */
+	int64_t num_wrong;    /* elements (lse included) beyond their bound */
+	struct check_element first, worst; /* valid if num_wrong > 0; dim -1: the lse */
+	bool low_power;
+	double microseconds; /* wall time of the run, not a benchmark */
+};
+
+/* Runs a subject on a poisoned instance of the case and judges it. */
+void check_subject(const struct mla_case *c, const struct check_truth *truth,
+		   const struct check_subject *subject, struct check_verdict *verdict);
+
+/* Judges given outputs alone: out [total_q, H, d] of out_dtype and lse [total_q, H] f32,
+ * contiguous, in the case's lse base; lse may be NULL. Fills everything but microseconds. */
+void check_outputs(const struct mla_case *c, const struct check_truth *truth, const void *out,
+		   const float *lse, struct check_verdict *verdict);
+
+/* ---- the poisoned instance, for those who run things themselves (suites, benchmark) ---------- */
+
+struct check_instance {
+	mla_tensors host; /* poisoned host image; out and lse between guard bands */
+	struct case_block *owned;
+	/* private to check.c: guards, and pristine copies to compare inputs with */
+	void *state;
+};
+int check_instance_make(const struct mla_case *c, struct check_instance *instance); /* 0 or -1 */
+void check_instance_free(struct check_instance *instance);
+/* Outputs back to poison, so that a stale result cannot pass. */
+void check_instance_repoison(struct check_instance *instance);
+/* Guards intact and inputs unchanged? false and a sentence in why. */
+bool check_instance_intact(const struct check_instance *instance, char *why, size_t size);
+
+/* The same in device memory. */
+struct check_device {
+	mla_tensors device; /* mirrors instance->host; scratch NULL until given */
+	const struct check_instance *instance;
+	void *state;
+};
+mla_status check_device_make(const struct check_instance *instance, struct check_device *device);
+void check_device_free(struct check_device *device);
+mla_status check_device_repoison(struct check_device *device);
+/* Copies outputs (guards included) and inputs back into scratch copies; false and a sentence if a
+ * guard or an input changed. out and lse receive the outputs (sizes as the host image's). */
+bool check_device_collect(struct check_device *device, void *out, float *lse, char *why,
+			  size_t size);
+
+#endif

@@ -1,0 +1,393 @@
+/* instance.c - a poisoned copy of a case: all memory starts as NaN, and only what a correct
+ * implementation may read is then copied in.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "check/internal.h"
+
+enum { ALIGNMENT = 64, TABLE_TAIL = 64 /* poisoned entries behind kv_indices */ };
+
+const struct check_view check_views[CHECK_NUM_VIEWS] = {
+	{"q_nope", offsetof(mla_tensors, q_nope)},
+	{"q_pe", offsetof(mla_tensors, q_pe)},
+	{"ckv", offsetof(mla_tensors, ckv)},
+	{"kpe", offsetof(mla_tensors, kpe)},
+	{"ckv_scale", offsetof(mla_tensors, ckv_scale)},
+	{"kpe_scale", offsetof(mla_tensors, kpe_scale)},
+	{"out", offsetof(mla_tensors, out)},
+	{"lse", offsetof(mla_tensors, lse)},
+};
+
+mla_tensor *check_view_of(mla_tensors *tensors, int view)
+{
+	return (mla_tensor *)((char *)tensors + check_views[view].offset);
+}
+
+static const mla_tensor *const_view_of(const mla_tensors *tensors, int view)
+{
+	return (const mla_tensor *)((const char *)tensors + check_views[view].offset);
+}
+
+const struct check_blocks *check_blocks_of(const struct check_instance *instance)
+{
+	return instance->state;
+}
+
+/* Everything that making an instance needs to know. */
+struct maker {
+	const struct mla_case *c;
+	struct check_instance *instance;
+	struct check_blocks *blocks;
+	struct mla_case memory;    /* lends its list of blocks to case_alloc */
+	unsigned char *seen_slots; /* [num_pages * page_size] does a request see it? */
+};
+
+/* ---- what may be read ------------------------------------------------------------------------ */
+
+static int64_t pages_in_use(const struct mla_case *c, int32_t request)
+{
+	return ((int64_t)c->batch.kv_len[request] + c->config.page_size - 1) / c->config.page_size;
+}
+
+/* A slot is seen if any request with queries has a key there; pages may be shared. */
+static int find_seen_slots(struct maker *m)
+{
+	const mla_batch *batch = &m->c->batch;
+	const int64_t page_size = m->c->config.page_size;
+
+	m->seen_slots = calloc((size_t)(m->c->tensors.ckv.extent[0] * page_size) + 1, 1);
+	if (!m->seen_slots)
+		return -1;
+	for (int32_t r = 0; r < batch->batch_size; r++) {
+		const int32_t *pages = m->c->tensors.kv_indices + batch->kv_indptr[r];
+
+		if (batch->qo_indptr[r + 1] == batch->qo_indptr[r])
+			continue;
+		for (int64_t key = 0; key < batch->kv_len[r]; key++)
+			m->seen_slots[pages[key / page_size] * page_size + key % page_size] = 1;
+	}
+	return 0;
+}
+
+/* May row [i, j] of an input be read? */
+static bool is_readable(const struct maker *m, const mla_tensor *t, int64_t i, int64_t j)
+{
+	const mla_tensors *tensors = &m->c->tensors;
+
+	if (t == &tensors->q_nope || t == &tensors->q_pe)
+		return i < case_total_q(m->c);
+	if (t == &tensors->ckv || t == &tensors->kpe)
+		return m->seen_slots[i * m->c->config.page_size + j];
+	return true;
+}
+
+/* ---- inputs ---------------------------------------------------------------------------------- */
+
+/* Where an input lies in the case's memory. */
+struct span {
+	uintptr_t begin, end;
+	int view;
+};
+
+static struct span span_of(const mla_tensor *t, int view)
+{
+	struct span span = {.begin = (uintptr_t)t->data, .view = view};
+	int64_t bytes = ref_dtype_size(t->dtype);
+
+	for (int32_t i = 0; i < t->ndim; i++) {
+		if (t->extent[i] == 0)
+			bytes = INT64_MIN;
+		else if (bytes > 0)
+			bytes += (t->extent[i] - 1) * t->stride[i];
+	}
+	span.end = span.begin + (bytes > 0 ? (size_t)bytes : 0);
+	return span;
+}
+
+static int by_address(const void *a, const void *b)
+{
+	const struct span *left = a, *right = b;
+
+	return (left->begin > right->begin) - (left->begin < right->begin);
+}
+
+/* A new block: `lead` keeps the address modulo 64, so that a misaligned input stays one. */
+static struct check_block *add_block(struct maker *m, size_t bytes, size_t lead, bool input)
+{
+	struct check_block *block = &m->blocks->block[m->blocks->count];
+	unsigned char *image = case_alloc(&m->memory, bytes + lead);
+	unsigned char *pristine = input ? case_alloc(&m->memory, bytes) : NULL;
+
+	if (!image || (input && !pristine))
+		return NULL;
+	*block = (struct check_block){
+		.image = image + lead, .pristine = pristine, .bytes = bytes, .lead = lead};
+	m->blocks->count++;
+	memset(block->image, CHECK_POISON_BYTE, bytes);
+	return block;
+}
+
+static void copy_readable(const struct maker *m, int view)
+{
+	const mla_tensor *from = const_view_of(&m->c->tensors, view);
+	const mla_tensor *to = const_view_of(&m->instance->host, view);
+	const int64_t columns = from->ndim > 1 ? from->extent[1] : 1;
+	const int64_t dims = from->ndim > 2 ? from->extent[2] : 1;
+	const size_t bytes = (size_t)(dims * ref_dtype_size(from->dtype));
+
+	for (int64_t i = 0; i < from->extent[0]; i++)
+		for (int64_t j = 0; j < columns; j++) {
+			const int64_t at = i * from->stride[0] + j * from->stride[1];
+
+			if (is_readable(m, from, i, j))
+				memcpy((char *)to->data + at, (const char *)from->data + at, bytes);
+		}
+}
+
+/* Inputs that overlap in the case (a fused cache) are views of one block here, too. */
+static int copy_overlapping(struct maker *m, const struct span *spans, int count)
+{
+	uintptr_t end = 0;
+
+	for (int i = 0; i < count; i++)
+		end = spans[i].end > end ? spans[i].end : end;
+
+	struct check_block *block =
+		add_block(m, end - spans[0].begin, spans[0].begin % ALIGNMENT, true);
+
+	if (!block)
+		return -1;
+	for (int i = 0; i < count; i++) {
+		check_view_of(&m->instance->host, spans[i].view)->data =
+			block->image + (spans[i].begin - spans[0].begin);
+		copy_readable(m, spans[i].view);
+	}
+	memcpy(block->pristine, block->image, block->bytes);
+	return 0;
+}
+
+static int copy_inputs(struct maker *m)
+{
+	struct span spans[CHECK_NUM_INPUT_VIEWS] = {0};
+	int count = 0;
+
+	for (int view = 0; view < CHECK_NUM_INPUT_VIEWS; view++) {
+		const mla_tensor *t = const_view_of(&m->c->tensors, view);
+
+		if (t->data)
+			spans[count++] = span_of(t, view);
+	}
+	qsort(spans, (size_t)count, sizeof(spans[0]), by_address);
+	for (int first = 0, last; first < count; first = last) {
+		uintptr_t end = spans[first].end;
+
+		for (last = first + 1; last < count && spans[last].begin < end; last++)
+			end = spans[last].end > end ? spans[last].end : end;
+		if (copy_overlapping(m, spans + first, last - first))
+			return -1;
+	}
+	return 0;
+}
+
+static int copy_page_table(struct maker *m)
+{
+	const mla_batch *batch = &m->c->batch;
+	const size_t entries = (size_t)m->c->tensors.num_kv_indices + TABLE_TAIL;
+	struct check_block *block = add_block(m, entries * sizeof(int32_t), 0, true);
+
+	if (!block)
+		return -1;
+
+	int32_t *table = (int32_t *)block->image;
+
+	for (size_t i = 0; i < entries; i++)
+		table[i] = CHECK_POISON_PAGE;
+	for (int32_t r = 0; r < batch->batch_size; r++) {
+		const int32_t first = batch->kv_indptr[r];
+
+		for (int64_t i = first; i < first + pages_in_use(m->c, r); i++)
+			table[i] = m->c->tensors.kv_indices[i];
+	}
+	memcpy(block->pristine, block->image, block->bytes);
+	m->instance->host.kv_indices = table;
+	if (m->c->tensors.num_kv_indices == 0)
+		m->instance->host.num_kv_indices = 1;
+	return 0;
+}
+
+/* ---- outputs --------------------------------------------------------------------------------- */
+
+static void poison_output(const struct check_block *block)
+{
+	memset(block->image, CHECK_GUARD_BYTE, block->bytes);
+	memset(block->image + CHECK_GUARD, CHECK_POISON_BYTE, block->bytes - 2 * CHECK_GUARD);
+}
+
+/* A contiguous output of the given shape; returns its block's index, or -1. */
+static int add_output(struct maker *m, const char *name, mla_tensor *tensor)
+{
+	int64_t bytes = ref_dtype_size(tensor->dtype);
+
+	for (int32_t i = tensor->ndim - 1; i >= 0; i--) {
+		tensor->stride[i] = bytes;
+		bytes *= tensor->extent[i];
+	}
+
+	struct check_block *block = add_block(m, (size_t)bytes + 2 * CHECK_GUARD, 0, false);
+
+	if (!block)
+		return -1;
+	block->name = name;
+	block->used = case_total_q(m->c) > 0 ? (size_t)bytes : 0;
+	poison_output(block);
+	tensor->data = block->image + CHECK_GUARD;
+	return m->blocks->count - 1;
+}
+
+static int add_outputs(struct maker *m)
+{
+	const mla_config *config = &m->c->config;
+	/* Captured graphs are sized for one query and one page at least. */
+	const int64_t queries = case_total_q(m->c) > 0 ? case_total_q(m->c) : 1;
+	mla_tensors *host = &m->instance->host;
+
+	host->out = (mla_tensor){.dtype = config->out_dtype,
+				 .ndim = 3,
+				 .extent = {queries, config->num_heads, config->head_dim_ckv}};
+	host->lse =
+		(mla_tensor){.dtype = MLA_F32, .ndim = 2, .extent = {queries, config->num_heads}};
+	m->blocks->out = add_output(m, "out", &host->out);
+	m->blocks->lse = add_output(m, "lse", &host->lse);
+	return m->blocks->out < 0 || m->blocks->lse < 0 ? -1 : 0;
+}
+
+void check_instance_repoison(struct check_instance *instance)
+{
+	const struct check_blocks *blocks = instance->state;
+
+	poison_output(&blocks->block[blocks->out]);
+	poison_output(&blocks->block[blocks->lse]);
+}
+
+/* ---- the whole ------------------------------------------------------------------------------- */
+
+int check_instance_make(const struct mla_case *c, struct check_instance *instance)
+{
+	struct maker m = {.c = c, .instance = instance};
+	int failed;
+
+	*instance = (struct check_instance){.host = c->tensors};
+	instance->host.scratch = NULL;
+	instance->host.scratch_bytes = 0;
+	m.blocks = instance->state = case_alloc(&m.memory, sizeof(*m.blocks));
+	failed = !m.blocks || mla_check_pages_host(&c->config, &c->batch, &c->tensors) ||
+		 find_seen_slots(&m) || copy_inputs(&m) || copy_page_table(&m) || add_outputs(&m);
+	free(m.seen_slots);
+	instance->owned = m.memory.owned;
+	if (failed)
+		check_instance_free(instance);
+	return failed ? -1 : 0;
+}
+
+void check_instance_free(struct check_instance *instance)
+{
+	struct mla_case memory = {.owned = instance->owned};
+
+	case_free(&memory);
+	*instance = (struct check_instance){0};
+}
+
+/* ---- was anything touched that must not be? -------------------------------------------------- */
+
+/* Which element of an input is the byte at `address`? "ckv[3, 5, 7]", or nothing for padding. */
+static bool name_element(const struct check_instance *instance, const unsigned char *address,
+			 char *text, size_t size)
+{
+	for (int view = 0; view < CHECK_NUM_INPUT_VIEWS; view++) {
+		const mla_tensor *t = const_view_of(&instance->host, view);
+		int64_t rest = address - (const unsigned char *)t->data, index[3] = {0};
+		bool inside = t->data && rest >= 0;
+
+		for (int32_t i = 0; i < t->ndim && inside; i++) {
+			index[i] = t->stride[i] > 0 ? rest / t->stride[i] : 0;
+			rest -= index[i] * t->stride[i];
+			inside = index[i] < t->extent[i];
+		}
+		if (!inside)
+			continue;
+		snprintf(text, size, "%s[%" PRId64 ", %" PRId64 ", %" PRId64 "]",
+			 check_views[view].name, index[0], index[1], index[2]);
+		return true;
+	}
+	return false;
+}
+
+static void say_input_changed(const struct check_instance *instance,
+			      const struct check_block *block, size_t at, char *why, size_t size)
+{
+	char element[96];
+
+	if (block->image == (const unsigned char *)instance->host.kv_indices)
+		snprintf(why, size, "changed its input kv_indices[%zu]", at / sizeof(int32_t));
+	else if (name_element(instance, block->image + at, element, sizeof(element)))
+		snprintf(why, size, "changed its input %s", element);
+	else
+		snprintf(why, size, "changed memory between the rows of its inputs");
+}
+
+static void say_guard_changed(const struct check_block *block, size_t at, char *why, size_t size)
+{
+	const size_t end = CHECK_GUARD + block->used;
+
+	if (at < CHECK_GUARD)
+		snprintf(why, size, "wrote in front of %s, %zu bytes before its first element",
+			 block->name, CHECK_GUARD - at);
+	else
+		snprintf(why, size, "wrote behind %s, %zu bytes after its last element",
+			 block->name, at - end);
+}
+
+/* What the byte at `at` of a block must be after a run; -1: anything. */
+static int expected_byte(const struct check_block *block, size_t at)
+{
+	if (block->pristine)
+		return block->pristine[at];
+	if (at < CHECK_GUARD || at >= block->bytes - CHECK_GUARD)
+		return CHECK_GUARD_BYTE;
+	return at < CHECK_GUARD + block->used ? -1 : CHECK_POISON_BYTE;
+}
+
+bool check_bytes_intact(const struct check_instance *instance, int index, size_t offset,
+			const unsigned char *bytes, size_t n, char *why, size_t size)
+{
+	const struct check_block *block = &check_blocks_of(instance)->block[index];
+
+	if (block->pristine && memcmp(bytes, block->pristine + offset, n) == 0)
+		return true;
+	for (size_t i = 0; i < n; i++) {
+		const int expected = expected_byte(block, offset + i);
+
+		if (expected < 0 || bytes[i] == expected)
+			continue;
+		if (block->pristine)
+			say_input_changed(instance, block, offset + i, why, size);
+		else
+			say_guard_changed(block, offset + i, why, size);
+		return false;
+	}
+	return true;
+}
+
+bool check_instance_intact(const struct check_instance *instance, char *why, size_t size)
+{
+	const struct check_blocks *blocks = instance->state;
+
+	for (int i = 0; i < blocks->count; i++)
+		if (!check_bytes_intact(instance, i, 0, blocks->block[i].image,
+					blocks->block[i].bytes, why, size))
+			return false;
+	return true;
+}

@@ -1,0 +1,201 @@
+/* truth.c - the truth of a case, and whether the case can tell a wrong scale at all.
+ */
+#include <math.h>
+#include <stdlib.h>
+
+#include "check/internal.h"
+
+/* Rows that are recomputed with a wrong scale, and how wrong it is. */
+enum { PROBE_ROWS = 16 };
+static const double wrong_scale = 0.9;
+
+/* n rows of total, evenly spread, first and last included, rising. */
+static int64_t *spread_rows(int64_t n, int64_t total)
+{
+	int64_t *rows = malloc((size_t)n * sizeof(*rows));
+
+	for (int64_t k = 0; rows && k < n; k++)
+		rows[k] = n == 1 ? 0 : (int64_t)((double)k * (double)(total - 1) / (double)(n - 1));
+	return rows;
+}
+
+static double *make_array(int64_t rows, int64_t columns)
+{
+	return calloc((size_t)(rows * columns) + 1, sizeof(double));
+}
+
+static int make_values(const struct mla_case *c, int64_t n, struct ref_truth *values)
+{
+	const int64_t d = c->config.head_dim_ckv;
+
+	*values = (struct ref_truth){
+		.out = make_array(n, d),
+		.lse = make_array(n, 1),
+		.sum_abs = make_array(n, d),
+		.tokens = make_array(n, 1),
+		.max_score = make_array(n, 1),
+	};
+	return values->out && values->lse && values->sum_abs && values->tokens && values->max_score
+		       ? 0
+		       : -1;
+}
+
+/* ---- bound of the lse ------------------------------------------------------------------------ */
+
+/* Adds the squares of row [i, j]; a tensor without data has none. */
+static double squares(const mla_tensor *t, int64_t i, int64_t j)
+{
+	const char *element = (const char *)t->data + i * t->stride[0] + j * t->stride[1];
+	double sum = 0;
+
+	for (int64_t c = 0; t->data && c < t->extent[2]; c++, element += t->stride[2]) {
+		const double value = ref_load(element, t->dtype);
+
+		sum += value * value;
+	}
+	return sum;
+}
+
+static double longest_key(const struct mla_case *c, int32_t request)
+{
+	const int32_t *pages = c->tensors.kv_indices + c->batch.kv_indptr[request];
+	const int64_t page_size = c->config.page_size;
+	double longest = 0;
+
+#pragma omp parallel for schedule(static) reduction(max : longest)
+	for (int64_t key = 0; key < c->batch.kv_len[request]; key++) {
+		const int64_t page = pages[key / page_size], slot = key % page_size;
+		const double sum =
+			squares(&c->tensors.ckv, page, slot) + squares(&c->tensors.kpe, page, slot);
+
+		longest = fmax(longest, sum);
+	}
+	return sqrt(longest);
+}
+
+/* A score that is small because large products cancel is no more exact than a large one. */
+static void find_lse_bounds(const struct mla_case *c, struct check_truth *truth)
+{
+	const int64_t heads = c->config.num_heads;
+	int32_t request = -1;
+	double key = 0;
+
+	for (int64_t k = 0; k < truth->n; k++) {
+		const int64_t row = truth->rows ? truth->rows[k] : k, query = row / heads;
+
+		if (request < 0 || query >= c->batch.qo_indptr[request + 1]) {
+			while (query >= c->batch.qo_indptr[request + 1])
+				request++;
+			key = longest_key(c, request);
+		}
+
+		const double q = sqrt(squares(&c->tensors.q_nope, query, row % heads) +
+				      squares(&c->tensors.q_pe, query, row % heads));
+
+		const double reach = CHECK_LSE_CANCEL * q * key * fabs(c->config.sm_scale);
+
+		truth->lse_bound[k] = CHECK_LSE_ABS + CHECK_LSE_SUM * c->batch.kv_len[request] +
+				      CHECK_LSE_REL * fmax(truth->values.max_score[k], reach);
+	}
+}
+
+/* ---- power ----------------------------------------------------------------------------------- */
+
+/* The rows (indices into the truth, rising) that would show a wrong scale best: more than one key
+ * counts, and scores are large. Returns how many. */
+static int pick_probes(const struct check_truth *truth, int64_t probes[PROBE_ROWS])
+{
+	const double *score = truth->values.max_score;
+	int n = 0, at;
+
+	for (int64_t k = 0; k < truth->n; k++) {
+		if (!(truth->values.tokens[k] > 1.01))
+			continue;
+		if (n == PROBE_ROWS) { /* drop the one with the smallest score */
+			int weakest = 0;
+
+			for (int i = 1; i < n; i++)
+				if (score[probes[i]] < score[probes[weakest]])
+					weakest = i;
+			if (score[k] <= score[probes[weakest]])
+				continue;
+			for (n--, at = weakest; at < n; at++)
+				probes[at] = probes[at + 1];
+		}
+		probes[n++] = k;
+	}
+	return n;
+}
+
+/* Would the bounds on the outputs alone reject these wrong values of row k? */
+static bool is_rejected(const struct mla_case *c, const struct check_truth *truth, int64_t k,
+			const double *wrong)
+{
+	const struct check_row row = check_row_of(truth, c->config.head_dim_ckv, k);
+
+	for (int32_t i = 0; i < c->config.head_dim_ckv; i++)
+		if (!(check_element_ratio(&c->config, &row, i, wrong[i]) <= 1))
+			return true;
+	return !(check_rms_ratio(&c->config, &row, wrong) <= 1);
+}
+
+static int find_power(const struct mla_case *c, struct check_truth *truth)
+{
+	const int64_t d = c->config.head_dim_ckv;
+	int64_t probes[PROBE_ROWS], rows[PROBE_ROWS];
+	const int n = pick_probes(truth, probes);
+	const struct ref_truth wrong = {.out = make_array(n, d)};
+	mla_config config = c->config;
+
+	if (!wrong.out)
+		return -1;
+	truth->low_power = true;
+	for (int i = 0; i < n; i++)
+		rows[i] = truth->rows ? truth->rows[probes[i]] : probes[i];
+	config.sm_scale *= wrong_scale;
+	if (n > 0)
+		ref_attention(&config, &c->batch, &c->tensors, rows, n, &wrong);
+	for (int i = 0; i < n && truth->low_power; i++)
+		truth->low_power = !is_rejected(c, truth, probes[i], wrong.out + i * d);
+	free(wrong.out);
+	return 0;
+}
+
+/* ---- the truth ------------------------------------------------------------------------------- */
+
+int check_truth_make(const struct mla_case *c, int64_t max_rows, struct check_truth *truth)
+{
+	const int64_t total = case_total_q(c) * c->config.num_heads;
+	const bool sample = max_rows > 0 && max_rows < total;
+	int failed = 0;
+
+	*truth = (struct check_truth){.n = sample ? max_rows : total};
+	if (sample) {
+		truth->rows = spread_rows(truth->n, total);
+		failed = !truth->rows;
+	}
+	truth->lse_bound = make_array(truth->n, 1);
+	failed = failed || !truth->lse_bound || make_values(c, truth->n, &truth->values);
+	if (!failed) {
+		if (truth->n > 0)
+			ref_attention(&c->config, &c->batch, &c->tensors, truth->rows, truth->n,
+				      &truth->values);
+		find_lse_bounds(c, truth);
+		failed = find_power(c, truth);
+	}
+	if (failed)
+		check_truth_free(truth);
+	return failed ? -1 : 0;
+}
+
+void check_truth_free(struct check_truth *truth)
+{
+	free(truth->rows);
+	free(truth->lse_bound);
+	free(truth->values.out);
+	free(truth->values.lse);
+	free(truth->values.sum_abs);
+	free(truth->values.tokens);
+	free(truth->values.max_score);
+	*truth = (struct check_truth){0};
+}

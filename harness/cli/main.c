@@ -1,0 +1,111 @@
+/* main.c - the program mla: a table of verbs.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/cli.h"
+#include "device/gpu.h"
+#include "report/table.h"
+
+static const struct cli_verb verbs[] = {
+	{"list", "the implementations, and which of them can run here", cli_list},
+	{"info", "describes a capture file", cli_info},
+	{"verify", "checks that a capture file is sound", cli_verify},
+	{"make", "writes a synthetic case as a file", cli_make},
+	{"cut", "writes a part of a capture file", cli_cut},
+	{"plan", "shows how a batch is laid out on a GPU", cli_plan},
+	{"check", "compares every implementation with the truth", cli_check},
+	{"bench", "times implementations that are right", cli_bench},
+	{"compare", "says what became faster or slower between results", cli_compare},
+	{"plot", "draws results", cli_plot},
+	{"profile", "one call for a profiler, and what it shows", cli_profile},
+	{"ceilings", "measures what this GPU can do at most", cli_ceilings},
+};
+#define NUM_VERBS (int)(sizeof(verbs) / sizeof(verbs[0]))
+
+static void print_version(FILE *out, struct argp_state *state)
+{
+	(void)state;
+	fprintf(out, "mla %s\n", mla_version());
+}
+
+/* The list of verbs stands between the options and the example. */
+static char *add_verbs(int key, const char *text, void *input)
+{
+	(void)input;
+	if (key != ARGP_KEY_HELP_POST_DOC)
+		return (char *)text;
+	char *help = report_text("%s", "Verbs (each has its own --help):\n");
+	for (int i = 0; i < NUM_VERBS; i++) {
+		char *longer = report_text("%s  %-8s %s\n", help, verbs[i].name, verbs[i].summary);
+		free(help);
+		help = longer;
+	}
+	char *whole = report_text("%s\n%s", help, text);
+	free(help);
+	return whole; /* argp frees what differs from its text */
+}
+
+/* The first word that is no option is the verb; all after it belongs to the verb. */
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+	(void)arg;
+	int *verb_index = state->input;
+	if (key == ARGP_KEY_ARG) {
+		*verb_index = state->next - 1;
+		state->next = state->argc;
+		return 0;
+	}
+	if (key == ARGP_KEY_NO_ARGS)
+		argp_error(state, "a verb is missing");
+	return ARGP_ERR_UNKNOWN;
+}
+
+static const struct argp argp = {
+	.parser = parse,
+	.args_doc = "VERB [OPTION...]",
+	.doc = "Reference-plus-optimised testbed for DeepSeek Multi-head Latent Attention.\v"
+	       "Example:\n  mla check data/captures/*.h5" CLI_EXIT_CODES,
+	.help_filter = add_verbs,
+};
+
+static int unknown_verb(const char *word)
+{
+	const char *names[NUM_VERBS];
+	for (int i = 0; i < NUM_VERBS; i++)
+		names[i] = verbs[i].name;
+	const char *similar = cli_similar(word, names, NUM_VERBS);
+	fprintf(stderr, "mla: unknown verb \"%s\"; ", word);
+	if (similar)
+		fprintf(stderr, "did you mean \"%s\"? ", similar);
+	fputs("\"mla --help\" lists the verbs\n", stderr);
+	return CLI_USAGE;
+}
+
+static int run_verb(int argc, char **argv)
+{
+	for (int i = 0; i < NUM_VERBS; i++)
+		if (strcmp(argv[0], verbs[i].name) == 0) {
+			char name[32]; /* what argp puts before its messages */
+			snprintf(name, sizeof(name), "mla %s", verbs[i].name);
+			argv[0] = name;
+			return verbs[i].run(argc, argv);
+		}
+	return unknown_verb(argv[0]);
+}
+
+int main(int argc, char **argv)
+{
+	argp_err_exit_status = CLI_USAGE;
+	argp_program_version_hook = print_version;
+	int verb_index = 0;
+	argp_parse(&argp, argc, argv, ARGP_IN_ORDER, NULL, &verb_index);
+	const int code = run_verb(argc - verb_index, argv + verb_index);
+	/* A full disk must not look like success. */
+	if (fflush(stdout) != 0 || ferror(stdout)) {
+		fputs("mla: standard output cannot be written\n", stderr);
+		return CLI_FAILED;
+	}
+	return code;
+}

@@ -1,0 +1,158 @@
+/* source.c - where cases come from: capture files, the generator's sequence, a shape.
+ */
+#include "cli/cli.h"
+
+#include <fnmatch.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "bench/bench.h"
+
+int cli_source_file(struct cli_source *source, const char *file)
+{
+	struct capture_error error = {0};
+	*source = (struct cli_source){.file = file, .capture = capture_open(file, &error)};
+	if (!source->capture) {
+		fprintf(stderr, "mla: %s\n", error.text);
+		return -1;
+	}
+	source->count = capture_num_steps(source->capture) * capture_num_layers(source->capture);
+	return 0;
+}
+
+void cli_source_random(struct cli_source *source, uint64_t seed, int first, int count)
+{
+	*source = (struct cli_source){.seed = seed, .first = first, .count = count};
+}
+
+void cli_source_shape(struct cli_source *source, const struct cli_shape *shape)
+{
+	*source = (struct cli_source){.shape = shape, .count = 1};
+}
+
+void cli_source_close(struct cli_source *source)
+{
+	if (source->capture)
+		capture_close(source->capture);
+	*source = (struct cli_source){0};
+}
+
+void cli_source_id(const struct cli_source *source, int index, char *id, size_t size)
+{
+	if (source->capture) {
+		const int layers = capture_num_layers(source->capture);
+		snprintf(id, size, "%03d/%03d",
+			 capture_step_number(source->capture, index / layers),
+			 capture_layer_number(source->capture, index % layers));
+	} else if (source->shape) {
+		snprintf(id, size, "shape");
+	} else {
+		snprintf(id, size, "random:%" PRIu64 ".%d", source->seed, source->first + index);
+	}
+}
+
+/* "1/5" as step and layer; nothing may follow. */
+static bool two_numbers(const char *text, int *step, int *layer)
+{
+	int end = 0;
+	return sscanf(text, "%9d/%9d%n", step, layer, &end) == 2 && text[end] == '\0';
+}
+
+bool cli_id_matches(const char *id, const char *pattern)
+{
+	int step, layer, wanted_step, wanted_layer;
+	if (!pattern || fnmatch(pattern, id, 0) == 0)
+		return true;
+	return two_numbers(id, &step, &layer) &&
+	       two_numbers(pattern, &wanted_step, &wanted_layer) && step == wanted_step &&
+	       layer == wanted_layer;
+}
+
+bool cli_random_id(const char *pattern, struct cli_source *source)
+{
+	uint64_t seed;
+	int number, end = 0;
+	if (!pattern || sscanf(pattern, "random:%" SCNu64 ".%9d%n", &seed, &number, &end) != 2 ||
+	    pattern[end] != '\0' || number < 0)
+		return false;
+	cli_source_random(source, seed, number, 1);
+	return true;
+}
+
+int cli_source_load(const struct cli_source *source, int index, struct mla_case *c)
+{
+	*c = (struct mla_case){0};
+	if (source->capture) {
+		struct capture_error error = {0};
+		const int layers = capture_num_layers(source->capture);
+		if (capture_load(source->capture, index / layers, index % layers, c, &error) == 0)
+			return 0;
+		fprintf(stderr, "mla: %s\n", error.text);
+		return -1;
+	}
+	const int failed = source->shape
+				   ? generate_case(&source->shape->spec, c)
+				   : generate_adversarial(source->seed, source->first + index, c);
+	if (failed)
+		fprintf(stderr, "mla: not enough memory to generate the case\n");
+	return failed;
+}
+
+int cli_source_first(const struct cli_source *source, const char *pattern, struct mla_case *c,
+		     char *id, size_t size)
+{
+	for (int i = 0; i < source->count; i++) {
+		cli_source_id(source, i, id, size);
+		if (cli_id_matches(id, pattern))
+			return cli_source_load(source, i, c) == 0 ? CLI_OK : CLI_BAD_FILE;
+	}
+	fprintf(stderr, "mla: no case \"%s\" in %s\n", pattern ? pattern : "*",
+		source->file ? source->file : "the generated cases");
+	return CLI_USAGE;
+}
+
+struct range {
+	int32_t low, high;
+};
+
+static void extend(struct range *range, int32_t value, bool first)
+{
+	if (first || value < range->low)
+		range->low = value;
+	if (first || value > range->high)
+		range->high = value;
+}
+
+static void print_range(const struct range *range, char *text, size_t size)
+{
+	if (range->low == range->high)
+		snprintf(text, size, "%d", range->low);
+	else
+		snprintf(text, size, "%d..%d", range->low, range->high);
+}
+
+void cli_describe(const struct mla_case *c, char *text, size_t size)
+{
+	const mla_config *config = &c->config;
+	struct range q = {0}, kv = {0};
+	char q_text[32], kv_text[32];
+	for (int32_t b = 0; b < c->batch.batch_size; b++) {
+		extend(&q, c->batch.qo_indptr[b + 1] - c->batch.qo_indptr[b], b == 0);
+		extend(&kv, c->batch.kv_len[b], b == 0);
+	}
+	print_range(&q, q_text, sizeof(q_text));
+	print_range(&kv, kv_text, sizeof(kv_text));
+	snprintf(text, size, "B=%d H=%d q %s kv %s page %d %s%s scale %.4g", c->batch.batch_size,
+		 config->num_heads, q_text, kv_text, config->page_size,
+		 ref_dtype_name(config->q_dtype), config->causal ? " causal" : "",
+		 config->sm_scale);
+}
+
+int64_t cli_truth_rows(const struct mla_case *c)
+{
+	const double rows = (double)case_total_q(c) * c->config.num_heads;
+	const double share = CLI_CPU_BUDGET / bench_multiply_adds(c);
+	if (!(share < 1))
+		return 0;
+	return rows * share < 64 ? 64 : (int64_t)(rows * share);
+}

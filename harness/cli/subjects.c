@@ -1,0 +1,119 @@
+/* subjects.c - what -k chooses: CPU variants and kernels of the ladder.
+ */
+#include "cli/cli.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "report/table.h"
+
+/* Rungs of the ladder, variants, "auto", and the facts. */
+struct known {
+	const char **names; /* variants first, then kernels */
+	int num_variants, count;
+};
+
+static struct known known_names(void)
+{
+	const int kernels = mla_kernel_count();
+	struct known known = {.num_variants = num_variants};
+	known.names = report_alloc((size_t)(num_variants + kernels + 2) * sizeof(*known.names));
+	for (int i = 0; i < num_variants; i++)
+		known.names[known.count++] = variants[i].name;
+	for (int i = 0; i < kernels; i++) {
+		mla_kernel_info info = {.struct_size = sizeof(info)};
+		if (mla_kernel_get(i, &info) == MLA_OK)
+			known.names[known.count++] = info.name;
+	}
+	return known;
+}
+
+/* "02_splitk" is meant by itself, by "02", by "2" and by "splitk". */
+static bool means(const char *word, const char *kernel)
+{
+	const char *idea = strchr(kernel, '_');
+	if (strcmp(word, kernel) == 0 || (idea && strcmp(word, idea + 1) == 0))
+		return true;
+	char *end;
+	const long number = strtol(word, &end, 10);
+	return word[0] >= '0' && word[0] <= '9' && *end == '\0' && idea &&
+	       number == strtol(kernel, NULL, 10);
+}
+
+static void add(struct cli_subjects *subjects, const struct known *known, int index, bool named)
+{
+	const char *name = known->names[index];
+	for (int i = 0; i < subjects->count; i++)
+		if (strcmp(subjects->list[i].name, name) == 0)
+			return;
+	subjects->list[subjects->count++] = (struct cli_subject){
+		.name = name,
+		.variant = index < known->num_variants ? &variants[index] : NULL,
+		.named = named,
+	};
+}
+
+/* How many subjects the word adds. */
+static int add_word(struct cli_subjects *subjects, const struct known *known, const char *word)
+{
+	const bool all = strcmp(word, "all") == 0;
+	const bool cpu = all || strcmp(word, "cpu") == 0, gpu = all || strcmp(word, "gpu") == 0;
+	int found = 0;
+	for (int i = 0; i < known->count; i++) {
+		const bool variant = i < known->num_variants;
+		const bool named =
+			variant ? strcmp(word, known->names[i]) == 0 : means(word, known->names[i]);
+		if (!named && !(variant ? cpu : gpu))
+			continue;
+		add(subjects, known, i, named);
+		found++;
+	}
+	const bool facts = strcmp(word, VARIANT_FACTS) == 0;
+	if (cpu || facts) {
+		subjects->facts = true;
+		subjects->facts_named |= facts;
+		found++;
+	}
+	if (strcmp(word, "auto") == 0) {
+		subjects->list[subjects->count++] =
+			(struct cli_subject){.name = "auto", .named = true};
+		found++;
+	}
+	return found + gpu; /* "gpu" is a good word on an empty ladder */
+}
+
+static void complain(const struct known *known, const char *word)
+{
+	const char *similar = cli_similar(word, known->names, known->count);
+	fprintf(stderr, "mla: -k: unknown implementation \"%s\"; ", word);
+	if (similar)
+		fprintf(stderr, "did you mean \"%s\"? ", similar);
+	fputs("\"mla list\" shows them\n", stderr);
+}
+
+int cli_subjects_choose(const char *names, struct cli_subjects *subjects)
+{
+	const struct known known = known_names();
+	struct cli_strings words = {0};
+	int result = 0;
+	*subjects = (struct cli_subjects){0};
+	cli_strings_split(&words, names ? names : "all");
+	subjects->list =
+		report_alloc((size_t)(known.count + words.count + 1) * sizeof(*subjects->list));
+	for (int i = 0; i < words.count && result == 0; i++)
+		if (add_word(subjects, &known, words.values[i]) == 0) {
+			complain(&known, words.values[i]);
+			result = -1;
+		}
+	cli_strings_free(&words);
+	free(known.names);
+	if (result != 0)
+		cli_subjects_free(subjects);
+	return result;
+}
+
+void cli_subjects_free(struct cli_subjects *subjects)
+{
+	free(subjects->list);
+	*subjects = (struct cli_subjects){0};
+}

@@ -1,0 +1,686 @@
+/* verb_bench.c - mla bench: how long implementations take that are right.
+ */
+#include "cli/cli.h"
+
+#include <errno.h>
+#include <fnmatch.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bench/bench.h"
+#include "bench/ceilings.h"
+#include "case/cell.h"
+#include "case/identity.h"
+#include "device/gpu.h"
+#include "report/table.h"
+#include "report/timings.h"
+
+struct bench_verb {
+	struct cli_shape shape;
+	struct bench_options options;
+	const char *kernels, *pattern, *file, *json, *csv, *ceilings;
+	const struct bench_suite *suite;
+	struct cli_strings cells;
+	uint64_t seed; /* of cells */
+	bool list, explain;
+
+	/* while it runs */
+	struct cli_subjects subjects;
+	const char **names; /* [subjects.count] */
+	struct ceilings known;
+	bool ceilings_known;
+	struct nvml *nvml;
+	json_t *root;
+	FILE *csv_file;
+	struct bench_matrix *matrix;
+	int done, total, timed, failed;
+	const char *current;
+};
+
+enum {
+	OPT_SAMPLES = 0x800,
+	OPT_FIXED_SPLIT,
+	OPT_JSON,
+	OPT_CSV,
+	OPT_SUITE,
+	OPT_CELLS,
+	OPT_CELL_SEED,
+	OPT_MODE,
+	OPT_CACHE,
+	OPT_TIME,
+	OPT_NOISE,
+	OPT_CEILINGS,
+	OPT_LIST,
+	OPT_EXPLAIN,
+};
+
+static const struct argp_option flags[] = {
+	{"kernel", 'k', "NAMES", 0,
+	 "Implementations, as for mla check (default all; of cells and suites: gpu)", 0},
+	{"case", 'c', "CASE", 0,
+	 "Step/layer of the file, 001/005 (default: the first), or cells: 'b128_*'", 0},
+	{"suite", OPT_SUITE, "NAME", 0, "smoke, peers or sweep: cells measured one by one", 0},
+	{"cells", OPT_CELLS, "LIST", 0,
+	 "Cells of your own: b4_1000_h16 is 4 requests of 1000 keys, 16 heads; "
+	 "b128_8Kv_h128_q2_p16 "
+	 "has lengths varied around 8192, 2 queries per request (causal), pages of 16 keys",
+	 0},
+	{"cell-seed", OPT_CELL_SEED, "N", 0, "Values, lengths and page order of cells (default 1)",
+	 0},
+	{"mode", OPT_MODE, "LIST", 0, "graph, launch or both: graph,launch (default graph)", 0},
+	{"cache", OPT_CACHE, "LIST", 0, "L2 cache: cold, hot or both: cold,hot (default cold)", 0},
+	{"samples", OPT_SAMPLES, "N", 0, "So many samples, at least 3, whatever the noise", 0},
+	{"noise", OPT_NOISE, "PERCENT", 0,
+	 "Stop when IQR/median is below this, after 20 samples (default 0.5)", 0},
+	{"time", OPT_TIME, "SECONDS", 0, "Stop after this long per kernel and mode (default 1)", 0},
+	{"fixed-split", OPT_FIXED_SPLIT, "N", 0, "Plan with splits at keys N, 2N, ...", 0},
+	{"json", OPT_JSON, "FILE", 0, "All samples and the environment as JSON", 0},
+	{"csv", OPT_CSV, "FILE", 0, "Medians and quartiles as CSV", 0},
+	{"ceilings", OPT_CEILINGS, "FILE", 0,
+	 "What mla ceilings measured (default: its file in the user's cache)", 0},
+	{"list", OPT_LIST, 0, 0, "Show the cells and their work, run nothing", 0},
+	{"explain", OPT_EXPLAIN, 0, 0, "Say what the columns mean", 0},
+	{0},
+};
+
+/* ---- arguments ------------------------------------------------------------------------------- */
+
+static void parse_suite(struct bench_verb *bench, const char *arg, struct argp_state *state)
+{
+	const char *names[8];
+
+	for (int i = 0; i < bench_num_suites; i++)
+		names[i] = bench_suites[i].name;
+	bench->suite = &bench_suites[cli_choice(state, "--suite", arg, names, bench_num_suites)];
+}
+
+/* A list of two words that may be there or not. */
+static void parse_pair(struct argp_state *state, const char *option, const char *arg,
+		       const char *const names[2], bool *first, bool *second)
+{
+	struct cli_strings words = {0};
+
+	*first = *second = false;
+	cli_strings_split(&words, arg);
+	for (int i = 0; i < words.count; i++)
+		*(cli_choice(state, option, words.values[i], names, 2) ? second : first) = true;
+	cli_strings_free(&words);
+}
+
+static bool parse_measuring(int key, const char *arg, struct bench_verb *bench,
+			    struct argp_state *state)
+{
+	static const char *const modes[] = {"graph", "launch"}, *const caches[] = {"cold", "hot"};
+	struct bench_options *options = &bench->options;
+
+	switch (key) {
+	case OPT_MODE:
+		parse_pair(state, "--mode", arg, modes, &options->graph, &options->launch);
+		return true;
+	case OPT_CACHE:
+		parse_pair(state, "--cache", arg, caches, &options->cold, &options->hot);
+		return true;
+	case OPT_SAMPLES:
+		options->stop.samples = (int)cli_integer(state, "--samples", arg, 3, 100000);
+		return true;
+	case OPT_NOISE:
+		options->stop.noise = cli_positive(state, "--noise", arg) / 100;
+		return true;
+	case OPT_TIME:
+		options->stop.seconds = cli_positive(state, "--time", arg);
+		return true;
+	case OPT_FIXED_SPLIT:
+		options->fixed_split =
+			(int32_t)cli_integer(state, "--fixed-split", arg, 0, 1 << 30);
+		return true;
+	}
+	return false;
+}
+
+static bool parse_choice(int key, const char *arg, struct bench_verb *bench,
+			 struct argp_state *state)
+{
+	switch (key) {
+	case 'k':
+		bench->kernels = arg;
+		return true;
+	case 'c':
+		bench->pattern = arg;
+		return true;
+	case OPT_SUITE:
+		parse_suite(bench, arg, state);
+		return true;
+	case OPT_CELLS:
+		if (bench->cells.count)
+			argp_error(state, "--cells: one list is enough");
+		cli_strings_split(&bench->cells, arg);
+		return true;
+	case OPT_CELL_SEED:
+		bench->seed = (uint64_t)cli_integer(state, "--cell-seed", arg, 0, INT64_MAX);
+		return true;
+	case OPT_JSON:
+		bench->json = cli_report_file(state, "--json", arg);
+		return true;
+	case OPT_CSV:
+		bench->csv = cli_report_file(state, "--csv", arg);
+		return true;
+	case OPT_CEILINGS:
+		bench->ceilings = arg;
+		return true;
+	case OPT_LIST:
+		bench->list = true;
+		return true;
+	case OPT_EXPLAIN:
+		bench->explain = true;
+		return true;
+	}
+	return false;
+}
+
+static void check_arguments(const struct bench_verb *bench, struct argp_state *state)
+{
+	const int sources = (bench->file != NULL) + bench->shape.given + (bench->suite != NULL) +
+			    (bench->cells.count > 0);
+	struct bench_cell cell;
+	char why[256];
+
+	if (sources != 1 && !(sources == 0 && bench->explain))
+		argp_error(state, "a FILE or the flags of a shape are needed, or --suite, or "
+				  "--cells: exactly one of them");
+	if (bench->list && !bench->suite && !bench->cells.count)
+		argp_error(state, "--list is for --suite and --cells");
+	for (int i = 0; i < bench->cells.count; i++)
+		if (bench_cell_parse(bench->cells.values[i], &cell, why, sizeof(why)))
+			argp_error(state, "--cells: %s", why);
+}
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+	struct bench_verb *bench = state->input;
+
+	switch (key) {
+	case ARGP_KEY_INIT:
+		state->child_inputs[0] = &bench->shape;
+		return 0;
+	case ARGP_KEY_ARG:
+		cli_one_file(state, &bench->file, arg);
+		return 0;
+	case ARGP_KEY_END:
+		check_arguments(bench, state);
+		return 0;
+	}
+	if (parse_measuring(key, arg, bench, state) || parse_choice(key, arg, bench, state))
+		return 0;
+	return ARGP_ERR_UNKNOWN;
+}
+
+static const struct argp_child children[] = {{&cli_shape_argp, 0, NULL, 0}, {0}};
+static const struct argp argp = {
+	.options = flags,
+	.parser = parse,
+	.children = children,
+	.args_doc = "FILE\n--suite NAME\n--cells LIST\n[SHAPE...]",
+	.doc = "Times implementations on cases of a file, on cells (N(0,1) values, random page "
+	       "order) or on a generated shape. What is wrong is not timed.\v"
+	       "Kernels of a case are timed in turns. --explain says what the columns mean; the "
+	       "share of the bound is known after mla ceilings. On the CPU a sample is one run.\n\n"
+	       "Example:\n  mla bench --suite peers -k gpu --json peers.json\n"
+	       "  mla bench --cells b4_4K_h16,b1_128K_h128 -k auto --cache cold,hot\n"
+	       "  mla bench -c 001/005 data/captures/tiny_decode.h5" CLI_EXIT_CODES,
+};
+
+/* ---- progress -------------------------------------------------------------------------------- */
+
+static void show_progress(void *opaque, const char *what, double share)
+{
+	enum { WIDTH = 24 };
+	const struct bench_verb *bench = opaque;
+	const double all = bench->total > 0 ? (bench->done + 0.9 * share) / bench->total : 0;
+	char bar[WIDTH + 1];
+
+	for (int i = 0; i < WIDTH; i++)
+		bar[i] = i < all * WIDTH ? '#' : '.';
+	bar[WIDTH] = '\0';
+	report_progress("[%s] %d/%d %s: %s %.0f%%", bar, bench->done + 1, bench->total,
+			bench->current, what, 100 * share);
+}
+
+/* ---- a case ---------------------------------------------------------------------------------- */
+
+/* Where a case's values are. */
+enum values { VALUES_OF_CASE, VALUES_OF_CELL_HOST, VALUES_OF_CELL_GPU };
+
+/* Too long for a CPU unless it is asked for by name. */
+static bool too_long(const struct cli_subject *subject, const struct bench_work *work,
+		     struct bench_result *result)
+{
+	char why[160];
+
+	if (subject->named || work->multiply_adds <= CLI_CPU_BUDGET)
+		return false;
+	snprintf(why, sizeof(why), "%.0e multiply-adds take a CPU long; -k %s runs it all the same",
+		 work->multiply_adds, subject->name);
+	bench_result_end(result, MLA_REFUSED, why);
+	return true;
+}
+
+static void time_variants(struct bench_verb *bench, const struct bench_shown *shown,
+			  const struct check_truth *truth, struct bench_result *results)
+{
+	for (int i = 0; i < bench->subjects.count; i++) {
+		const struct cli_subject *subject = &bench->subjects.list[i];
+
+		if (!subject->variant)
+			continue;
+		show_progress(bench, subject->name, 0);
+		if (!truth)
+			bench_result_end(&results[i], MLA_REFUSED,
+					 "the values of this cell are on the GPU alone");
+		else if (!too_long(subject, &shown->work, &results[i]))
+			bench_variant(shown->c, truth, subject->variant, &bench->options,
+				      &results[i]);
+	}
+}
+
+static mla_status open_problem(const struct mla_case *c, enum values values, uint64_t seed,
+			       const struct check_truth *truth, struct bench_problem *problem)
+{
+	return values == VALUES_OF_CELL_GPU ? bench_problem_fill(c, seed, problem)
+					    : bench_problem_upload(c, truth, problem);
+}
+
+/* results[n] of the kernels among the subjects. */
+static void time_kernels(struct bench_verb *bench, const struct mla_case *c, enum values values,
+			 const struct check_truth *truth, const char *const *kernels, int n,
+			 struct bench_result *results)
+{
+	struct bench_problem problem;
+	const char *missing = gpu_missing();
+	mla_status status = missing ? MLA_NO_CUDA : MLA_OK;
+
+	if (n > 0 && !missing) {
+		show_progress(bench, "inputs", 0);
+		status = open_problem(c, values, bench->seed, truth, &problem);
+		missing = status ? mla_last_error() : NULL;
+	}
+	for (int i = 0; i < n && status; i++)
+		bench_result_end(&results[i], status, missing);
+	if (n > 0 && !status) {
+		bench_kernels(&problem, kernels, n, &bench->options, results);
+		bench_problem_free(&problem);
+	}
+}
+
+/* Kernels among themselves, because they take turns. */
+static void time_all(struct bench_verb *bench, const struct bench_shown *shown, enum values values,
+		     const struct check_truth *truth, struct bench_result *results)
+{
+	const int count = bench->subjects.count;
+	const char **kernels = report_alloc((size_t)count * sizeof(*kernels));
+	struct bench_result *found = report_alloc((size_t)count * sizeof(*found));
+	int n = 0, k = 0;
+
+	for (int i = 0; i < count; i++)
+		if (!bench->subjects.list[i].variant)
+			kernels[n++] = bench->subjects.list[i].name;
+	time_kernels(bench, shown->c, values, truth, kernels, n, found);
+	for (int i = 0; i < count; i++)
+		if (!bench->subjects.list[i].variant)
+			results[i] = found[k++];
+	time_variants(bench, shown, values == VALUES_OF_CELL_GPU ? NULL : truth, results);
+	free(kernels);
+	free(found);
+}
+
+static void print_head(const struct bench_verb *bench, const struct bench_shown *shown)
+{
+	char text[256];
+
+	report_progress("%s", "");
+	cli_describe(shown->c, text, sizeof(text));
+	printf("%s%s: %s\n", bench->done ? "\n" : "", shown->name, text);
+	printf("%s; %.4g MB and %.4g GFLOP per call", gpu_missing() ? gpu_missing() : gpu_name(),
+	       shown->work.bytes * 1e-6, shown->work.flop * 1e-9);
+	if (shown->bound_us > 0)
+		printf(", at least %.4g us", shown->bound_us);
+	putchar('\n');
+}
+
+/* What was measured so far stays if a later case ends the program. */
+static int write_out(struct bench_verb *bench, const struct bench_shown *shown)
+{
+	bench_matrix_add(bench->matrix, shown);
+	if (bench->csv_file) {
+		bench_csv_rows(shown, bench->csv_file);
+		fflush(bench->csv_file);
+	}
+	if (!bench->json)
+		return CLI_OK;
+	bench_json_add(bench->root, shown);
+	return report_json_write(bench->root, bench->json) ? CLI_BAD_FILE : CLI_OK;
+}
+
+static int time_case(struct bench_verb *bench, const struct mla_case *c, const char *name,
+		     enum values values)
+{
+	const bool is_cell = values != VALUES_OF_CASE, on_host = values != VALUES_OF_CELL_GPU;
+	const int count = bench->subjects.count;
+	struct bench_result *results = report_alloc((size_t)count * sizeof(*results));
+	struct check_truth truth = {0};
+	char sha256[BENCH_SHA256_TEXT];
+	struct bench_shown shown = {.c = c,
+				    .name = name,
+				    .sha256 = sha256,
+				    .implementations = bench->names,
+				    .results = results,
+				    .count = count};
+
+	bench->current = name;
+	show_progress(bench, "truth", 0);
+	bench_sha256_of(c, is_cell ? &bench->seed : NULL, sha256);
+	if (bench_work_of(c, &shown.work) ||
+	    (on_host && check_truth_make(c, cli_truth_rows(c), &truth))) {
+		fprintf(stderr, "mla bench: not enough memory for the truth\n");
+		free(results);
+		return CLI_FAILED;
+	}
+	if (bench->ceilings_known)
+		shown.bound_us = bench_bound_us(&shown.work, ceilings_read_gbs(&bench->known),
+						ceilings_tflops(&bench->known));
+	time_all(bench, &shown, values, &truth, results);
+	check_truth_free(&truth);
+	print_head(bench, &shown);
+	bench_show_table(&shown, stdout);
+	fflush(stdout);
+
+	const int code = write_out(bench, &shown);
+
+	for (int i = 0; i < count; i++) {
+		bench->timed += results[i].num_timings > 0;
+		bench->failed += results[i].verdict.outcome == CHECK_FAIL;
+		bench_result_free(&results[i]);
+	}
+	free(results);
+	bench->done++;
+	return code;
+}
+
+/* ---- cases of a file, or a shape ------------------------------------------------------------- */
+
+static int open_source(const struct bench_verb *bench, struct cli_source *source)
+{
+	if (bench->file)
+		return cli_source_file(source, bench->file);
+	cli_source_shape(source, &bench->shape);
+	return 0;
+}
+
+/* Without a pattern the first case is enough. */
+static bool is_chosen(const struct bench_verb *bench, const char *id, int index)
+{
+	return bench->pattern ? cli_id_matches(id, bench->pattern) : index == 0;
+}
+
+static const char *base_name(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash ? slash + 1 : path;
+}
+
+static int time_source_case(struct bench_verb *bench, const struct cli_source *source, int index,
+			    const char *id)
+{
+	struct mla_case c;
+	char *name;
+	int code = CLI_BAD_FILE;
+
+	if (cli_source_load(source, index, &c) != 0)
+		return code;
+	name = bench->file ? report_text("%s:%s", base_name(bench->file), id)
+			   : report_text("generated %s", id);
+	code = time_case(bench, &c, name, VALUES_OF_CASE);
+	free(name);
+	case_free(&c);
+	return code;
+}
+
+static int time_source(struct bench_verb *bench)
+{
+	struct cli_source source;
+	char id[CLI_ID_SIZE];
+	int code = CLI_OK;
+
+	if (open_source(bench, &source) != 0)
+		return CLI_BAD_FILE;
+	for (int i = 0; i < source.count; i++) {
+		cli_source_id(&source, i, id, sizeof(id));
+		bench->total += is_chosen(bench, id, i);
+	}
+	if (bench->total == 0) {
+		fprintf(stderr, "mla: no case \"%s\" in %s\n", bench->pattern,
+			bench->file ? bench->file : "the generated cases");
+		code = CLI_USAGE;
+	}
+	for (int i = 0; i < source.count && code == CLI_OK; i++) {
+		cli_source_id(&source, i, id, sizeof(id));
+		if (is_chosen(bench, id, i))
+			code = time_source_case(bench, &source, i, id);
+	}
+	cli_source_close(&source);
+	return code;
+}
+
+/* ---- cells ----------------------------------------------------------------------------------- */
+
+/* Cells up to this size are made on the host, too, and judged as a file's case is. */
+#define HOST_POOL_BYTES (64 << 20)
+
+static bool is_wanted(const struct bench_verb *bench, const char *cell)
+{
+	return !bench->pattern || fnmatch(bench->pattern, cell, 0) == 0;
+}
+
+static bool fits_host(const struct mla_case *c)
+{
+	return bench_cell_pool_bytes(c) <= HOST_POOL_BYTES &&
+	       bench_multiply_adds(c) <= CLI_CPU_BUDGET;
+}
+
+static int time_cell(struct bench_verb *bench, const struct bench_cell *cell)
+{
+	const uint64_t seed = bench->seed;
+	struct mla_case c;
+	int code = CLI_FAILED;
+
+	if (bench_cell_case(cell, seed, &c) != 0) {
+		fprintf(stderr, "mla bench: cell \"%s\" is too large for a page table\n",
+			cell->name);
+		return code;
+	}
+	const bool on_host = fits_host(&c);
+
+	if (on_host && bench_cell_fill(&c, seed) != 0)
+		fprintf(stderr, "mla bench: not enough memory for cell \"%s\"\n", cell->name);
+	else
+		code = time_case(bench, &c, cell->name,
+				 on_host ? VALUES_OF_CELL_HOST : VALUES_OF_CELL_GPU);
+	case_free(&c);
+	return code;
+}
+
+static void list_cell(const struct bench_verb *bench, const struct bench_cell *cell,
+		      struct report_table *table)
+{
+	struct mla_case c;
+	struct bench_work work;
+	char text[256];
+
+	if (bench_cell_case(cell, bench->seed, &c) != 0)
+		return;
+	report_cell(table, "%s", cell->name);
+	if (bench_work_of(&c, &work) == 0) {
+		report_cell(table, "%.4g", work.bytes * 1e-6);
+		report_cell(table, "%.4g", work.flop * 1e-9);
+		report_cell(table, "%.3g", work.flop / work.bytes);
+	}
+	cli_describe(&c, text, sizeof(text));
+	report_cell(table, "%s", text);
+	case_free(&c);
+}
+
+static int go_through_cells(struct bench_verb *bench)
+{
+	static const char *const titles[] = {"cell", ">MB", ">GFLOP", ">FLOP/byte", "shape"};
+	const char *const *names = bench->suite ? bench->suite->cells : bench->cells.values;
+	const int count = bench->suite ? bench->suite->num_cells : bench->cells.count;
+	struct report_table *table = report_table_new(titles, 5);
+	int code = CLI_OK;
+
+	for (int i = 0; i < count; i++)
+		bench->total += is_wanted(bench, names[i]);
+	for (int i = 0; i < count && code == CLI_OK; i++) {
+		struct bench_cell cell;
+		char why[256];
+
+		if (!is_wanted(bench, names[i]) ||
+		    bench_cell_parse(names[i], &cell, why, sizeof(why)))
+			continue;
+		if (bench->list)
+			list_cell(bench, &cell, table);
+		else
+			code = time_cell(bench, &cell);
+	}
+	if (bench->total == 0) {
+		fprintf(stderr, "mla: no cell \"%s\"\n", bench->pattern);
+		code = CLI_USAGE;
+	} else if (bench->list) {
+		report_table_print(table, stdout);
+	}
+	report_table_free(table);
+	return code;
+}
+
+/* ---- the verb -------------------------------------------------------------------------------- */
+
+static int load_ceilings(struct bench_verb *bench)
+{
+	char why[512], *path = bench->ceilings ? report_text("%s", bench->ceilings)
+					       : ceilings_default_path();
+	int found = 0;
+
+	if (path && !gpu_missing())
+		found = ceilings_load(path, gpu_name(), &bench->known, why, sizeof(why));
+	free(path);
+	bench->ceilings_known = found == 1;
+	if (found < 0)
+		fprintf(stderr, "mla bench: %s\n", why);
+	return found < 0 ? CLI_BAD_FILE : CLI_OK;
+}
+
+static int open_outputs(struct bench_verb *bench, int argc, char **argv)
+{
+	const int count = bench->subjects.count;
+
+	bench->names = report_alloc((size_t)count * sizeof(*bench->names));
+	for (int i = 0; i < count; i++)
+		bench->names[i] = bench->subjects.list[i].name;
+	bench->matrix = bench_matrix_new(bench->names, count);
+	bench->root = bench_json_new(argc, argv, bench->ceilings_known ? &bench->known : NULL,
+				     bench->nvml);
+	bench->csv_file = bench->csv ? fopen(bench->csv, "w") : NULL;
+	if (bench->csv && !bench->csv_file) {
+		fprintf(stderr, "mla bench: %s: %s\n", bench->csv, strerror(errno));
+		return CLI_BAD_FILE;
+	}
+	if (bench->csv_file)
+		bench_csv_head(bench->csv_file);
+	return CLI_OK;
+}
+
+static void print_foot(const struct bench_verb *bench)
+{
+	const json_t *clocks =
+		json_object_get(json_object_get(bench->root, "environment"), "clocks");
+	struct nvml_reading now;
+
+	bench_matrix_print(bench->matrix, stdout);
+	if (bench->timed > 0 && !gpu_missing() && !bench->ceilings_known)
+		printf("\nbound unknown: run mla ceilings first\n");
+	if (json_is_object(clocks) && nvml_read(bench->nvml, &now))
+		printf("\nSM clock %.0f MHz when it began, %.0f MHz at its end (at most %.0f), "
+		       "power "
+		       "%.0f and %.0f W\n",
+		       json_number_value(json_array_get(json_object_get(clocks, "sm_mhz"), 0)),
+		       json_number_value(json_array_get(json_object_get(clocks, "sm_mhz"), 1)),
+		       now.max_sm_mhz,
+		       json_number_value(json_array_get(json_object_get(clocks, "power_w"), 0)),
+		       json_number_value(json_array_get(json_object_get(clocks, "power_w"), 1)));
+}
+
+static int close_outputs(struct bench_verb *bench)
+{
+	int code = CLI_OK;
+
+	bool bad = bench->csv_file && ferror(bench->csv_file);
+
+	bad |= bench->csv_file && fclose(bench->csv_file) != 0;
+	if (bad) {
+		fprintf(stderr, "mla bench: %s cannot be written\n", bench->csv);
+		code = CLI_BAD_FILE;
+	}
+	bench_matrix_free(bench->matrix);
+	json_decref(bench->root);
+	free(bench->names);
+	return code;
+}
+
+static int run(struct bench_verb *bench, int argc, char **argv)
+{
+	const bool cells = bench->suite || bench->cells.count > 0;
+	const char *kernels = bench->kernels ? bench->kernels : cells ? "gpu" : "all";
+	int code = load_ceilings(bench), closed;
+
+	if (code != CLI_OK)
+		return code;
+	if (cli_subjects_choose(kernels, &bench->subjects) != 0)
+		return CLI_USAGE;
+	bench->nvml = gpu_missing() ? NULL : nvml_open(NULL, gpu_bus_id());
+	bench->options.nvml = bench->nvml;
+	code = open_outputs(bench, argc, argv);
+	if (code == CLI_OK)
+		code = cells ? go_through_cells(bench) : time_source(bench);
+	if (code == CLI_OK && !bench->list)
+		print_foot(bench);
+	closed = close_outputs(bench);
+	nvml_close(bench->nvml);
+	cli_subjects_free(&bench->subjects);
+	if (code != CLI_OK || closed != CLI_OK)
+		return code != CLI_OK ? code : closed;
+	if (bench->failed)
+		return CLI_FAILED;
+	return bench->timed || bench->list ? CLI_OK : CLI_SKIPPED;
+}
+
+int cli_bench(int argc, char **argv)
+{
+	struct bench_verb bench = {
+		.seed = 1,
+		.options = {.graph = true,
+			    .cold = true,
+			    .stop = {.noise = 0.005, .seconds = 1},
+			    .progress = show_progress},
+	};
+	int code = CLI_OK;
+
+	bench.options.opaque = &bench;
+	cli_shape_init(&bench.shape);
+	argp_parse(&argp, argc, argv, 0, NULL, &bench);
+	if (bench.explain)
+		bench_explain(stdout);
+	if (bench.file || bench.shape.given || bench.suite || bench.cells.count)
+		code = run(&bench, argc, argv);
+	cli_strings_free(&bench.cells);
+	cli_shape_free(&bench.shape);
+	return code;
+}

@@ -1,0 +1,155 @@
+/* verb_ceilings.c - mla ceilings: measures what this GPU can do at most, and keeps it for mla
+ * bench.
+ */
+#include "cli/cli.h"
+
+#include <stdlib.h>
+
+#include "bench/ceilings.h"
+#include "device/gpu.h"
+#include "report/table.h"
+
+struct ceilings_verb {
+	struct bench_stop stop;
+	const char *file;
+	bool show;
+};
+
+enum { OPT_FILE = 0x900, OPT_TIME, OPT_SHOW };
+
+static const struct argp_option flags[] = {
+	{"ceilings", OPT_FILE, "FILE", 0,
+	 "Where to keep them (default: mla/ceilings.json in $XDG_CACHE_HOME or ~/.cache)", 0},
+	{"time", OPT_TIME, "SECONDS", 0, "For each figure (default 1)", 0},
+	{"show", OPT_SHOW, 0, 0, "Show what was measured before, measure nothing", 0},
+	{0},
+};
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+	struct ceilings_verb *verb = state->input;
+
+	switch (key) {
+	case OPT_FILE:
+		verb->file = cli_report_file(state, "--ceilings", arg);
+		return 0;
+	case OPT_TIME:
+		verb->stop.seconds = cli_positive(state, "--time", arg);
+		return 0;
+	case OPT_SHOW:
+		verb->show = true;
+		return 0;
+	case ARGP_KEY_ARG:
+		argp_error(state, "takes no arguments, found \"%s\"", arg);
+		return 0;
+	}
+	return ARGP_ERR_UNKNOWN;
+}
+
+static const struct argp argp = {
+	.options = flags,
+	.parser = parse,
+	.doc = "Measures how fast this GPU reads memory, copies it and multiplies on tensor cores, "
+	       "and keeps the figures: mla bench says how much of them a kernel reaches.\v"
+	       "A kernel is bound by the read stream or by the fastest of the tensor figures. "
+	       "cuBLAS is used where libcublas.so is found.\n\n"
+	       "Example:\n  mla ceilings" CLI_EXIT_CODES,
+};
+
+static void show_progress(void *opaque, double share)
+{
+	(void)opaque;
+	report_progress("measuring the ceilings: %.0f%%", 100 * share);
+}
+
+static void print_ceilings(const struct ceilings *ceilings)
+{
+	static const char *const titles[] = {"ceiling", ">median", "unit", ">IQR", ">min",
+					     ">max",    ">MHz",    ">W",   "what"};
+	struct report_table *table = report_table_new(titles, 9);
+
+	for (int i = 0; i < NUM_CEILINGS; i++) {
+		const struct ceiling *ceiling = &ceilings->of[i];
+		const struct stats *s = &ceiling->stats;
+
+		report_cell(table, "%s", ceiling_names[i].title);
+		if (s->n == 0) {
+			for (int k = 0; k < 7; k++)
+				report_cell(table, "-");
+			report_cell(table, "%s", ceiling->why);
+			continue;
+		}
+		report_cell(table, "%.0f", s->median);
+		report_cell(table, "%s", ceiling_names[i].unit);
+		report_cell(table, "%.1f%%", 100 * stats_spread(s));
+		report_cell(table, "%.0f", s->min);
+		report_cell(table, "%.0f", s->max);
+		report_cell(table, ceiling->load.sm_mhz > 0 ? "%.0f" : "-", ceiling->load.sm_mhz);
+		report_cell(table, ceiling->load.power_w > 0 ? "%.0f" : "-", ceiling->load.power_w);
+		report_cell(table, "%s", ceiling_names[i].meaning);
+	}
+	printf("%s, %s\n", ceilings->gpu, ceilings->date);
+	report_table_print(table, stdout);
+	report_table_free(table);
+}
+
+static int show(const char *path)
+{
+	struct ceilings ceilings;
+	char why[512];
+	const int found = ceilings_load(path, gpu_name(), &ceilings, why, sizeof(why));
+
+	if (found < 0) {
+		fprintf(stderr, "mla ceilings: %s\n", why);
+		return CLI_BAD_FILE;
+	}
+	if (found == 0) {
+		printf("SKIPPED, %s has nothing about %s\n", path, gpu_name());
+		return CLI_SKIPPED;
+	}
+	print_ceilings(&ceilings);
+	return CLI_OK;
+}
+
+static int measure(const struct ceilings_verb *verb, const char *path)
+{
+	struct nvml *nvml = nvml_open(NULL, gpu_bus_id());
+	struct ceilings ceilings;
+	char why[512];
+	const int measured = ceilings_measure(&verb->stop, nvml, show_progress, &ceilings);
+
+	nvml_close(nvml);
+	report_progress("%s", "");
+	print_ceilings(&ceilings);
+	if (measured == 0)
+		return CLI_FAILED;
+	if (ceilings_save(path, &ceilings, why, sizeof(why)) != 0) {
+		fprintf(stderr, "mla ceilings: %s\n", why);
+		return CLI_BAD_FILE;
+	}
+	printf("kept in %s\n", path);
+	return CLI_OK;
+}
+
+int cli_ceilings(int argc, char **argv)
+{
+	struct ceilings_verb verb = {.stop = {.noise = 0.002, .seconds = 1}};
+	int code;
+
+	argp_parse(&argp, argc, argv, 0, NULL, &verb);
+	char *path = verb.file ? report_text("%s", verb.file) : ceilings_default_path();
+
+	if (!path) {
+		fprintf(stderr, "mla ceilings: neither XDG_CACHE_HOME nor HOME is set; "
+				"--ceilings FILE says where to keep the figures\n");
+		return CLI_USAGE;
+	}
+	if (gpu_missing()) {
+		printf("SKIPPED, %s\n", gpu_missing());
+		code = CLI_SKIPPED;
+	} else {
+		code = verb.show ? show(path) : measure(&verb, path);
+	}
+	free(path);
+	return code;
+}

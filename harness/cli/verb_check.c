@@ -1,0 +1,395 @@
+/* verb_check.c - mla check: every implementation against the truth.
+ */
+#include "cli/cli.h"
+
+#include <limits.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bench/bench.h"
+#include "cli/view.h"
+#include "device/gpu.h"
+#include "report/table.h"
+#include "suite/suite.h"
+
+struct check_options {
+	const char *kernels, *pattern, *suite, *json;
+	struct cli_strings files;
+	uint64_t seed;
+	int random;
+	int64_t rows; /* of truth; -1: as many as the budget allows */
+	int32_t fixed_split;
+	bool graph, verbose;
+};
+
+enum { OPT_SUITE = 0x700, OPT_RANDOM, OPT_SEED, OPT_FIXED_SPLIT, OPT_GRAPH, OPT_JSON, OPT_ROWS };
+
+static const struct argp_option flags[] = {
+	{"kernel", 'k', "NAMES", 0,
+	 "Implementations: 01,splitk,online, or cpu, gpu, auto, all (default all)", 0},
+	{"case", 'c', "CASE", 0, "Step/layer of the files: 001/005, '*/005'; or random:7.3", 0},
+	{"suite", OPT_SUITE, "NAME", 0,
+	 "gpu: all about the kernels; host: CPU alone, many random cases; smoke: a minute", 0},
+	{"random", OPT_RANDOM, "N", 0, "Also N adversarial generated cases", 0},
+	{"seed", OPT_SEED, "N", 0, "Of the generated cases (default 1)", 0},
+	{"fixed-split", OPT_FIXED_SPLIT, "N", 0, "Plan with splits at keys N, 2N, ...", 0},
+	{"graph", OPT_GRAPH, 0, 0, "Run kernels by replaying a CUDA graph", 0},
+	{"rows", OPT_ROWS, "N", 0,
+	 "Rows compared with the truth, spread over the batch; 0 = all (default: all, fewer if the "
+	 "case is large)",
+	 0},
+	{"verbose", 'v', 0, 0, "A line for each case instead of the worst of all", 0},
+	{"json", OPT_JSON, "FILE", 0, "All verdicts as JSON", 0},
+	{0},
+};
+
+static const char *const suites[] = {"gpu", "host", "smoke"};
+
+static error_t parse_numbers(int key, char *arg, struct check_options *options,
+			     struct argp_state *state)
+{
+	switch (key) {
+	case OPT_RANDOM:
+		options->random = (int)cli_integer(state, "--random", arg, 0, 1000000);
+		return 0;
+	case OPT_SEED:
+		options->seed = (uint64_t)cli_integer(state, "--seed", arg, 0, LONG_MAX);
+		return 0;
+	case OPT_FIXED_SPLIT:
+		options->fixed_split =
+			(int32_t)cli_integer(state, "--fixed-split", arg, 0, 1 << 30);
+		return 0;
+	case OPT_ROWS:
+		options->rows = cli_integer(state, "--rows", arg, 0, LONG_MAX);
+		return 0;
+	}
+	return ARGP_ERR_UNKNOWN;
+}
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+	struct check_options *options = state->input;
+	struct cli_source source;
+	switch (key) {
+	case 'k':
+		options->kernels = arg;
+		return 0;
+	case 'c':
+		options->pattern = arg;
+		return 0;
+	case 'v':
+		options->verbose = true;
+		return 0;
+	case OPT_SUITE:
+		options->suite = suites[cli_choice(state, "--suite", arg, suites, 3)];
+		return 0;
+	case OPT_GRAPH:
+		options->graph = true;
+		return 0;
+	case OPT_JSON:
+		options->json = cli_report_file(state, "--json", arg);
+		return 0;
+	case ARGP_KEY_ARG:
+		cli_strings_add(&options->files, arg);
+		return 0;
+	case ARGP_KEY_END:
+		if (!options->files.count && !options->random && !options->suite &&
+		    !cli_random_id(options->pattern, &source))
+			argp_error(state, "a FILE, --random or --suite is missing");
+		return 0;
+	}
+	return parse_numbers(key, arg, options, state);
+}
+
+static const struct argp argp = {
+	.options = flags,
+	.parser = parse,
+	.args_doc = "[FILE...]",
+	.doc = "Compares every implementation with the truth: two passes in fp64, on poisoned "
+	       "copies of the inputs.\v"
+	       "Errors are shown over their bounds: up to 1 passes. Power \"low\": the attention "
+	       "is so flat that a wrong scale would not be noticed.\n\n"
+	       "Example:\n  mla check -k 01,splitk data/captures/tiny_decode.h5\n"
+	       "  mla check --random 100 --seed 7 -k cpu" CLI_EXIT_CODES,
+};
+
+/* ---- one source ------------------------------------------------------------------------------ */
+
+struct run {
+	const struct check_options *options;
+	struct cli_subjects subjects;
+	struct suite_result total;
+	json_t *cases; /* NULL: no JSON wanted */
+	int matched;
+	bool bad_file;
+};
+
+static void count(struct run *run, enum check_outcome outcome)
+{
+	int *const counts[] = {&run->total.passed, &run->total.failed, &run->total.skipped};
+	++*counts[outcome];
+}
+
+static void check_one(const struct run *run, const struct mla_case *c,
+		      const struct check_truth *truth, const struct cli_subject *subject,
+		      struct check_verdict *verdict)
+{
+	const double cost = bench_multiply_adds(c);
+	*verdict = (struct check_verdict){0};
+	if (subject->variant && !subject->named && cost > CLI_CPU_BUDGET) {
+		verdict->outcome = CHECK_SKIP;
+		snprintf(verdict->why, sizeof(verdict->why),
+			 "%.0e multiply-adds take a CPU long; -k %s runs it all the same", cost,
+			 subject->name);
+		return;
+	}
+	const struct check_subject what = {
+		.name = subject->name,
+		.run = subject->variant ? subject->variant->run : NULL,
+		.kernel = subject->variant ? NULL : subject->name,
+		.fixed_split = run->options->fixed_split,
+		.graph = run->options->graph,
+	};
+	struct mla_case same = *c; /* a view: variants take what they are asked from the config */
+	same.config.fixed_split = subject->variant ? run->options->fixed_split : 0;
+	check_subject(&same, truth, &what, verdict);
+}
+
+static char *rerun_line(const struct run *run, const struct cli_source *source, const char *subject,
+			const char *id)
+{
+	const struct report_rerun rerun = {.subject = subject,
+					   .case_id = id,
+					   .file = source->file,
+					   .fixed_split = run->options->fixed_split,
+					   .graph = run->options->graph};
+	return report_rerun_line(&rerun);
+}
+
+static json_t *check_subjects(struct run *run, const struct cli_source *source,
+			      const struct mla_case *c, const char *id,
+			      const struct check_truth *truth, struct view *view)
+{
+	json_t *verdicts = json_array();
+	for (int s = 0; s < run->subjects.count; s++) {
+		const struct cli_subject *subject = &run->subjects.list[s];
+		struct check_verdict verdict;
+		report_progress("%s %s", id, subject->name);
+		check_one(run, c, truth, subject, &verdict);
+		count(run, verdict.outcome);
+		report_json_append(verdicts, report_json_verdict(subject->name, &verdict));
+		view_verdict(view, s, &verdict, id, rerun_line(run, source, subject->name, id));
+	}
+	return verdicts;
+}
+
+static json_t *fact_json(const struct variant_fact *fact)
+{
+	json_t *json = json_object();
+	report_json_set(json, "name", json_string(fact->name));
+	report_json_set(json, "outcome", json_string(variant_fact_good(fact) ? "PASS" : "FAIL"));
+	if (fact->has_out) {
+		report_json_set(json, "out_rms", report_json_number(fact->out_rms));
+		report_json_set(json, "out_worst", report_json_number(fact->out_worst));
+	}
+	if (fact->has_lse)
+		report_json_set(json, "lse_worst", report_json_number(fact->lse_worst));
+	if (fact->bound > 0)
+		report_json_set(json, "bound", report_json_number(fact->bound));
+	return json;
+}
+
+static json_t *check_facts(struct run *run, const struct cli_source *source,
+			   const struct mla_case *c, const char *id, struct view *view)
+{
+	struct variant_fact facts[VARIANT_MAX_FACTS];
+	json_t *array = json_array();
+	if (!run->subjects.facts || !variant_has_facts(c))
+		return array;
+	if (!run->subjects.facts_named && variant_facts_cost(c) > CLI_CPU_BUDGET) {
+		count(run, CHECK_SKIP);
+		view_skip_facts(view);
+		return array;
+	}
+	report_progress("%s %s", id, VARIANT_FACTS);
+	const int n = variant_facts(c, facts);
+	if (n < 0) {
+		fprintf(stderr, "mla check: %s: not enough memory for textbook attention\n", id);
+		count(run, CHECK_FAIL);
+	}
+	for (int k = 0; k < n; k++) {
+		if (facts[k].bound > 0)
+			count(run, variant_fact_good(&facts[k]) ? CHECK_PASS : CHECK_FAIL);
+		view_fact(view, &facts[k], id, rerun_line(run, source, VARIANT_FACTS, id));
+		report_json_append(array, fact_json(&facts[k]));
+	}
+	return array;
+}
+
+static int check_case(struct run *run, const struct cli_source *source, int index, const char *id,
+		      struct view *view)
+{
+	struct mla_case c;
+	struct check_truth truth = {0};
+	report_progress("%s loading", id);
+	if (cli_source_load(source, index, &c) != 0)
+		return -1;
+	view_case(view, &c);
+	report_progress("%s truth", id);
+	const int64_t rows = run->options->rows >= 0 ? run->options->rows : cli_truth_rows(&c);
+	if (check_truth_make(&c, rows, &truth) != 0) {
+		fprintf(stderr, "mla check: %s: not enough memory for the truth\n", id);
+		count(run, CHECK_FAIL);
+		case_free(&c);
+		return 0;
+	}
+	json_t *json = report_json_case(&c, id);
+	if (source->file)
+		report_json_set(json, "file", report_json_string(source->file));
+	report_json_set(json, "rows_checked",
+			json_integer(truth.rows ? truth.n : case_total_q(&c) * c.config.num_heads));
+	report_json_set(json, "verdicts", check_subjects(run, source, &c, id, &truth, view));
+	report_json_set(json, "facts", check_facts(run, source, &c, id, view));
+	if (run->cases)
+		report_json_append(run->cases, json);
+	else
+		json_decref(json);
+	check_truth_free(&truth);
+	case_free(&c);
+	return 0;
+}
+
+static void check_source(struct run *run, struct cli_source *source)
+{
+	const enum view_style style = run->options->suite     ? VIEW_LINES
+				      : run->options->verbose ? VIEW_CASES
+							      : VIEW_SUMMARY;
+	struct view view;
+	char id[CLI_ID_SIZE];
+	view_open(&view, style, &run->subjects);
+	for (int i = 0; i < source->count; i++) {
+		cli_source_id(source, i, id, sizeof(id));
+		if (!cli_id_matches(id, run->options->pattern))
+			continue;
+		run->matched++;
+		if (check_case(run, source, i, id, &view) != 0)
+			run->bad_file = true;
+	}
+	if (view.cases)
+		view_print(&view, source);
+	view_close(&view);
+	cli_source_close(source);
+}
+
+/* ---- the verb -------------------------------------------------------------------------------- */
+
+static void print_total(const struct suite_result *total)
+{
+	printf("%d passed, %d failed, %d skipped\n", total->passed, total->failed, total->skipped);
+}
+
+static int exit_code(const struct suite_result *total)
+{
+	if (total->failed)
+		return CLI_FAILED;
+	return total->passed ? CLI_OK : CLI_SKIPPED;
+}
+
+static int run_suite_gpu(const struct check_options *options, const struct cli_subjects *subjects)
+{
+	if (gpu_missing()) {
+		printf("SKIPPED, %s\n", gpu_missing());
+		return CLI_SKIPPED;
+	}
+	const char **kernels = report_alloc(((size_t)subjects->count + 1) * sizeof(*kernels));
+	struct suite_result result = {0};
+	int n = 0;
+	for (int i = 0; i < subjects->count && options->kernels; i++)
+		if (!subjects->list[i].variant)
+			kernels[n++] = subjects->list[i].name;
+	if (options->kernels && n == 0)
+		fputs("mla check: -k names no kernel: nothing for the GPU to do\n", stderr);
+	else
+		suite_gpu(kernels, n, options->files.values, options->files.count, &result);
+	free(kernels);
+	print_total(&result);
+	return exit_code(&result);
+}
+
+static void check_sources(struct run *run)
+{
+	const struct check_options *options = run->options;
+	struct cli_source source;
+	for (int i = 0; i < options->files.count; i++)
+		if (cli_source_file(&source, options->files.values[i]) == 0)
+			check_source(run, &source);
+		else
+			run->bad_file = true;
+	if (options->random) {
+		cli_source_random(&source, options->seed, 0, options->random);
+		check_source(run, &source);
+	} else if (!options->files.count && cli_random_id(options->pattern, &source)) {
+		check_source(run, &source);
+	}
+}
+
+static int write_json(struct run *run)
+{
+	if (!run->cases)
+		return 0;
+	json_t *root = report_json_new("mla-check"), *total = json_object();
+	report_json_set(total, "passed", json_integer(run->total.passed));
+	report_json_set(total, "failed", json_integer(run->total.failed));
+	report_json_set(total, "skipped", json_integer(run->total.skipped));
+	report_json_set(root, "total", total);
+	report_json_set(root, "fixed_split", json_integer(run->options->fixed_split));
+	report_json_set(root, "graph", json_boolean(run->options->graph));
+	report_json_set(root, "cases", run->cases);
+	const int failed = report_json_write(root, run->options->json);
+	json_decref(root);
+	return failed;
+}
+
+static int run_checks(struct run *run)
+{
+	if (run->options->json)
+		run->cases = json_array();
+	check_sources(run);
+	const int unwritten = write_json(run);
+	if (run->matched)
+		print_total(&run->total);
+	else if (!run->bad_file)
+		fprintf(stderr, "mla check: no case \"%s\"\n", run->options->pattern);
+	if (run->total.failed)
+		return CLI_FAILED;
+	if (run->bad_file || unwritten)
+		return CLI_BAD_FILE;
+	return run->matched ? exit_code(&run->total) : CLI_USAGE;
+}
+
+/* host and smoke are the ordinary check with fixed choices. */
+static void apply_suite(struct check_options *options)
+{
+	const bool host = strcmp(options->suite, "host") == 0;
+	if (!options->kernels && host)
+		options->kernels = "cpu";
+	if (!options->random)
+		options->random = host ? 200 : 16;
+}
+
+int cli_check(int argc, char **argv)
+{
+	struct check_options options = {.seed = 1, .rows = -1};
+	argp_parse(&argp, argc, argv, 0, NULL, &options);
+	struct run run = {.options = &options};
+	const bool gpu = options.suite && strcmp(options.suite, "gpu") == 0;
+	int code = CLI_USAGE;
+	if (options.suite && !gpu)
+		apply_suite(&options);
+	if (cli_subjects_choose(options.kernels, &run.subjects) == 0)
+		code = gpu ? run_suite_gpu(&options, &run.subjects) : run_checks(&run);
+	cli_subjects_free(&run.subjects);
+	cli_strings_free(&options.files);
+	return code;
+}

@@ -1,0 +1,358 @@
+/* verb_compare.c - mla compare: two result files, or two implementations of one file, time by time.
+ */
+#include "cli/cli.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "report/compare.h"
+#include "report/table.h"
+
+struct compare_verb {
+	const char *a, *b, *json;
+	struct compare_pairing pairing;
+	char *owned;      /* what the pairing's names lie in */
+	double threshold; /* 0: not given */
+	bool force;
+};
+
+enum { OPT_THRESHOLD = 0x900, OPT_IMPLEMENTATION, OPT_FORCE, OPT_JSON };
+
+static const struct argp_option flags[] = {
+	{"implementation", OPT_IMPLEMENTATION, "X=Y", 0,
+	 "Compare X of A with Y of B, instead of each with its namesake; X alone means X=X", 0},
+	{"threshold", OPT_THRESHOLD, "PERCENT", 0,
+	 "Differences up to this mean nothing (default 1% within one file, 3% between two)", 0},
+	{"force", OPT_FORCE, 0, 0, "Compare even what ran on different GPUs", 0},
+	{"json", OPT_JSON, "FILE", 0, "All pairs as JSON", 0},
+	{0},
+};
+
+static double parse_percent(struct argp_state *state, const char *text)
+{
+	char number[32];
+	const size_t length = strlen(text);
+	const size_t digits = length && text[length - 1] == '%' ? length - 1 : length;
+	if (digits >= sizeof(number))
+		argp_error(state, "--threshold: found \"%s\", expected a percentage", text);
+	memcpy(number, text, digits);
+	number[digits] = '\0';
+	const double percent = cli_positive(state, "--threshold", number);
+	if (percent > 1000)
+		argp_error(state, "--threshold: %s is out of range, expected at most 1000%%", text);
+	return percent / 100;
+}
+
+static void parse_pairing(struct argp_state *state, const char *text, struct compare_verb *verb)
+{
+	if (verb->owned)
+		argp_error(state, "--implementation: one pair at a time");
+	verb->owned = report_text("%s", text);
+	char *equals = strchr(verb->owned, '=');
+	if (equals)
+		*equals = '\0';
+	verb->pairing.from = verb->owned;
+	verb->pairing.to = equals ? equals + 1 : verb->owned;
+	if (!*verb->pairing.from || !*verb->pairing.to)
+		argp_error(state, "--implementation: found \"%s\", expected X=Y or X", text);
+}
+
+static void take_file(struct argp_state *state, const char *file, struct compare_verb *verb)
+{
+	if (verb->b)
+		argp_error(state, "two files are enough, found \"%s\" too", file);
+	*(verb->a ? &verb->b : &verb->a) = file;
+}
+
+static void check_files(struct argp_state *state, const struct compare_verb *verb)
+{
+	if (!verb->a)
+		argp_error(state, "A.json is missing");
+	const bool pair = verb->owned && strcmp(verb->pairing.from, verb->pairing.to) != 0;
+	if (!verb->b && !pair)
+		argp_error(state, "B.json is missing; within one file say --implementation X=Y");
+}
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+	struct compare_verb *verb = state->input;
+	switch (key) {
+	case OPT_THRESHOLD:
+		verb->threshold = parse_percent(state, arg);
+		return 0;
+	case OPT_IMPLEMENTATION:
+		parse_pairing(state, arg, verb);
+		return 0;
+	case OPT_FORCE:
+		verb->force = true;
+		return 0;
+	case OPT_JSON:
+		verb->json = cli_report_file(state, "--json", arg);
+		return 0;
+	case ARGP_KEY_ARG:
+		take_file(state, arg, verb);
+		return 0;
+	case ARGP_KEY_END:
+		check_files(state, verb);
+		return 0;
+	}
+	return ARGP_ERR_UNKNOWN;
+}
+
+static const struct argp argp = {
+	.options = flags,
+	.parser = parse,
+	.args_doc = "A.json [B.json]",
+	.doc = "Says whether B is faster than A, for every time that both have: same case, "
+	       "implementation, mode and state of the cache.\v"
+	       "A/B is A's median over B's: above 1, B is faster. In brackets stands the interval "
+	       "that follows from the 95% intervals of the two medians. FASTER and SLOWER: the "
+	       "medians' intervals are disjoint and the difference is above the threshold. SAME: "
+	       "the "
+	       "whole interval is within the threshold. UNSURE: neither, so take more samples. "
+	       "WRONG: A was right, B is not.\n\n"
+	       "Example:\n  mla compare before.json after.json\n"
+	       "  mla compare peers_libraries.json --implementation flashinfer:fa3=08_tall\n\n"
+	       "Exit codes: 0 good, 1 something is SLOWER or WRONG, 2 wrong usage (different GPUs "
+	       "without --force, too), 3 a file cannot be used, or has nothing to compare.",
+};
+
+/* ---- the table ------------------------------------------------------------------------------- */
+
+struct comparison {
+	const struct compare_verb *verb;
+	struct compare_file a, b;
+	const struct compare_file *second; /* &b, or &a if one file is compared with itself */
+	double threshold;
+	int counts[COMPARE_WRONG + 1], pairs, unmatched;
+	double sum_of_logs;
+};
+
+static const char *const titles[] = {"case", "implementation", "mode",     "cache",  ">A",
+				     ">B",   ">A/B",           "interval", "verdict"};
+#define NUM_TITLES (int)(sizeof(titles) / sizeof(titles[0]))
+
+static void add_row(struct report_table *table, const struct compare_time *a,
+		    const struct compare_time *b, const struct compare_result *result)
+{
+	char text[32];
+	report_cell(table, "%s", a->name);
+	if (strcmp(a->implementation, b->implementation) == 0)
+		report_cell(table, "%s", a->implementation);
+	else
+		report_cell(table, "%s, %s", a->implementation, b->implementation);
+	report_cell(table, "%s", a->mode);
+	report_cell(table, "%s", a->cache);
+	report_cell(table, "%s", report_time(a->stats.median, text, sizeof(text)));
+	if (result->verdict == COMPARE_WRONG) {
+		for (int i = 0; i < 3; i++)
+			report_cell(table, "-");
+	} else {
+		report_cell(table, "%s", report_time(b->stats.median, text, sizeof(text)));
+		report_cell(table, "%.3f", result->ratio);
+		report_cell(table, "[%.3f, %.3f]", result->low, result->high);
+	}
+	report_cell(table, "%s", compare_verdict_name(result->verdict));
+	if (result->verdict == COMPARE_WRONG)
+		report_note(table, "%s: %s", b->status, b->why);
+	else if (a->stats.n < COMPARE_MIN_SAMPLES || b->stats.n < COMPARE_MIN_SAMPLES)
+		report_note(table, "%d and %d samples, at least %d are needed", a->stats.n,
+			    b->stats.n, COMPARE_MIN_SAMPLES);
+}
+
+static json_t *pair_json(const struct compare_time *a, const struct compare_time *b,
+			 const struct compare_result *result)
+{
+	json_t *json = json_object();
+	report_json_set(json, "case", report_json_string(a->name));
+	report_json_set(json, "sha256", report_json_string(a->sha256));
+	report_json_set(json, "implementation_a", report_json_string(a->implementation));
+	report_json_set(json, "implementation_b", report_json_string(b->implementation));
+	report_json_set(json, "mode", report_json_string(a->mode));
+	report_json_set(json, "cache", report_json_string(a->cache));
+	report_json_set(json, "verdict", json_string(compare_verdict_name(result->verdict)));
+	report_json_set(json, "a_us", report_json_stats(&a->stats));
+	if (result->verdict == COMPARE_WRONG) {
+		report_json_set(json, "why", report_json_string(b->why));
+		return json;
+	}
+	report_json_set(json, "b_us", report_json_stats(&b->stats));
+	report_json_set(json, "ratio", report_json_number(result->ratio));
+	report_json_set(json, "ratio_low", report_json_number(result->low));
+	report_json_set(json, "ratio_high", report_json_number(result->high));
+	return json;
+}
+
+/* A skipped measurement of B is no partner: it says why there is none. */
+static void explain_missing(const struct comparison *c, const struct compare_time *a,
+			    const struct compare_time *partner)
+{
+	const char *why = "is not in";
+	for (int i = 0; i < c->second->count && !partner; i++)
+		if (strcmp(c->second->times[i].name, a->name) == 0 &&
+		    strcmp(c->second->times[i].sha256, a->sha256) != 0)
+			why = "has other contents (sha256) in";
+	fprintf(stderr, "mla compare: case %s, %s %s %s ", a->name, a->implementation, a->mode,
+		a->cache);
+	if (partner)
+		fprintf(stderr, "was skipped in %s: %s\n", c->second->path, partner->why);
+	else
+		fprintf(stderr, "%s %s\n", why, c->second->path);
+}
+
+static void compare_one(struct comparison *c, const struct compare_time *a,
+			struct report_table *table, json_t *pairs)
+{
+	const struct compare_pairing *pairing = &c->verb->pairing;
+	if (a->stats.n == 0 || (pairing->from && strcmp(pairing->from, a->implementation) != 0))
+		return;
+	const int index = compare_partner(a, c->second, pairing);
+	const struct compare_time *b = index < 0 ? NULL : &c->second->times[index];
+	if (!b || (b->stats.n == 0 && strcmp(b->status, "FAIL") != 0)) {
+		explain_missing(c, a, b);
+		c->unmatched++;
+		return;
+	}
+	const struct compare_result result = compare_times(a, b, c->threshold);
+	add_row(table, a, b, &result);
+	report_json_append(pairs, pair_json(a, b, &result));
+	c->counts[result.verdict]++;
+	c->pairs++;
+	if (result.verdict != COMPARE_WRONG)
+		c->sum_of_logs += log(result.ratio);
+}
+
+static void print_summary(const struct comparison *c)
+{
+	const int timed = c->pairs - c->counts[COMPARE_WRONG];
+	for (int v = 0; v <= COMPARE_WRONG; v++)
+		printf("%s%d %s", v ? ", " : "", c->counts[v],
+		       compare_verdict_name((enum compare_verdict)v));
+	printf("; threshold %.3g%%", 100 * c->threshold);
+	if (timed)
+		printf("; A/B %.3f, geometric mean of %d", exp(c->sum_of_logs / timed), timed);
+	putchar('\n');
+}
+
+static json_t *comparison_json(const struct comparison *c, json_t *pairs)
+{
+	json_t *root = report_json_new("mla-compare"), *counts = json_object();
+	for (int v = 0; v <= COMPARE_WRONG; v++)
+		report_json_set(counts, compare_verdict_name((enum compare_verdict)v),
+				json_integer(c->counts[v]));
+	report_json_set(root, "a", report_json_string(c->a.path));
+	report_json_set(root, "b", report_json_string(c->second->path));
+	report_json_set(root, "threshold", report_json_number(c->threshold));
+	report_json_set(root, "counts", counts);
+	report_json_set(root, "unmatched", json_integer(c->unmatched));
+	report_json_set(root, "pairs", json_incref(pairs));
+	return root;
+}
+
+static int finish(const struct comparison *c, const struct report_table *table, json_t *pairs)
+{
+	if (c->pairs == 0) {
+		fprintf(stderr, "mla compare: %s and %s have no time in common\n", c->a.path,
+			c->second->path);
+		return CLI_BAD_FILE;
+	}
+	report_table_print(table, stdout);
+	print_summary(c);
+	json_t *root = comparison_json(c, pairs);
+	const int failed = c->verb->json ? report_json_write(root, c->verb->json) : 0;
+	json_decref(root);
+	if (failed)
+		return CLI_BAD_FILE;
+	return c->counts[COMPARE_SLOWER] || c->counts[COMPARE_WRONG] ? CLI_FAILED : CLI_OK;
+}
+
+static int compare_all(struct comparison *c)
+{
+	struct report_table *table = report_table_new(titles, NUM_TITLES);
+	json_t *pairs = json_array();
+	for (int i = 0; i < c->a.count; i++)
+		compare_one(c, &c->a.times[i], table, pairs);
+	const int code = finish(c, table, pairs);
+	json_decref(pairs);
+	report_table_free(table);
+	return code;
+}
+
+/* ---- what must agree ------------------------------------------------------------------------- */
+
+static const char *gpu_of(const struct compare_file *file)
+{
+	return *file->gpu ? file->gpu : "no GPU";
+}
+
+static bool same_machine(const struct comparison *c)
+{
+	const struct compare_file *a = &c->a, *b = c->second;
+	if (strcmp(a->gpu, b->gpu) != 0) {
+		fprintf(stderr, "mla compare: %s ran on %s, %s on %s%s\n", a->path, gpu_of(a),
+			b->path, gpu_of(b),
+			c->verb->force ? ""
+				       : ": times of different GPUs say nothing about the code; "
+					 "--force compares them all the same");
+		return c->verb->force;
+	}
+	if (a->sm_mhz > 0 && b->sm_mhz > 0 && fabs(log(a->sm_mhz / b->sm_mhz)) > c->threshold)
+		fprintf(stderr,
+			"mla compare: the clocks differ by more than the threshold: %.0f MHz in "
+			"%s, %.0f MHz in %s\n",
+			a->sm_mhz, a->path, b->sm_mhz, b->path);
+	return true;
+}
+
+static bool has_implementation(const struct compare_file *file, const char *wanted)
+{
+	for (int i = 0; i < file->count; i++)
+		if (strcmp(file->times[i].implementation, wanted) == 0)
+			return true;
+	fprintf(stderr, "mla compare: %s has no implementation \"%s\"; it has", file->path, wanted);
+	for (int i = 0; i < file->count; i++) {
+		bool said = false;
+		for (int j = 0; j < i; j++)
+			said |= strcmp(file->times[i].implementation,
+				       file->times[j].implementation) == 0;
+		if (!said)
+			fprintf(stderr, " %s", file->times[i].implementation);
+	}
+	fputs(file->count ? "\n" : " none\n", stderr);
+	return false;
+}
+
+static int open_files(struct comparison *c)
+{
+	const struct compare_verb *verb = c->verb;
+	char why[512];
+	if (compare_open(verb->a, &c->a, why, sizeof(why)) != 0 ||
+	    (verb->b && compare_open(verb->b, &c->b, why, sizeof(why)) != 0)) {
+		fprintf(stderr, "mla compare: %s\n", why);
+		return CLI_BAD_FILE;
+	}
+	c->second = verb->b ? &c->b : &c->a;
+	c->threshold = verb->threshold > 0                        ? verb->threshold
+		       : verb->b && strcmp(verb->a, verb->b) != 0 ? COMPARE_TWO_FILES
+								  : COMPARE_SAME_FILE;
+	const struct compare_pairing *pairing = &verb->pairing;
+	if (pairing->from && (!has_implementation(&c->a, pairing->from) ||
+			      !has_implementation(c->second, pairing->to)))
+		return CLI_USAGE;
+	return same_machine(c) ? CLI_OK : CLI_USAGE;
+}
+
+int cli_compare(int argc, char **argv)
+{
+	struct compare_verb verb = {0};
+	argp_parse(&argp, argc, argv, 0, NULL, &verb);
+	struct comparison c = {.verb = &verb};
+	int code = open_files(&c);
+	if (code == CLI_OK)
+		code = compare_all(&c);
+	compare_close(&c.a);
+	compare_close(&c.b);
+	free(verb.owned);
+	return code;
+}

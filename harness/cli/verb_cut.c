@@ -1,0 +1,128 @@
+/* verb_cut.c - mla cut: a part of a capture file as a file.
+ */
+#include "cli/cli.h"
+
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "report/table.h"
+
+struct cut_options {
+	struct cli_ints steps, layers, heads, requests;
+	const char *in, *out;
+};
+
+enum { OPT_STEPS = 0x500, OPT_LAYERS, OPT_HEADS, OPT_REQUESTS };
+
+static const struct argp_option options[] = {
+	{"steps", OPT_STEPS, "LIST", 0, "Steps by number, as mla info shows them: 0,2", 0},
+	{"layers", OPT_LAYERS, "LIST", 0, "Layers by number: 5, or 0-3", 0},
+	{"heads", OPT_HEADS, "LIST", 0, "Neighbouring heads, first to last: 0-7", 0},
+	{"requests", OPT_REQUESTS, "LIST", 0, "Requests, counted from 0: 0-2", 0},
+	{0},
+};
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+	struct cut_options *cut = state->input;
+	struct cli_ints *const lists[] = {&cut->steps, &cut->layers, &cut->heads, &cut->requests};
+	if (key >= OPT_STEPS && key <= OPT_REQUESTS) {
+		char option[32];
+		snprintf(option, sizeof(option), "--%s", options[key - OPT_STEPS].name);
+		cli_int_list(state, option, arg, 0, INT_MAX, lists[key - OPT_STEPS]);
+		return 0;
+	}
+	if (key == ARGP_KEY_ARG && state->arg_num < 2) {
+		*(state->arg_num == 0 ? &cut->in : &cut->out) = arg;
+		return 0;
+	}
+	if (key == ARGP_KEY_ARG)
+		argp_error(state, "unexpected argument \"%s\"", arg);
+	if (key == ARGP_KEY_END && !cut->out)
+		argp_error(state, "IN and OUT are needed");
+	for (int i = 1; key == ARGP_KEY_END && i < cut->heads.count; i++)
+		if (cut->heads.values[i] != cut->heads.values[i - 1] + 1)
+			argp_error(state, "--heads: heads must be neighbours, found %d after %d",
+				   cut->heads.values[i], cut->heads.values[i - 1]);
+	return ARGP_ERR_UNKNOWN;
+}
+
+static const struct argp argp = {
+	.options = options,
+	.parser = parse,
+	.args_doc = "IN OUT",
+	.doc = "Writes a part of a capture file: chosen steps, layers, heads, requests.\v"
+	       "Example:\n  mla cut --steps 0,2 --layers 5 --heads 0-7 in.h5 out.h5" CLI_EXIT_CODES,
+};
+
+/* Numbers as the file has them become indices, in place. 0, or -1 after a sentence. */
+static int to_indices(const struct capture *capture, const char *what, struct cli_ints *list,
+		      int count, int (*number_of)(const struct capture *, int))
+{
+	for (int i = 0; i < list->count; i++) {
+		int index = 0;
+		while (index < count && number_of(capture, index) != list->values[i])
+			index++;
+		if (index == count) {
+			fprintf(stderr, "mla cut: there is no %s %d; \"mla info\" lists them\n",
+				what, list->values[i]);
+			return -1;
+		}
+		list->values[i] = index;
+	}
+	return 0;
+}
+
+static int choose(struct cut_options *cut)
+{
+	struct capture_error error = {0};
+	struct capture *capture = capture_open(cut->in, &error);
+	if (!capture) {
+		fprintf(stderr, "mla: %s\n", error.text);
+		return CLI_BAD_FILE;
+	}
+	const int failed = to_indices(capture, "step", &cut->steps, capture_num_steps(capture),
+				      capture_step_number) ||
+			   to_indices(capture, "layer", &cut->layers, capture_num_layers(capture),
+				      capture_layer_number);
+	capture_close(capture);
+	return failed ? CLI_USAGE : CLI_OK;
+}
+
+static int write_part(const struct cut_options *cut)
+{
+	struct capture_error error = {0};
+	const int n = cut->heads.count;
+	const struct capture_part part = {
+		.steps = cut->steps.values,
+		.num_steps = cut->steps.count,
+		.layers = cut->layers.values,
+		.num_layers = cut->layers.count,
+		.requests = cut->requests.values,
+		.num_requests = cut->requests.count,
+		.head_begin = n ? cut->heads.values[0] : 0,
+		.head_end = n ? cut->heads.values[n - 1] + 1 : 0,
+	};
+	fflush(stdout);
+	if (capture_cut(cut->in, cut->out, &part, &error) != 0) {
+		fprintf(stderr, "mla: %s\n", error.text);
+		return CLI_BAD_FILE;
+	}
+	printf("wrote %s\n", cut->out);
+	return CLI_OK;
+}
+
+int cli_cut(int argc, char **argv)
+{
+	struct cut_options cut = {0};
+	argp_parse(&argp, argc, argv, 0, NULL, &cut);
+	int code = choose(&cut);
+	if (code == CLI_OK)
+		code = write_part(&cut);
+	free(cut.steps.values);
+	free(cut.layers.values);
+	free(cut.heads.values);
+	free(cut.requests.values);
+	return code;
+}

@@ -1,0 +1,96 @@
+/* verb_info.c - mla info and mla verify: what a capture file holds, and whether it is sound.
+ */
+#include "cli/cli.h"
+
+#include "report/table.h"
+
+struct files {
+	struct cli_strings list;
+	bool strict;
+};
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+	struct files *files = state->input;
+	switch (key) {
+	case 's':
+		files->strict = true;
+		return 0;
+	case ARGP_KEY_ARG:
+		cli_strings_add(&files->list, arg);
+		return 0;
+	case ARGP_KEY_NO_ARGS:
+		argp_error(state, "a FILE is missing");
+	}
+	return ARGP_ERR_UNKNOWN;
+}
+
+static const struct argp info_argp = {
+	.parser = parse,
+	.args_doc = "FILE...",
+	.doc = "Describes capture files: kind, model, shapes, steps, layers, provenance.\v"
+	       "Example:\n  mla info data/captures/tiny_decode.h5" CLI_EXIT_CODES,
+};
+
+static int info_one(const char *file)
+{
+	struct capture_error error = {0};
+	struct capture *capture = capture_open(file, &error);
+	const bool good = capture && capture_print_info(capture, stdout, &error) == 0;
+	if (!good)
+		fprintf(stderr, "mla: %s\n", error.text);
+	if (capture)
+		capture_close(capture);
+	return good ? CLI_OK : CLI_BAD_FILE;
+}
+
+int cli_info(int argc, char **argv)
+{
+	struct files files = {0};
+	argp_parse(&info_argp, argc, argv, 0, NULL, &files);
+	int code = CLI_OK;
+	for (int i = 0; i < files.list.count; i++) {
+		if (i > 0)
+			putchar('\n');
+		if (info_one(files.list.values[i]) != CLI_OK)
+			code = CLI_BAD_FILE;
+	}
+	cli_strings_free(&files.list);
+	return code;
+}
+
+static const struct argp_option verify_options[] = {
+	{"strict", 's', 0, 0, "Warnings are errors", 0},
+	{0},
+};
+
+static const struct argp verify_argp = {
+	.options = verify_options,
+	.parser = parse,
+	.args_doc = "FILE...",
+	.doc = "Checks capture files: structure, checksums, sha256, finite values, scale.\v"
+	       "Each file is read by a child process with limited memory and time.\n\n"
+	       "Example:\n  mla verify --strict data/captures/*.h5" CLI_EXIT_CODES,
+};
+
+int cli_verify(int argc, char **argv)
+{
+	struct files files = {0};
+	argp_parse(&verify_argp, argc, argv, 0, NULL, &files);
+	int code = CLI_OK;
+	for (int i = 0; i < files.list.count; i++) {
+		struct capture_error error = {0};
+		report_progress("verifying %s", files.list.values[i]);
+		/* The child inherits what is buffered, and would print it again. */
+		fflush(stdout);
+		const int failed =
+			capture_verify(files.list.values[i], files.strict, stdout, &error);
+		report_progress("%s", "");
+		if (failed) {
+			fprintf(stderr, "mla: %s\n", error.text);
+			code = CLI_BAD_FILE;
+		}
+	}
+	cli_strings_free(&files.list);
+	return code;
+}

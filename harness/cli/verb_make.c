@@ -1,0 +1,99 @@
+/* verb_make.c - mla make: a synthetic case as a file.
+ */
+#include "cli/cli.h"
+
+#include <stdlib.h>
+
+#include "report/table.h"
+
+struct make_options {
+	struct cli_shape shape;
+	const char *out;
+	bool compress;
+};
+
+static const struct argp_option options[] = {
+	{"output", 'o', "FILE", 0, "Where to write (needed)", 0},
+	{"compress", 'z', 0, 0, "Smaller and slower: shuffle and deflate", 0},
+	{0},
+};
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+	struct make_options *make = state->input;
+	switch (key) {
+	case ARGP_KEY_INIT:
+		state->child_inputs[0] = &make->shape;
+		return 0;
+	case 'o':
+		make->out = arg;
+		return 0;
+	case 'z':
+		make->compress = true;
+		return 0;
+	case ARGP_KEY_ARG:
+		argp_error(state, "unexpected argument \"%s\"; the file to write is -o FILE", arg);
+		return 0;
+	case ARGP_KEY_END:
+		if (!make->out)
+			argp_error(state, "-o FILE is missing");
+		return 0;
+	}
+	return ARGP_ERR_UNKNOWN;
+}
+
+static const struct argp_child children[] = {{&cli_shape_argp, 0, NULL, 0}, {0}};
+static const struct argp argp = {
+	.options = options,
+	.parser = parse,
+	.children = children,
+	.doc = "Writes a synthetic case as a capture file; the same flags give the same bits.\v"
+	       "Example:\n  mla make --batch 4 --heads 128 --kv-len 1000,2000,0,17 --causal "
+	       "-o case.h5" CLI_EXIT_CODES,
+};
+
+/* The command that makes the same file again, as the file's own provenance. */
+static char *command_line(int argc, char **argv)
+{
+	char *line = report_text("%s", "mla make");
+	for (int i = 1; i < argc; i++) {
+		char *longer = report_text("%s %s", line, argv[i]);
+		free(line);
+		line = longer;
+	}
+	return line;
+}
+
+static int write_case(const struct make_options *make, const char *notes)
+{
+	struct mla_case c;
+	struct cli_source source;
+	struct capture_error error = {0};
+	char text[256];
+	cli_source_shape(&source, &make->shape);
+	if (cli_source_load(&source, 0, &c) != 0)
+		return CLI_FAILED;
+	const struct capture_writing how = {
+		.notes = notes, .tool = "mla make", .compress = make->compress};
+	fflush(stdout);
+	const int failed = capture_write(make->out, &c, &how, &error);
+	cli_describe(&c, text, sizeof(text));
+	if (failed)
+		fprintf(stderr, "mla: %s\n", error.text);
+	else
+		printf("wrote %s: %s\n", make->out, text);
+	case_free(&c);
+	return failed ? CLI_BAD_FILE : CLI_OK;
+}
+
+int cli_make(int argc, char **argv)
+{
+	struct make_options make = {0};
+	cli_shape_init(&make.shape);
+	char *notes = command_line(argc, argv); /* argp reorders argv */
+	argp_parse(&argp, argc, argv, 0, NULL, &make);
+	const int code = write_case(&make, notes);
+	free(notes);
+	cli_shape_free(&make.shape);
+	return code;
+}

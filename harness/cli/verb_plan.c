@@ -1,0 +1,272 @@
+/* verb_plan.c - mla plan: how a batch is laid out on a GPU that need not be here.
+ */
+#include "cli/cli.h"
+
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "proof/plan_check.h"
+#include "report/table.h"
+
+struct plan_options {
+	struct cli_shape shape;
+	mla_traits traits;
+	mla_device device;
+	const char *kernel, *file, *pattern;
+	int32_t fixed_split;
+	bool traits_given, json;
+};
+
+enum {
+	OPT_TILE_ROWS = 0x600,
+	OPT_GRANULE,
+	OPT_CTAS_PER_SM,
+	OPT_CTAS_PER_WORKER,
+	OPT_ITEM_COST,
+	OPT_MERGE,
+	OPT_SMS,
+	OPT_ARCH,
+	OPT_SMEM,
+	OPT_FIXED_SPLIT,
+	OPT_JSON,
+};
+
+static const struct argp_option flags[] = {
+	{"case", 'c', "CASE", 0, "Step/layer of the file, 001/005 (default: the first)", 0},
+	{"json", OPT_JSON, 0, 0, "JSON instead of text", 0},
+	{"fixed-split", OPT_FIXED_SPLIT, "N", 0, "Split every request at keys N, 2N, ...", 0},
+	{0, 0, 0, 0, "For whom (default: traits of a plain split-k kernel):", 3},
+	{"kernel", 'k', "NAME", 0, "A kernel of the ladder", 3},
+	{"tile-rows", OPT_TILE_ROWS, "N", 0, "Packed rows per work item (default 64)", 3},
+	{"granule", OPT_GRANULE, "N", 0, "Splits fall on multiples of N keys (default 64)", 3},
+	{"ctas-per-sm", OPT_CTAS_PER_SM, "N", 0, "CTAs that a multiprocessor holds (default 1)", 3},
+	{"ctas-per-worker", OPT_CTAS_PER_WORKER, "N", 0, "CTAs that share a list (default 1)", 3},
+	{"item-cost", OPT_ITEM_COST, "N", 0, "Fixed cost of a work item in keys (default 64)", 3},
+	{"merge", OPT_MERGE, "KIND", 0, "none, separate or fused (default separate)", 3},
+	{0, 0, 0, 0, "A GPU as values (default: an H200):", 4},
+	{"sms", OPT_SMS, "N", 0, "Multiprocessors (default 132)", 4},
+	{"arch", OPT_ARCH, "N", 0, "Compute capability times ten (default 90)", 4},
+	{"smem", OPT_SMEM, "BYTES", 0, "Shared memory a block can have (default 232448)", 4},
+	{0},
+};
+
+static const char *const merge_kinds[] = {"none", "separate", "fused"};
+
+/* Options whose value is a number that goes to one place. */
+static bool parse_number(int key, const char *text, struct plan_options *plan,
+			 struct argp_state *state)
+{
+	const struct {
+		int key;
+		const char *option;
+		int32_t *place;
+		long low;
+	} table[] = {
+		{OPT_TILE_ROWS, "--tile-rows", &plan->traits.tile_rows, 1},
+		{OPT_GRANULE, "--granule", &plan->traits.kv_granule, 1},
+		{OPT_CTAS_PER_SM, "--ctas-per-sm", &plan->traits.ctas_per_sm, 1},
+		{OPT_CTAS_PER_WORKER, "--ctas-per-worker", &plan->traits.ctas_per_worker, 1},
+		{OPT_ITEM_COST, "--item-cost", &plan->traits.item_cost, 0},
+		{OPT_SMS, "--sms", &plan->device.sm_count, 1},
+		{OPT_ARCH, "--arch", &plan->device.arch, 10},
+		{OPT_SMEM, "--smem", &plan->device.smem_per_block, 1},
+		{OPT_FIXED_SPLIT, "--fixed-split", &plan->fixed_split, 0},
+	};
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++)
+		if (table[i].key == key) {
+			*table[i].place = (int32_t)cli_integer(state, table[i].option, text,
+							       table[i].low, INT_MAX);
+			plan->traits_given |= key <= OPT_ITEM_COST;
+			return true;
+		}
+	return false;
+}
+
+static void check_arguments(const struct plan_options *plan, struct argp_state *state)
+{
+	if (plan->kernel && plan->traits_given)
+		argp_error(state, "--kernel has its own traits: leave --tile-rows and the like");
+	cli_file_or_shape(state, plan->file, plan->shape.given, plan->pattern);
+}
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+	struct plan_options *plan = state->input;
+	switch (key) {
+	case ARGP_KEY_INIT:
+		state->child_inputs[0] = &plan->shape;
+		return 0;
+	case 'c':
+		plan->pattern = arg;
+		return 0;
+	case 'k':
+		plan->kernel = arg;
+		return 0;
+	case OPT_JSON:
+		plan->json = true;
+		return 0;
+	case OPT_MERGE:
+		plan->traits.merge = cli_choice(state, "--merge", arg, merge_kinds, 3);
+		plan->traits_given = true;
+		return 0;
+	case ARGP_KEY_ARG:
+		cli_one_file(state, &plan->file, arg);
+		return 0;
+	case ARGP_KEY_END:
+		check_arguments(plan, state);
+		return 0;
+	}
+	return parse_number(key, arg, plan, state) ? 0 : ARGP_ERR_UNKNOWN;
+}
+
+static const struct argp_child children[] = {{&cli_shape_argp, 0, NULL, 0}, {0}};
+static const struct argp argp = {
+	.options = flags,
+	.parser = parse,
+	.children = children,
+	.args_doc = "[FILE]",
+	.doc = "Shows how a batch is laid out on a GPU, and proves that every visible key of every "
+	       "row is covered exactly once. Needs no GPU.\v"
+	       "Example:\n  mla plan --batch 2 --heads 16 --kv-len 8192,100 --sms 8" CLI_EXIT_CODES,
+};
+
+/* The batch of the shape alone: page ids and values play no part in a plan. 0, or -1 without
+ * memory. */
+static int shape_batch(const struct gen_spec *spec, struct mla_case *c)
+{
+	const int32_t n = spec->batch_size, page_size = spec->config.page_size;
+	const size_t bytes = ((size_t)n + 1) * sizeof(int32_t);
+	int32_t *qo_indptr = case_alloc(c, bytes), *kv_indptr = case_alloc(c, bytes);
+	if (!qo_indptr || !kv_indptr)
+		return -1;
+	for (int32_t b = 0; b < n; b++) {
+		const int64_t pages = ((int64_t)spec->kv_len[b] + page_size - 1) / page_size;
+		if (qo_indptr[b] > INT32_MAX - spec->qo_len[b] || kv_indptr[b] > INT32_MAX - pages)
+			return -1;
+		qo_indptr[b + 1] = qo_indptr[b] + spec->qo_len[b];
+		kv_indptr[b + 1] = kv_indptr[b] + (int32_t)pages;
+	}
+	c->config = spec->config;
+	c->batch = (mla_batch){.struct_size = sizeof(mla_batch),
+			       .batch_size = n,
+			       .qo_indptr = qo_indptr,
+			       .kv_indptr = kv_indptr,
+			       .kv_len = spec->kv_len,
+			       .q_pos0 = spec->q_pos0};
+	return 0;
+}
+
+static int load(const struct plan_options *options, struct mla_case *c)
+{
+	*c = (struct mla_case){0};
+	if (!options->file) {
+		if (shape_batch(&options->shape.spec, c) == 0)
+			return CLI_OK;
+		fputs("mla plan: the batch has more queries or pages than 32 bits count\n", stderr);
+		return CLI_USAGE;
+	}
+	struct cli_source source;
+	char id[CLI_ID_SIZE];
+	if (cli_source_file(&source, options->file) != 0)
+		return CLI_BAD_FILE;
+	const int code = cli_source_first(&source, options->pattern, c, id, sizeof(id));
+	cli_source_close(&source);
+	return code;
+}
+
+/* The whole text of the plan; the caller frees it. */
+static char *format_plan(const mla_plan *plan, bool json)
+{
+	const size_t size = mla_plan_format(plan, json, NULL, 0) + 1;
+	char *text = report_alloc(size);
+	mla_plan_format(plan, json, text, size);
+	return text;
+}
+
+static void print_text(const char *text, mla_status covered, const char *why)
+{
+	fputs(text, stdout);
+	fputs("coverage    ", stdout);
+	report_outcome(stdout, covered == MLA_OK ? CHECK_PASS : CHECK_FAIL);
+	printf("  %s\n", covered == MLA_OK ? "every visible key of every row exactly once" : why);
+}
+
+static void print_json(const char *text, mla_status covered, const char *why)
+{
+	json_error_t error;
+	json_t *root = report_json_new("mla-plan"), *plan = json_loads(text, 0, &error);
+	json_t *coverage = json_object();
+	report_json_set(coverage, "outcome", json_string(covered == MLA_OK ? "PASS" : "FAIL"));
+	report_json_set(coverage, "why", json_string(why));
+	report_json_set(root, "coverage", coverage);
+	report_json_set(root, "plan", plan);
+	json_dumpf(root, stdout, JSON_INDENT(1));
+	putchar('\n');
+	json_decref(root);
+}
+
+static int show(const mla_plan *plan, bool json)
+{
+	char why[512] = "";
+	const mla_status covered = plan_check(plan, why, sizeof(why));
+	char *text = format_plan(plan, json);
+	(json ? print_json : print_text)(text, covered, why);
+	free(text);
+	return covered == MLA_OK ? CLI_OK : CLI_FAILED;
+}
+
+/* A refusal is no failure: this kernel or this build cannot. */
+static int explain(mla_status status)
+{
+	fprintf(stderr, "mla plan: %s\n", mla_last_error());
+	if (status == MLA_REFUSED || status == MLA_NO_CUDA)
+		return CLI_SKIPPED;
+	return status == MLA_INVALID ? CLI_USAGE : CLI_FAILED;
+}
+
+static int plan_case(const struct plan_options *options, struct mla_case *c)
+{
+	mla_capacity capacity = {.struct_size = sizeof(capacity)};
+	mla_plan *plan = NULL;
+	c->config.fixed_split = options->fixed_split;
+	mla_status status = mla_capacity_of(&c->config, &c->batch, &capacity);
+	if (status == MLA_OK)
+		status = options->kernel
+				 ? mla_plan_create(options->kernel, &c->config, &options->device,
+						   &capacity, &plan)
+				 : mla_plan_create_for_traits(&options->traits, &c->config,
+							      &options->device, &capacity, &plan);
+	if (status == MLA_OK)
+		status = mla_plan_build(plan, &c->batch);
+	const int code = status == MLA_OK ? show(plan, options->json) : explain(status);
+	mla_plan_destroy(plan);
+	return code;
+}
+
+int cli_plan(int argc, char **argv)
+{
+	struct plan_options options = {
+		.traits = {.struct_size = sizeof(mla_traits),
+			   .tile_rows = 64,
+			   .kv_granule = 64,
+			   .ctas_per_sm = 1,
+			   .ctas_per_worker = 1,
+			   .item_cost = 64,
+			   .merge = MLA_MERGE_SEPARATE,
+			   .align = 16},
+		.device = {.struct_size = sizeof(mla_device),
+			   .arch = 90,
+			   .sm_count = 132,
+			   .smem_per_block = 232448},
+	};
+	struct mla_case c;
+	cli_shape_init(&options.shape);
+	argp_parse(&argp, argc, argv, 0, NULL, &options);
+	int code = load(&options, &c);
+	if (code == CLI_OK)
+		code = plan_case(&options, &c);
+	case_free(&c);
+	cli_shape_free(&options.shape);
+	return code;
+}

@@ -1,0 +1,143 @@
+/* verb_plot.c - mla plot: a picture of a result file, drawn by plot.py with matplotlib.
+ */
+#include "cli/cli.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/process.h"
+#include "report/table.h"
+
+#define SCRIPT "../share/mla/python/plot.py"
+
+struct plot_verb {
+	const char *file, *out, *kind, *pattern, *mode, *cache;
+};
+
+enum { OPT_KIND = 0xa00, OPT_MODE, OPT_CACHE };
+
+static const struct argp_option flags[] = {
+	{"output", 'o', "FILE", 0, "The picture: .svg or .png", 0},
+	{"kind", OPT_KIND, "KIND", 0, "roofline (default), rungs or kvlen", 0},
+	{"case", 'c', "CASE", 0, "Names of cases, a shell pattern (default: all)", 0},
+	{"mode", OPT_MODE, "MODE", 0, "graph or launch (default: graph where there is one)", 0},
+	{"cache", OPT_CACHE, "STATE", 0, "cold or hot (default: cold where there is one)", 0},
+	{0},
+};
+
+static const char *const kinds[] = {"roofline", "rungs", "kvlen"};
+static const char *const modes[] = {"graph", "launch"};
+static const char *const caches[] = {"cold", "hot"};
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+	struct plot_verb *plot = state->input;
+	switch (key) {
+	case 'o':
+		plot->out = arg;
+		return 0;
+	case 'c':
+		plot->pattern = arg;
+		return 0;
+	case OPT_KIND:
+		plot->kind = kinds[cli_choice(state, "--kind", arg, kinds, 3)];
+		return 0;
+	case OPT_MODE:
+		plot->mode = modes[cli_choice(state, "--mode", arg, modes, 2)];
+		return 0;
+	case OPT_CACHE:
+		plot->cache = caches[cli_choice(state, "--cache", arg, caches, 2)];
+		return 0;
+	case ARGP_KEY_ARG:
+		if (plot->file)
+			argp_error(state, "one RESULT.json is enough, found \"%s\" too", arg);
+		plot->file = arg;
+		return 0;
+	case ARGP_KEY_END:
+		if (!plot->file)
+			argp_error(state, "RESULT.json is missing");
+		if (!plot->out)
+			argp_error(state, "-o FILE is missing");
+		return 0;
+	}
+	return ARGP_ERR_UNKNOWN;
+}
+
+static const struct argp argp = {
+	.options = flags,
+	.parser = parse,
+	.args_doc = "RESULT.json",
+	.doc = "Draws the results of a run.\v"
+	       "roofline: useful work per second over useful work per byte, under the measured "
+	       "ceilings. rungs: every implementation's time, case by case. kvlen: time over the "
+	       "length of the cache. Needs a python3 with matplotlib: $MLA_PYTHON, that of the "
+	       "build, or one on PATH.\n\n"
+	       "Example:\n  mla plot bench.json -o roofline.svg --kind roofline" CLI_EXIT_CODES,
+};
+
+/* The first Python that can draw; NULL after a sentence. The caller frees it. */
+static char *find_python(void)
+{
+	const char *chosen = getenv("MLA_PYTHON");
+	char *built = process_beside("../venv/bin/python");
+	const char *candidates[] = {chosen, built, "python3", "/usr/bin/python3"};
+	const int count = chosen && *chosen ? 1 : 4;
+	char *found = NULL;
+	for (int i = 0; i < count && !found; i++) {
+		const char *words[] = {candidates[i], "-c", "import matplotlib", NULL};
+		if (candidates[i] && *candidates[i] && process_exists(candidates[i]) &&
+		    process_run(words, true) == 0)
+			found = report_text("%s", candidates[i]);
+	}
+	free(built);
+	if (!found)
+		fprintf(stderr,
+			"mla plot: %s has no matplotlib, which draws the picture: install it "
+			"(Debian: apt-get install python3-matplotlib), or say which Python has it: "
+			"MLA_PYTHON=/path/to/python3 mla plot ...\n",
+			count == 1 ? chosen : "python3");
+	return found;
+}
+
+/* Joined by '=', so that a value may begin with a dash. */
+static int draw(const struct plot_verb *plot, const char *python, const char *script)
+{
+	const struct {
+		const char *option, *value;
+	} options[] = {{"--output", plot->out},
+		       {"--kind", plot->kind},
+		       {"--case", plot->pattern},
+		       {"--mode", plot->mode},
+		       {"--cache", plot->cache}};
+	char *joined[5] = {0};
+	const char *words[16] = {python, "-B", script};
+	int n = 3;
+	for (int i = 0; i < 5; i++)
+		if (options[i].value)
+			words[n++] = joined[i] =
+				report_text("%s=%s", options[i].option, options[i].value);
+	words[n++] = "--";
+	words[n] = plot->file;
+	const int code = process_run(words, false);
+	for (int i = 0; i < 5; i++)
+		free(joined[i]);
+	return code;
+}
+
+int cli_plot(int argc, char **argv)
+{
+	struct plot_verb plot = {.kind = kinds[0]};
+	argp_parse(&argp, argc, argv, 0, NULL, &plot);
+	char *script = process_beside(SCRIPT), *python = script ? find_python() : NULL;
+	int code = CLI_SKIPPED;
+	if (!script)
+		fprintf(stderr,
+			"mla plot: there is no %s beside the program: it was moved away "
+			"from its build, bundle or installation\n",
+			SCRIPT);
+	else if (python)
+		code = draw(&plot, python, script);
+	free(script);
+	free(python);
+	return code;
+}

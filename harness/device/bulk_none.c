@@ -1,0 +1,50 @@
+/* bulk_none.c - stands in for bulk.cu where programs are built without CUDA. */
+#include "device/bulk.h"
+
+#include "lib/error.h"
+
+static mla_status no_cuda(void)
+{
+	return mla_fail(MLA_NO_CUDA, "built without CUDA");
+}
+
+mla_status bench_fill(void *data, int64_t elements, uint64_t seed, mla_stream stream)
+{
+	(void)data;
+	(void)elements;
+	(void)seed;
+	(void)stream;
+	return no_cuda();
+}
+
+mla_status bench_fill_pool(const struct bench_pool *pool, mla_stream stream)
+{
+	(void)pool;
+	(void)stream;
+	return no_cuda();
+}
+
+mla_status bench_add_checksum(const void *data, int64_t bytes, uint64_t *sum, mla_stream stream)
+{
+	(void)data;
+	(void)bytes;
+	(void)sum;
+	(void)stream;
+	return no_cuda();
+}
+
+mla_status bench_compare(const struct bench_comparison *comparison,
+			 struct bench_difference *difference, mla_stream stream)
+{
+	(void)comparison;
+	(void)difference;
+	(void)stream;
+	return no_cuda();
+}
+
+mla_status bench_spin(double microseconds, mla_stream stream)
+{
+	(void)microseconds;
+	(void)stream;
+	return no_cuda();
+}

@@ -1,0 +1,105 @@
+/* internal.h - what the files of the library share: the inside of a plan, the checks of arguments,
+ * the ladder. No other room includes it.
+ */
+#ifndef MLA_LIB_INTERNAL_H
+#define MLA_LIB_INTERNAL_H
+
+#include <stdbool.h>
+
+#include "mla.h"
+
+/* ---- the inside of a plan, shared by plan.c (host) and run.c (device) ------------------------ */
+
+struct mla_kernel;
+
+/* Counts of the batch, the first bytes of the blob; mirrored by struct mla_header for kernels. */
+struct plan_header {
+	int32_t batch_size, total_q, num_items, num_merges;
+};
+
+/* Byte offsets of the blob's arrays. The order puts the items, the largest, at the end: an upload
+ * sends the blob up to the last item in use. */
+struct plan_layout {
+	size_t header, qo_indptr, kv_indptr, kv_len, q_pos0, worker_begin, counters, merges, items;
+	size_t bytes;
+};
+
+struct mla_plan {
+	mla_config config;
+	mla_device device;
+	mla_capacity capacity; /* zeros replaced by what they stand for */
+	mla_traits traits;
+	const char *kernel_name;         /* "" if made for traits */
+	const struct mla_kernel *kernel; /* NULL if made for traits */
+
+	/* By capacity. */
+	int32_t num_workers, max_items, max_merges;
+	int64_t max_partial_rows, scratch_bytes;
+	struct plan_layout layout;
+
+	/* The blob as built for the last batch, and views of it. */
+	char *image;
+	struct plan_header *header;
+	int32_t *qo_indptr, *kv_indptr, *kv_len, *q_pos0, *worker_begin;
+	mla_merge_item *merges;
+	mla_work *items;
+
+	bool built, uploaded;
+	mla_batch batch; /* points into the image */
+	int64_t partial_rows, max_worker_cost, total_cost;
+
+	/* run.c: NULL until prepared. */
+	struct plan_gpu *gpu;
+	void (*release_gpu)(struct plan_gpu *gpu);
+};
+
+/* ---- validate.c: every value that enters the library is checked there. A message names the
+ * argument, the index, what was found and what was expected. */
+
+/* Keys, positions and queries stay below these, so that sums of them fit 32 bits. */
+#define MLA_MAX_KV_LEN  (1 << 30)
+#define MLA_MAX_QUERIES (1 << 29)
+
+/* A number that must lie in [least, most]. */
+struct mla_range {
+	const char *name;
+	int64_t value, least, most;
+};
+mla_status mla_check_ranges(const struct mla_range *ranges, size_t count);
+
+mla_status mla_check_config(const mla_config *config);
+mla_status mla_check_device(const mla_device *device);
+mla_status mla_check_traits(const mla_traits *traits);
+mla_status mla_check_batch(const mla_config *config, const mla_batch *batch);
+mla_status mla_check_problem(const mla_config *config, const mla_batch *batch); /* both */
+
+/* What mla_check_tensors needs besides the tensors. */
+struct mla_expect {
+	const mla_config *config;
+	int64_t queries;    /* rows that q, out and lse must hold at least */
+	int64_t pages;      /* entries that kv_indices must hold at least */
+	int32_t align;      /* of addresses and strides; 0: an element's size */
+	const char *reason; /* why so many queries or pages, for the message */
+};
+mla_status mla_check_tensors(const struct mla_expect *expect, const mla_tensors *tensors);
+/* Does kv_indices hold as many entries as the batch (already checked) reads? */
+mla_status mla_check_table(const mla_batch *batch, const mla_tensors *tensors);
+mla_status mla_check_merge_args(const mla_merge_args *args);
+
+/* First key that query i of the request does not see, ignoring kv_len: q_pos0 + i + 1. */
+int32_t mla_first_position(const mla_config *config, const mla_batch *batch, int32_t request);
+
+/* ---- ladder.c: the table of kernels, made from optimized/ladder.def -------------------------- */
+
+struct ladder_rung {
+	const char *name;                /* "01_naive" */
+	const char *arch;                /* "sm_80" */
+	const struct mla_kernel *kernel; /* NULL: built without nvcc */
+};
+
+/* Finds the rung that takes the config on the device. "auto": the highest rung that does and whose
+ * tiles a request of so many packed rows does not leave more than half empty. */
+mla_status ladder_find(const char *kernel, const mla_config *config, const mla_device *device,
+		       int64_t rows, const struct ladder_rung **rung);
+
+#endif

@@ -1,0 +1,253 @@
+/* results.c - the JSON of results: where they were measured, and every sample.
+ */
+#define _GNU_SOURCE
+#include <stdlib.h>
+#include <string.h>
+#include <sys/utsname.h>
+#include <time.h>
+
+#include "device/gpu.h"
+#include "lib/version.h"
+#include "report/timings.h"
+
+#ifndef MLA_FLAGS
+#define MLA_FLAGS ""
+#endif
+
+/* ---- environment ----------------------------------------------------------------------------- */
+
+static json_t *text_or_null(const char *text)
+{
+	return *text ? report_json_string(text) : json_null();
+}
+
+/* 13020 is "13.2" */
+static json_t *version_json(int version)
+{
+	if (version == 0)
+		return json_null();
+	return json_sprintf("%d.%d", version / 1000, version % 1000 / 10);
+}
+
+static json_t *date_json(void)
+{
+	const time_t now = time(NULL);
+	char text[32] = "";
+	struct tm utc;
+
+	if (gmtime_r(&now, &utc))
+		strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &utc);
+	return text_or_null(text);
+}
+
+static json_t *os_json(void)
+{
+	struct utsname name;
+
+	if (uname(&name) != 0)
+		return json_null();
+	return json_sprintf("%s %s %s", name.sysname, name.release, name.machine);
+}
+
+static void add_device(json_t *json)
+{
+	mla_device device = {.struct_size = sizeof(device)};
+	const bool here = !gpu_missing() && mla_device_query(&device) == MLA_OK;
+
+	report_json_set(json, "gpu", here ? report_json_string(gpu_name()) : json_null());
+	report_json_set(json, "arch", here ? json_sprintf("sm_%d", device.arch) : json_null());
+	report_json_set(json, "sm_count", here ? json_integer(device.sm_count) : json_null());
+	report_json_set(json, "l2_bytes",
+			here ? json_integer((json_int_t)gpu_l2_bytes()) : json_null());
+}
+
+/* Besides what every report says. */
+static void add_environment(json_t *json, const struct nvml *nvml)
+{
+	const struct gpu_versions versions = gpu_versions();
+
+	add_device(json);
+	report_json_set(json, "driver",
+			*nvml_driver(nvml) ? json_string(nvml_driver(nvml))
+					   : version_json(versions.driver));
+	report_json_set(json, "cuda_runtime", version_json(versions.runtime));
+	report_json_set(json, "toolkit", version_json(versions.toolkit));
+	report_json_set(json, "compiler_flags", json_string(MLA_FLAGS));
+	report_json_set(json, "commit", json_string(version_commit));
+	report_json_set(json, "os", os_json());
+	report_json_set(json, "date_utc", date_json());
+	report_json_set(json, "clocks", json_null());
+}
+
+static json_t *ceilings_json(const struct ceilings *ceilings)
+{
+	json_t *json = ceilings ? json_object() : json_null();
+
+	for (int i = 0; i < NUM_CEILINGS && ceilings; i++)
+		report_json_set(json, ceiling_names[i].key,
+				ceilings->of[i].stats.n
+					? report_json_number(ceilings->of[i].stats.median)
+					: json_null());
+	return json;
+}
+
+static json_t *command_json(int argc, char *const *argv)
+{
+	char *line = report_text("%s", argv[0]);
+
+	for (int i = 1; i < argc; i++) {
+		char *longer = report_text("%s %s", line, argv[i]);
+
+		free(line);
+		line = longer;
+	}
+	json_t *json = report_json_string(line);
+
+	free(line);
+	return json;
+}
+
+json_t *bench_json_new(int argc, char *const *argv, const struct ceilings *ceilings,
+		       const struct nvml *nvml)
+{
+	json_t *root = report_json_new("mla-results");
+
+	add_environment(json_object_get(root, "environment"), nvml);
+	report_json_set(root, "command", command_json(argc, argv));
+	report_json_set(root, "ceilings", ceilings_json(ceilings));
+	report_json_set(root, "measurements", json_array());
+	return root;
+}
+
+/* ---- measurements ---------------------------------------------------------------------------- */
+
+static json_t *integers_json(const int32_t *values, int n, const int32_t *minus)
+{
+	json_t *array = json_array();
+
+	for (int i = 0; i < n; i++)
+		report_json_append(array, json_integer(values[i] - (minus ? minus[i] : 0)));
+	return array;
+}
+
+static json_t *case_json(const struct bench_shown *shown)
+{
+	const struct mla_case *c = shown->c;
+	const mla_batch *batch = &c->batch;
+	const int32_t n = batch->batch_size;
+	int64_t tokens = 0;
+	int32_t least = n ? batch->kv_len[0] : 0, most = least;
+	json_t *json = json_object();
+
+	for (int32_t r = 0; r < n; r++) {
+		tokens += batch->kv_len[r];
+		least = batch->kv_len[r] < least ? batch->kv_len[r] : least;
+		most = batch->kv_len[r] > most ? batch->kv_len[r] : most;
+	}
+	report_json_set(json, "name", report_json_string(shown->name));
+	report_json_set(json, "sha256", json_string(shown->sha256));
+	report_json_set(json, "batch_size", json_integer(n));
+	report_json_set(json, "num_heads", json_integer(c->config.num_heads));
+	report_json_set(json, "total_q", json_integer(case_total_q(c)));
+	report_json_set(json, "kv_tokens", json_integer(tokens));
+	report_json_set(json, "kv_len_min", json_integer(least));
+	report_json_set(json, "kv_len_max", json_integer(most));
+	report_json_set(json, "page_size", json_integer(c->config.page_size));
+	report_json_set(json, "causal", json_boolean(c->config.causal));
+	report_json_set(json, "dtype", json_string(ref_dtype_name(c->config.q_dtype)));
+	report_json_set(json, "sm_scale", report_json_number(c->config.sm_scale));
+	report_json_set(json, "flop", report_json_number(shown->work.flop));
+	report_json_set(json, "bytes", report_json_number(shown->work.bytes));
+	report_json_set(json, "qo_len",
+			integers_json(batch->qo_indptr + (n > 0), n, batch->qo_indptr));
+	report_json_set(json, "kv_len", integers_json(batch->kv_len, n, NULL));
+	return json;
+}
+
+static json_t *errors_json(const struct check_verdict *verdict)
+{
+	if (verdict->outcome == CHECK_SKIP)
+		return json_null();
+	json_t *json = json_object();
+
+	report_json_set(json, "element", report_json_number(verdict->worst_element));
+	report_json_set(json, "rms", report_json_number(verdict->worst_rms));
+	report_json_set(json, "lse", report_json_number(verdict->worst_lse));
+	return json;
+}
+
+static json_t *host_stats_json(const struct stats *stats)
+{
+	if (stats->n == 0)
+		return json_null();
+	return json_pack("{s:f, s:f, s:f, s:f, s:i}", "median", stats->median, "q1", stats->q1,
+			 "q3", stats->q3, "min", stats->min, "n", stats->n);
+}
+
+static json_t *timing_json(const struct bench_timing *timing)
+{
+	const struct stats *s = &timing->stats;
+	json_t *json = json_object(), *samples = json_array();
+
+	report_json_set(json, "mode", json_string(bench_mode_names[timing->mode]));
+	report_json_set(json, "cache", json_string(timing->cold ? "cold" : "hot"));
+	report_json_set(json, "calls_per_sample", json_integer(timing->calls));
+	report_json_set(json, "median_us", report_json_number(s->median));
+	report_json_set(json, "q1_us", report_json_number(s->q1));
+	report_json_set(json, "q3_us", report_json_number(s->q3));
+	report_json_set(json, "min_us", report_json_number(s->min));
+	report_json_set(json, "median_low_us", report_json_number(s->low));
+	report_json_set(json, "median_high_us", report_json_number(s->high));
+	report_json_set(json, "settled", json_boolean(timing->settled));
+	if (timing->load.sm_mhz > 0) {
+		report_json_set(json, "sm_mhz", report_json_number(timing->load.sm_mhz));
+		report_json_set(json, "power_w", report_json_number(timing->load.power_w));
+	}
+	for (int i = 0; i < s->n; i++)
+		report_json_append(samples, report_json_number(timing->samples[i]));
+	report_json_set(json, "samples_us", samples);
+	return json;
+}
+
+/* Clock and power under load of the first timing of the file and of the last. */
+static void add_clocks(json_t *root, const struct nvml_reading *load)
+{
+	json_t *environment = json_object_get(root, "environment");
+	json_t *clocks = json_object_get(environment, "clocks");
+
+	if (!(load->sm_mhz > 0))
+		return;
+	if (!json_is_object(clocks)) {
+		clocks = json_pack("{s:[f,f], s:[f,f]}", "sm_mhz", load->sm_mhz, load->sm_mhz,
+				   "power_w", load->power_w, load->power_w);
+		report_json_set(environment, "clocks", clocks);
+		return;
+	}
+	json_array_set_new(json_object_get(clocks, "sm_mhz"), 1, json_real(load->sm_mhz));
+	json_array_set_new(json_object_get(clocks, "power_w"), 1, json_real(load->power_w));
+}
+
+void bench_json_add(json_t *root, const struct bench_shown *shown)
+{
+	for (int i = 0; i < shown->count; i++) {
+		const struct bench_result *result = &shown->results[i];
+		json_t *json = json_object(), *timings = json_array();
+
+		report_json_set(json, "case", case_json(shown));
+		report_json_set(json, "implementation",
+				report_json_string(shown->implementations[i]));
+		report_json_set(json, "status",
+				json_string(report_outcome_name(result->verdict.outcome)));
+		report_json_set(json, "why", report_json_string(result->verdict.why));
+		report_json_set(json, "errors", errors_json(&result->verdict));
+		report_json_set(json, "plan_us", host_stats_json(&result->plan));
+		report_json_set(json, "upload_us", host_stats_json(&result->upload));
+		report_json_set(json, "copies", json_integer(result->copies));
+		for (int t = 0; t < result->num_timings; t++) {
+			report_json_append(timings, timing_json(&result->timings[t]));
+			add_clocks(root, &result->timings[t].load);
+		}
+		report_json_set(json, "timings", timings);
+		report_json_append(json_object_get(root, "measurements"), json);
+	}
+}

@@ -1,0 +1,239 @@
+/* timings.c - the tables of mla bench, and its CSV.
+ */
+#include "report/timings.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- one case -------------------------------------------------------------------------------- */
+
+static const char *const titles[] = {"name",   "check", "mode",    ">median",
+				     ">IQR",   ">min",  ">GB/s",   ">TFLOP/s",
+				     ">bound", ">plan", ">upload", ">samples"};
+enum { NUM_TITLES = sizeof(titles) / sizeof(titles[0]) };
+
+void bench_explain(FILE *out)
+{
+	fputs("name      the implementation\n"
+	      "check     PASS: its outputs are right, before the timing and after it; nothing "
+	      "that\n"
+	      "          is wrong is timed. SKIP: it refuses, and says why\n"
+	      "mode      graph: replays of a CUDA graph of many calls, time of a call\n"
+	      "          launch: each call between two timestamps of the GPU\n"
+	      "          host: a CPU implementation\n"
+	      "          cold: each call finds inputs that the L2 cache no longer holds, because\n"
+	      "          copies that exceed twice its size take turns; hot: all calls on one copy\n"
+	      "median    of the samples, per call; merging partial results is part of a call\n"
+	      "IQR       distance of the quartiles over the median: the noise; ! more than asked "
+	      "for\n"
+	      "min       the fastest sample\n"
+	      "GB/s      visible cache slots once, q, out and lse, over the median\n"
+	      "TFLOP/s   2 * heads * visible (query, key) pairs * (2 * ckv + kpe), over the "
+	      "median\n"
+	      "bound     how much of what this GPU can do was reached: the larger of bytes over "
+	      "its\n"
+	      "          read stream and FLOP over its tensor cores, both as \"mla ceilings\" "
+	      "measured\n"
+	      "          them, over the median; -: they were not measured\n"
+	      "plan      host time of laying the batch out, not part of a call\n"
+	      "upload    time until the plan has arrived on the GPU, not part of a call\n"
+	      "samples   timed replays or launches\n",
+	      out);
+}
+
+static void empty_cells(struct report_table *table, int from)
+{
+	for (int i = from; i < NUM_TITLES; i++)
+		report_cell(table, "-");
+}
+
+static void time_cell(struct report_table *table, const struct stats *stats)
+{
+	char text[32];
+
+	report_cell(table, "%s", stats->n ? report_time(stats->median, text, sizeof(text)) : "-");
+}
+
+static void rate_cell(struct report_table *table, double rate)
+{
+	report_cell(table, rate < 100 ? "%.3g" : "%.0f", rate);
+}
+
+static const char *cache_name(const struct bench_timing *timing)
+{
+	return timing->cold ? "cold" : "hot";
+}
+
+static void timing_cells(struct report_table *table, const struct bench_shown *shown,
+			 const struct bench_timing *timing)
+{
+	const struct stats *s = &timing->stats;
+	char text[32];
+
+	if (timing->mode == BENCH_HOST)
+		report_cell(table, "host");
+	else
+		report_cell(table, "%s %s", bench_mode_names[timing->mode], cache_name(timing));
+	time_cell(table, s);
+	report_cell(table, "%.1f%%%s", 100 * stats_spread(s), timing->settled ? "" : "!");
+	report_cell(table, "%s", report_time(s->min, text, sizeof(text)));
+	rate_cell(table, shown->work.bytes / s->median * 1e-3);
+	rate_cell(table, shown->work.flop / s->median * 1e-6);
+	if (shown->bound_us > 0 && timing->mode != BENCH_HOST)
+		report_cell(table, "%.1f%%", 100 * shown->bound_us / s->median);
+	else
+		report_cell(table, "-");
+}
+
+void bench_show_table(const struct bench_shown *shown, FILE *out)
+{
+	struct report_table *table = report_table_new(titles, NUM_TITLES);
+
+	for (int i = 0; i < shown->count; i++) {
+		const struct bench_result *result = &shown->results[i];
+
+		for (int t = 0; t < result->num_timings; t++) {
+			report_cell(table, "%s", shown->implementations[i]);
+			report_cell(table, "%s", report_outcome_name(result->verdict.outcome));
+			timing_cells(table, shown, &result->timings[t]);
+			time_cell(table, &result->plan);
+			time_cell(table, &result->upload);
+			report_cell(table, "%d", result->timings[t].stats.n);
+		}
+		if (result->num_timings > 0)
+			continue;
+		report_cell(table, "%s", shown->implementations[i]);
+		report_cell(table, "%s", report_outcome_name(result->verdict.outcome));
+		empty_cells(table, 2);
+		if (*result->verdict.why)
+			report_note(table, "%s", result->verdict.why);
+	}
+	report_table_print(table, out);
+	report_table_free(table);
+}
+
+/* ---- all cases ------------------------------------------------------------------------------- */
+
+struct bench_matrix {
+	char **titles;
+	int columns;
+	struct report_table *table;
+};
+
+struct bench_matrix *bench_matrix_new(const char *const *implementations, int count)
+{
+	struct bench_matrix *matrix = report_alloc(sizeof(*matrix));
+
+	matrix->columns = count + 2;
+	matrix->titles = report_alloc((size_t)matrix->columns * sizeof(char *));
+	matrix->titles[0] = report_text("case");
+	matrix->titles[1] = report_text(">bound us");
+	for (int i = 0; i < count; i++)
+		matrix->titles[i + 2] = report_text(">%s", implementations[i]);
+	matrix->table = report_table_new((const char *const *)matrix->titles, matrix->columns);
+	return matrix;
+}
+
+void bench_matrix_free(struct bench_matrix *matrix)
+{
+	if (!matrix)
+		return;
+	for (int i = 0; i < matrix->columns; i++)
+		free(matrix->titles[i]);
+	free(matrix->titles);
+	report_table_free(matrix->table);
+	free(matrix);
+}
+
+/* The first timing stands for a result: graph and cold unless others were asked for. */
+void bench_matrix_add(struct bench_matrix *matrix, const struct bench_shown *shown)
+{
+	report_cell(matrix->table, "%s", shown->name);
+	if (shown->bound_us > 0)
+		report_cell(matrix->table, "%.1f", shown->bound_us);
+	else
+		report_cell(matrix->table, "-");
+	for (int i = 0; i < shown->count; i++) {
+		const struct bench_result *result = &shown->results[i];
+		const double median = result->num_timings ? result->timings[0].stats.median : 0;
+
+		if (!(median > 0))
+			report_cell(matrix->table, "%s",
+				    report_outcome_name(result->verdict.outcome));
+		else if (shown->bound_us > 0 && result->timings[0].mode != BENCH_HOST)
+			report_cell(matrix->table, "%.1f (%.0f%%)", median,
+				    100 * shown->bound_us / median);
+		else
+			report_cell(matrix->table, "%.1f", median);
+	}
+}
+
+void bench_matrix_print(const struct bench_matrix *matrix, FILE *out)
+{
+	if (report_table_rows(matrix->table) > 1) {
+		fputs("\nmicroseconds per call (share of the bound reached)\n", out);
+		report_table_print(matrix->table, out);
+	}
+}
+
+/* ---- CSV ------------------------------------------------------------------------------------- */
+
+/* Quoted where a comma, a quote or a line break would end the field. */
+static void csv_text(const char *text, FILE *out)
+{
+	if (!strpbrk(text, ",\"\r\n")) {
+		fputs(text, out);
+		return;
+	}
+	fputc('"', out);
+	for (; *text; text++)
+		fprintf(out, "%s%c", *text == '"' ? "\"" : "", *text);
+	fputc('"', out);
+}
+
+void bench_csv_head(FILE *out)
+{
+	fputs("case,implementation,status,mode,cache,median_us,q1_us,q3_us,min_us,samples,"
+	      "bound_us,flop,bytes,plan_us,upload_us,why\n",
+	      out);
+}
+
+static void csv_row(const struct bench_shown *shown, int i, const struct bench_timing *timing,
+		    FILE *out)
+{
+	const struct bench_result *result = &shown->results[i];
+
+	csv_text(shown->name, out);
+	fputc(',', out);
+	csv_text(shown->implementations[i], out);
+	fprintf(out, ",%s,", report_outcome_name(result->verdict.outcome));
+	if (timing)
+		fprintf(out, "%s,%s,%.9g,%.9g,%.9g,%.9g,%d,", bench_mode_names[timing->mode],
+			cache_name(timing), timing->stats.median, timing->stats.q1,
+			timing->stats.q3, timing->stats.min, timing->stats.n);
+	else
+		fputs(",,,,,,,", out);
+	if (shown->bound_us > 0)
+		fprintf(out, "%.9g", shown->bound_us);
+	fprintf(out, ",%.17g,%.17g,", shown->work.flop, shown->work.bytes);
+	if (result->plan.n > 0)
+		fprintf(out, "%.9g", result->plan.median);
+	fputc(',', out);
+	if (result->upload.n > 0)
+		fprintf(out, "%.9g", result->upload.median);
+	fputc(',', out);
+	csv_text(result->verdict.why, out);
+	fputc('\n', out);
+}
+
+void bench_csv_rows(const struct bench_shown *shown, FILE *out)
+{
+	for (int i = 0; i < shown->count; i++) {
+		const struct bench_result *result = &shown->results[i];
+
+		for (int t = 0; t < result->num_timings; t++)
+			csv_row(shown, i, &result->timings[t], out);
+		if (result->num_timings == 0)
+			csv_row(shown, i, NULL, out);
+	}
+}

@@ -1,0 +1,86 @@
+#!/usr/bin/env bash
+# measure.sh - everything that data/results/<gpu>/ holds, on the machine with the GPU, in some seven
+# minutes: is every rung right, is it clean, how fast is it, beside which peers.
+#
+#     harness/tools/measure.sh MLA OUT CAPTURE.h5 ...
+#
+# MLA: the program; libmla.so is looked for beside it, in ../lib. OUT: a folder, made if need be.
+# compute-sanitizer, ncu and peers (torch, flashinfer, flash_mla) are used where they are, else named
+# and skipped; PYTHON names the interpreter that has torch. Exit 1 if anything is wrong.
+set -uo pipefail
+if [ $# -lt 3 ]; then
+	echo "Usage: ${0##*/} MLA OUT CAPTURE.h5 ..." >&2
+	exit 2
+fi
+mla=$(realpath "$1") out=$2
+shift 2
+python=${PYTHON:-python3}
+here=$(cd "$(dirname "$0")" && pwd)
+library=$(dirname "$mla")/../lib/libmla.so
+ceilings=$out/ceilings.json
+failed=0
+mkdir -p "$out/log" || exit 1
+
+# step NAME SECONDS COMMAND ...: its output goes to $out/log/NAME.txt, its last line is shown. Fails if
+# the command did, or was skipped: then what it would have written is still that of an earlier run.
+step() {
+	local name=$1 limit=$2 begin=$SECONDS status
+	shift 2
+	timeout "$limit" "$@" >"$out/log/$name.txt" 2>&1
+	status=$?
+	case $status in
+	0) ;;
+	77) echo "SKIPPED $name: $(tail -n 1 "$out/log/$name.txt")" && return 1 ;;
+	124) echo "FAILED $name: more than $limit s" && failed=1 && return 1 ;;
+	*) failed=1 ;;
+	esac
+	echo "$([ $status = 0 ] && echo ok || echo FAILED) $name, $((SECONDS - begin)) s: $(tail -n 1 "$out/log/$name.txt")"
+	return $status
+}
+
+step suite_gpu 300 "$mla" check --suite gpu "$@"
+cp "$out/log/suite_gpu.txt" "$out"
+step check 120 "$mla" check --json "$out/check.json" "$@"
+if command -v compute-sanitizer >/dev/null; then
+	for tool in memcheck racecheck synccheck initcheck; do
+		step $tool 300 compute-sanitizer --tool $tool --error-exitcode 1 \
+			"$mla" check -k gpu --random 5 --seed 3 -c '*' "$@"
+	done
+	{
+		echo "compute-sanitizer --tool T mla check -k gpu --random 5 --seed 3 -c '*' $*"
+		"$mla" --version
+		(cd "$out/log" && grep -hE 'passed,|SUMMARY' {mem,race,sync,init}check.txt)
+	} >"$out/sanitizers.txt"
+else
+	echo "SKIPPED sanitizers: no compute-sanitizer on PATH"
+fi
+step ceilings 60 "$mla" ceilings --time 0.4 --ceilings "$ceilings"
+# 01 and 02 would take a second per call
+step peers 200 "$mla" bench --suite peers -k 03,04,05,06,07,08 --time 0.12 \
+	--ceilings "$ceilings" --json "$out/peers.json"
+step ladder 120 "$mla" bench --cells b64_8K_h16_q1,b64_8K_h128_q1,b1_128K_h16_q1 -k gpu --samples 4 \
+	--ceilings "$ceilings" --json "$out/peers_ladder.json"
+step sweep 120 "$mla" bench --suite sweep -k 06,07,08 --time 0.04 --ceilings "$ceilings" \
+	--json "$out/sweep.json"
+widest=$out/peers.json
+step libraries 200 env PYTHONPATH="$here/../python${PYTHONPATH:+:$PYTHONPATH}" MLA_LIBRARY="$library" \
+	"$python" "$here/../python/peers.py" --cells -k 07,08 --ceilings "$ceilings" \
+	-o "$out/peers_libraries.json" && widest=$out/peers_libraries.json
+if command -v ncu >/dev/null; then
+	for rung in $("$mla" list | grep -oE '^[0-9]{2}_[a-z0-9]+' | tail -n +3); do # 01 and 02 are slow
+		for heads in 16 128; do # bound by memory, by arithmetic
+			name=profile_${rung}_h$heads
+			step "$name" 60 "$mla" profile -k "$rung" --batch 16 --heads $heads \
+				--kv-len 8192 &&
+				{ cat "$out/log/$name.txt" && "$mla" --version; } >"$out/$name.txt"
+		done
+	done
+else
+	echo "SKIPPED profiles: no ncu on PATH"
+fi
+step roofline 60 "$mla" plot --kind roofline -o "$out/roofline.svg" "$widest"
+step rungs 60 "$mla" plot --kind rungs -o "$out/rungs.svg" "$out/peers_ladder.json"
+step kvlen 60 "$mla" plot --kind kvlen -o "$out/kvlen.svg" "$out/sweep.json"
+# The results speak of no machine's folders.
+sed -i -E "s#$out/##g; s#[^ \"]*/bin/mla\b#mla#g" "$out"/*.json "$out"/*.txt
+exit $failed

@@ -1,0 +1,171 @@
+#!/usr/bin/env bash
+# setup.sh - finds or installs what the Makefile needs, and writes down what it found.
+#
+#     harness/tools/setup.sh GROUP [CONFIG]      GROUP: build, or test (everything)
+#
+# Missing Debian packages are installed by apt as root or through passwordless sudo; otherwise one
+# sentence says what to install. Asks nothing, reads nothing from stdin. CONFIG (build/config.mk) is
+# rewritten only if something changed, so that make rebuilds only then; without CONFIG only packages
+# are seen to.
+#
+#     NVCC=/path  this CUDA compiler    NVCC=  (empty) no CUDA    unset: PATH, /usr/local/cuda/bin
+#     SETUP=no    installs nothing, checks no packages
+set -euo pipefail
+exec </dev/null
+
+group=$1
+config=${2-}
+build=$(dirname "$config")
+
+die() {
+	echo "setup: $*" >&2
+	exit 1
+}
+
+# ---- packages --------------------------------------------------------------------------------
+
+packages_build=(gcc libc6-dev make pkg-config libhdf5-dev libjansson-dev libssl-dev)
+packages_test=(libcriterion-dev cppcheck shellcheck codespell clang-format-14
+	python3 python3-numpy python3-h5py python3-matplotlib
+	python3-nbclient python3-nbformat python3-ipykernel)
+
+missing_packages() {
+	local installed package
+	installed=" $({ dpkg-query -W -f '${Package}:${Status}\n' "$@" 2>/dev/null || true; } |
+		sed -n 's/:install ok installed$//p' | tr '\n' ' ')"
+	for package in "$@"; do
+		[[ $installed == *" $package "* ]] || echo "$package"
+	done
+}
+
+install_packages() {
+	local as_root=(env)
+	if [ "$(id -u)" != 0 ]; then
+		sudo -n true 2>/dev/null || die "this needs Debian packages that are not installed and" \
+			"cannot be installed without root or passwordless sudo; run: apt-get install $*"
+		as_root=(sudo -n env)
+	fi
+	echo "setup: installing $*"
+	local apt=("${as_root[@]}" DEBIAN_FRONTEND=noninteractive apt-get -qq
+		-o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 -o Acquire::Retries=3)
+	local log
+	log=$(mktemp)
+	if ! { "${apt[@]}" update && "${apt[@]}" install -y --no-install-recommends "$@"; } \
+		>"$log" 2>&1; then
+		tail -n 20 "$log" >&2
+		rm -f "$log"
+		die "apt-get could not install what is missing: $*"
+	fi
+	rm -f "$log"
+}
+
+check_packages() {
+	local wanted=("${packages_build[@]}") missing
+	[ -z "$nvcc" ] || wanted+=(g++)
+	[ "$group" != test ] || wanted+=("${packages_test[@]}")
+	mapfile -t missing < <(missing_packages "${wanted[@]}")
+	[ ${#missing[@]} = 0 ] || install_packages "${missing[@]}"
+}
+
+# ---- what is there ---------------------------------------------------------------------------
+
+find_nvcc() {
+	if [ -n "${NVCC+set}" ]; then
+		[ -z "$NVCC" ] || command -v "$NVCC" || die "NVCC=$NVCC is not a program"
+		return
+	fi
+	command -v nvcc || command -v /usr/local/cuda/bin/nvcc || true
+}
+
+# The toolkit's root: where bin/nvcc really is, or where a distribution puts headers and libraries.
+find_cuda_runtime() {
+	local home dir
+	home=$(dirname "$(dirname "$(readlink -f "$nvcc")")")
+	for dir in "$home"/lib64 "$home"/lib "$home"/targets/*/lib /usr/lib/*-linux-gnu; do
+		if [ -e "$dir/libcudart_static.a" ]; then
+			cuda_lib=$dir
+			break
+		fi
+	done
+	[ -n "${cuda_lib-}" ] || die "$nvcc has no libcudart_static.a beside it: install the CUDA" \
+		"runtime's development files, or build without CUDA: make NVCC="
+	for dir in "$home"/include "$(dirname "$cuda_lib")"/include /usr/include; do
+		if [ -e "$dir/cuda_runtime_api.h" ]; then
+			cuda_include=$dir
+			return
+		fi
+	done
+	die "$nvcc has no cuda_runtime_api.h beside it; to build without CUDA: make NVCC="
+}
+
+find_hdf5() {
+	local module
+	for module in hdf5-serial hdf5; do
+		if pkg-config --exists "$module"; then
+			hdf5=$module
+			return
+		fi
+	done
+	die "pkg-config finds no HDF5 (hdf5-serial or hdf5): install libhdf5-dev"
+}
+
+# A venv over Debian's own numpy and h5py: whatever python3 stands first on PATH may have neither.
+# The .pth line makes what lies in harness/python importable.
+make_venv() {
+	local python=/usr/bin/python3 site
+	[ ! -e "$build/venv/ready" ] || return 0
+	[ "${SETUP-}" != no ] || python=$(command -v python3) || die "no python3 on PATH"
+	"$python" -c 'import numpy, h5py' 2>/dev/null ||
+		die "$python lacks numpy or h5py: install python3-numpy and python3-h5py"
+	rm -rf "$build/venv"
+	"$python" -m venv --system-site-packages --without-pip "$build/venv"
+	site=$(echo "$build"/venv/lib/python3*/site-packages)
+	echo "$PWD/harness/python" >"$site/mla.pth"
+	touch "$build/venv/ready"
+}
+
+gpu_line() {
+	local name
+	name=$(timeout 20 nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null | head -n 1) ||
+		true
+	if [ -n "$name" ]; then
+		echo "GPU: $name"
+	else
+		echo "no CUDA device: GPU checks will be skipped"
+	fi
+}
+
+write_config() {
+	echo "# written by harness/tools/setup.sh; remade when it changes"
+	echo "NVCC := $nvcc"
+	echo "CUDA_INCLUDE := ${cuda_include-}"
+	echo "CUDA_LIB := ${cuda_lib-}"
+	echo "MODULES_CFLAGS := $(pkg-config --cflags "$hdf5" jansson libcrypto)"
+	echo "MODULES_LIBS := $(pkg-config --libs "$hdf5" jansson libcrypto)"
+	echo "# flags: ${CONFIG_FLAGS-}"
+}
+
+nvcc=$(find_nvcc)
+if [ "${SETUP-}" != no ]; then
+	if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
+		die "this is not Debian or Ubuntu; install what corresponds to ${packages_build[*]}" \
+			"${packages_test[*]} yourself, then: make SETUP=no"
+	fi
+	check_packages
+fi
+[ -n "$config" ] || exit 0
+[ -z "$nvcc" ] || find_cuda_runtime
+find_hdf5
+mkdir -p "$build"
+[ "$group" != test ] || make_venv
+
+new=$(write_config)
+if [ ! -e "$config" ] || [ "$new" != "$(cat "$config")" ]; then
+	if [ -n "$nvcc" ]; then
+		echo "setup: nvcc $("$nvcc" --version | sed -n 's/.*release \([0-9.]*\).*/\1/p') at $nvcc"
+	else
+		echo "setup: nvcc not found: building without the CUDA rungs"
+	fi
+	echo "setup: $(gpu_line)"
+	echo "$new" >"$config"
+fi

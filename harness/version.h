@@ -1,7 +1,0 @@
-/* version.h - which commit this was built from; mla_version() says it too. */
-#ifndef MLA_VERSION_H
-#define MLA_VERSION_H
-
-extern const char version_commit[]; /* "1a2b3c4", or "unknown" */
-
-#endif
