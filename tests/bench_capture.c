@@ -30,7 +30,7 @@ static int fail(const struct capture_error *error)
 static int make_case(struct mla_case *c)
 {
 	static const int32_t qo_len[] = {64}, kv_len[] = {65536};
-	const struct gen_spec spec = {
+	const struct generate_spec spec = {
 		.seed = 3,
 		.config = {.struct_size = sizeof(mla_config),
 			   .num_heads = 16,

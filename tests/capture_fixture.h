@@ -14,6 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/poison.h"
 #include "capture/internal.h"
 #include "reference/reference.h"
 
@@ -101,7 +102,6 @@ enum {
 	REQUESTS = 2,
 	STEPS = 3,
 	LAYERS = 2,
-	POISON = 2147480000,
 };
 
 static const int fixture_layers[LAYERS] = {2, 5};
@@ -114,9 +114,9 @@ static const struct {
 	 {0, 5, 8},
 	 {0, 4, 7},
 	 {5, 3},
-	 {6, 1, 4, POISON, 6, 0, POISON},
+	 {6, 1, 4, POISON_PAGE, 6, 0, POISON_PAGE},
 	 {0, 1, 2, 3, 4, 0, 1, 2}},
-	{"decode", {0, 1, 2}, {0, 4, 7}, {6, 4}, {6, 1, 4, POISON, 6, 0, POISON}, {5, 3}},
+	{"decode", {0, 1, 2}, {0, 4, 7}, {6, 4}, {6, 1, 4, POISON_PAGE, 6, 0, POISON_PAGE}, {5, 3}},
 	{"decode", {0, 1, 2}, {0, 4, 7}, {7, 5}, {6, 1, 4, 3, 6, 0, 5}, {6, 4}},
 };
 

@@ -17,7 +17,7 @@ static const double v3_scale = 0.1352337788608801; /* DeepSeek-V3's, 3.25 times 
 
 struct named_case {
 	const char *name;
-	struct gen_spec spec;
+	struct generate_spec spec;
 };
 
 #define LIST(...) ((const int32_t[]){__VA_ARGS__})

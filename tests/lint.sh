@@ -16,18 +16,18 @@ list_files() {
 		for pattern in "$@"; do
 			names+=(-o -path "./$pattern")
 		done
-		find . -path ./build -prune -o -type f \( "${names[@]:1}" \) -print | sed 's|^\./||'
+		find . \( -path ./build -o -name __pycache__ \) -prune -o -type f \( "${names[@]:1}" \) -print | sed 's|^\./||'
 	fi | while read -r file; do
 		[ ! -e "$file" ] || echo "$file"
 	done
 }
 
-# check NAME COMMAND...: the command prints what is wrong, and fails.
+# check NAME COMMAND...: the command prints what is wrong, and fails. What a good one prints is shown.
 check() {
 	local name=$1 words
 	shift
 	if words=$("$@" 2>&1); then
-		echo "ok $name"
+		echo "ok $name${words:+: $words}"
 	else
 		echo "FAILED $name"
 		echo "$words"
@@ -37,6 +37,7 @@ check() {
 
 mapfile -t sources < <(list_files '*.c' '*.h' '*.cu' '*.cuh')
 mapfile -t host < <(list_files '*.c')
+mapfile -t house < <(list_files 'reference/*' 'optimized/*' 'harness/*' 'tests/*')
 mapfile -t scripts < <(list_files '*.sh' .ci/run)
 mapfile -t pages < <(list_files '*.md')
 mapfile -t texts < <(list_files '*.c' '*.h' '*.cu' '*.cuh' '*.def' '*.md' '*.py' '*.sh' Makefile \
@@ -74,6 +75,11 @@ no_trailing_space() {
 	! grep -nE '[[:space:]]+$' "${texts[@]}"
 }
 
+# Who includes whom: harness/layers.def. The one line says what the house looks like.
+layers() {
+	awk -f tests/layers.awk harness/layers.def "${house[@]}"
+}
+
 # Files that documents link to, relative to the document, exist.
 links() {
 	local page target bad=0
@@ -106,6 +112,7 @@ check "cppcheck" cppcheck --enable=warning,portability,performance --inline-supp
 	--suppress=missingIncludeSystem "${host[@]}"
 check "codespell" codespell "${texts[@]}"
 check "ladder.def and the folder" ladder
+check "rooms" layers
 check "links of documents" links
 check "no trailing white space" no_trailing_space
 check "libmla.so exports mla.h" exports

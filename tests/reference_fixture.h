@@ -12,11 +12,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/poison.h"
 #include "reference/reference.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
-enum { MAX_REQUESTS = 4, SPARE_PAGES = 3, POISON_PAGE = 2147480000 };
+enum { MAX_REQUESTS = 4, SPARE_PAGES = 3 };
 
 struct shape {
 	const char *name;

@@ -16,6 +16,8 @@
 #include "case/cell.h"
 #include "case/identity.h"
 #include "reference/reference.h"
+#include "report/json.h"
+#include "report/results.h"
 #include "report/timings.h"
 
 #define COUNT(array) (int)(sizeof(array) / sizeof((array)[0]))
@@ -28,9 +30,9 @@ Test(values, bits_are_frozen)
 {
 	static const uint16_t want[] = {0xbf1e, 0x3f89, 0x3fcc, 0x3f98};
 	for (int i = 0; i < COUNT(want); i++)
-		cr_expect(bench_value(1, (uint64_t)i) == want[i], "value %d is 0x%04x", i,
-			  bench_value(1, (uint64_t)i));
-	cr_expect(bench_value(1, UINT64_C(1) << 40) == 0xbfad, "indices beyond 32 bits");
+		cr_expect(random_value(1, (uint64_t)i) == want[i], "value %d is 0x%04x", i,
+			  random_value(1, (uint64_t)i));
+	cr_expect(random_value(1, UINT64_C(1) << 40) == 0xbfad, "indices beyond 32 bits");
 }
 
 Test(values, mean_0_deviation_1)
@@ -38,7 +40,7 @@ Test(values, mean_0_deviation_1)
 	enum { N = 1 << 20 };
 	double sum = 0, squares = 0, largest = 0;
 	for (int i = 0; i < N; i++) {
-		const uint16_t bits = bench_value(42, (uint64_t)i);
+		const uint16_t bits = random_value(42, (uint64_t)i);
 		const double x = ref_load(&bits, MLA_BF16);
 		sum += x;
 		squares += x * x;
@@ -54,8 +56,9 @@ Test(values, neighbours_and_seeds_are_independent)
 	enum { N = 1 << 16 };
 	double next = 0, other = 0;
 	for (int i = 0; i < N; i++) {
-		const uint16_t a = bench_value(1, (uint64_t)i), b = bench_value(1, (uint64_t)i + 1);
-		const uint16_t c = bench_value(2, (uint64_t)i);
+		const uint16_t a = random_value(1, (uint64_t)i),
+			       b = random_value(1, (uint64_t)i + 1);
+		const uint16_t c = random_value(2, (uint64_t)i);
 		next += ref_load(&a, MLA_BF16) * ref_load(&b, MLA_BF16);
 		other += ref_load(&a, MLA_BF16) * ref_load(&c, MLA_BF16);
 	}
@@ -64,21 +67,21 @@ Test(values, neighbours_and_seeds_are_independent)
 
 /* ---- cells ----------------------------------------------------------------------------------- */
 
-static struct bench_cell cell_of(const char *text)
+static struct cell cell_of(const char *text)
 {
-	struct bench_cell cell;
+	struct cell cell;
 	char why[256];
-	cr_assert(bench_cell_parse(text, &cell, why, sizeof(why)) == 0, "%s", why);
+	cr_assert(cell_parse(text, &cell, why, sizeof(why)) == 0, "%s", why);
 	return cell;
 }
 
 Test(cells, names_say_the_shape)
 {
-	const struct bench_cell full = cell_of("b128 8Kv h64 q2 p16");
+	const struct cell full = cell_of("b128 8Kv h64 q2 p16");
 	cr_expect(full.batch_size == 128 && full.kv_len == 8192 && full.varied);
 	cr_expect(full.num_heads == 64 && full.qo_len == 2 && full.page_size == 16);
 	cr_expect_str_eq(full.name, "b128_8Kv_h64_q2_p16");
-	const struct bench_cell least = cell_of("b3_1000_h7");
+	const struct cell least = cell_of("b3_1000_h7");
 	cr_expect(least.batch_size == 3 && least.kv_len == 1000 && !least.varied);
 	cr_expect(least.num_heads == 7 && least.qo_len == 1 && least.page_size == 64);
 }
@@ -104,9 +107,9 @@ Test(cells, wrong_names_get_a_sentence)
 		{"b4_4K_h16_________________________________________", "less than 48 characters"},
 	};
 	for (int i = 0; i < COUNT(cases); i++) {
-		struct bench_cell cell;
+		struct cell cell;
 		char why[256] = "";
-		cr_expect(bench_cell_parse(cases[i].text, &cell, why, sizeof(why)) == -1, "%s",
+		cr_expect(cell_parse(cases[i].text, &cell, why, sizeof(why)) == -1, "%s",
 			  cases[i].text);
 		cr_expect(strstr(why, cases[i].sentence), "%s: %s", cases[i].text, why);
 	}
@@ -114,12 +117,12 @@ Test(cells, wrong_names_get_a_sentence)
 
 Test(cells, suites_are_sound)
 {
-	for (int s = 0; s < bench_num_suites; s++) {
-		const struct bench_suite *suite = &bench_suites[s];
+	for (int s = 0; s < cell_num_suites; s++) {
+		const struct cell_suite *suite = &cell_suites[s];
 		for (int i = 0; i < suite->num_cells; i++) {
-			const struct bench_cell cell = cell_of(suite->cells[i]);
+			const struct cell cell = cell_of(suite->cells[i]);
 			struct mla_case c;
-			cr_assert(bench_cell_case(&cell, 1, &c) == 0, "%s", cell.name);
+			cr_assert(cell_case(&cell, 1, &c) == 0, "%s", cell.name);
 			cr_expect(mla_check_pages_host(&c.config, &c.batch, &c.tensors) == MLA_OK,
 				  "%s: %s", cell.name, mla_last_error());
 			case_free(&c);
@@ -128,18 +131,18 @@ Test(cells, suites_are_sound)
 					  "%s is there twice", suite->cells[i]);
 		}
 	}
-	cr_expect_str_eq(bench_suites[1].name, "peers");
-	cr_expect(bench_suites[1].num_cells == 20);
-	cr_expect(bench_suites[2].num_cells == 40);
+	cr_expect_str_eq(cell_suites[1].name, "peers");
+	cr_expect(cell_suites[1].num_cells == 20);
+	cr_expect(cell_suites[2].num_cells == 40);
 }
 
 /* The page table is the beginning of a permutation of the pool, and no order that a prefetcher or a
  * cache would guess. */
 Test(cells, pages_are_in_random_order)
 {
-	const struct bench_cell cell = cell_of("b7_5000v_h16");
+	const struct cell cell = cell_of("b7_5000v_h16");
 	struct mla_case c;
-	cr_assert(bench_cell_case(&cell, 1, &c) == 0);
+	cr_assert(cell_case(&cell, 1, &c) == 0);
 	const int64_t entries = c.tensors.num_kv_indices, pages = c.tensors.ckv.extent[0];
 	char *seen = calloc((size_t)pages, 1);
 	int64_t in_order = 0;
@@ -158,11 +161,11 @@ Test(cells, pages_are_in_random_order)
 
 Test(cells, lengths_vary_as_said)
 {
-	const struct bench_cell varied = cell_of("b2000_101v_h1"), fixed = cell_of("b9_101_h1");
+	const struct cell varied = cell_of("b2000_101v_h1"), fixed = cell_of("b9_101_h1");
 	struct mla_case c, other;
 	int32_t least = 1000, most = 0, differ = 0;
 	double sum = 0;
-	cr_assert(bench_cell_case(&varied, 1, &c) == 0 && bench_cell_case(&varied, 2, &other) == 0);
+	cr_assert(cell_case(&varied, 1, &c) == 0 && cell_case(&varied, 2, &other) == 0);
 	for (int r = 0; r < 2000; r++) {
 		least = c.batch.kv_len[r] < least ? c.batch.kv_len[r] : least;
 		most = c.batch.kv_len[r] > most ? c.batch.kv_len[r] : most;
@@ -174,7 +177,7 @@ Test(cells, lengths_vary_as_said)
 	cr_expect(differ > 1900, "another seed gives other lengths: %d", differ);
 	case_free(&c);
 	case_free(&other);
-	cr_assert(bench_cell_case(&fixed, 1, &c) == 0);
+	cr_assert(cell_case(&fixed, 1, &c) == 0);
 	for (int r = 0; r < 9; r++)
 		cr_expect(c.batch.kv_len[r] == 101);
 	case_free(&c);
@@ -182,12 +185,12 @@ Test(cells, lengths_vary_as_said)
 
 Test(cells, causal_with_more_than_one_query)
 {
-	const struct bench_cell one = cell_of("b2_9_h1_q1"), two = cell_of("b2_9_h1_q2");
+	const struct cell one = cell_of("b2_9_h1_q1"), two = cell_of("b2_9_h1_q2");
 	struct mla_case c;
-	cr_assert(bench_cell_case(&one, 1, &c) == 0);
+	cr_assert(cell_case(&one, 1, &c) == 0);
 	cr_expect(c.config.causal == 0 && case_total_q(&c) == 2);
 	case_free(&c);
-	cr_assert(bench_cell_case(&two, 1, &c) == 0);
+	cr_assert(cell_case(&two, 1, &c) == 0);
 	cr_expect(c.config.causal == 1 && case_total_q(&c) == 4);
 	case_free(&c);
 }
@@ -203,19 +206,19 @@ static uint16_t element(const mla_tensor *t, int64_t i, int64_t j, int64_t k)
 /* One pool, ckv in front of kpe; what no key fills is NaN. */
 Test(cells, host_values_are_those_of_the_definition)
 {
-	const struct bench_cell cell = cell_of("b3_40v_h2_q2_p16");
+	const struct cell cell = cell_of("b3_40v_h2_q2_p16");
 	const uint64_t seed = 11;
 	struct mla_case c;
-	cr_assert(bench_cell_case(&cell, seed, &c) == 0 && bench_cell_fill(&c, seed) == 0);
+	cr_assert(cell_case(&cell, seed, &c) == 0 && cell_fill(&c, seed) == 0);
 	const mla_tensors *t = &c.tensors;
 	for (int64_t q = 0; q < 6; q++)
 		for (int64_t h = 0; h < 2; h++) {
 			cr_assert(element(&t->q_nope, q, h, 511) ==
-				  bench_value(bench_seed_q_nope(seed),
-					      (uint64_t)((q * 2 + h) * 512 + 511)));
+				  random_value(cell_seed_q_nope(seed),
+					       (uint64_t)((q * 2 + h) * 512 + 511)));
 			cr_assert(element(&t->q_pe, q, h, 1) ==
-				  bench_value(bench_seed_q_pe(seed),
-					      (uint64_t)((q * 2 + h) * 64 + 1)));
+				  random_value(cell_seed_q_pe(seed),
+					       (uint64_t)((q * 2 + h) * 64 + 1)));
 		}
 	char *filled = calloc((size_t)(t->ckv.extent[0] * 16), 1);
 	for (int r = 0; r < 3; r++)
@@ -225,10 +228,10 @@ Test(cells, host_values_are_those_of_the_definition)
 		const uint16_t ckv = element(&t->ckv, slot / 16, slot % 16, 3);
 		const uint16_t kpe = element(&t->kpe, slot / 16, slot % 16, 63);
 		const uint64_t first = (uint64_t)slot * 576;
-		cr_assert(ckv == (filled[slot] ? bench_value(bench_seed_pool(seed), first + 3)
+		cr_assert(ckv == (filled[slot] ? random_value(cell_seed_pool(seed), first + 3)
 					       : 0xffff),
 			  "slot %ld", (long)slot);
-		cr_assert(kpe == (filled[slot] ? bench_value(bench_seed_pool(seed), first + 575)
+		cr_assert(kpe == (filled[slot] ? random_value(cell_seed_pool(seed), first + 575)
 					       : 0xffff));
 	}
 	free(filled);
@@ -237,10 +240,10 @@ Test(cells, host_values_are_those_of_the_definition)
 
 Test(cells, cpu_agrees_with_the_truth)
 {
-	const struct bench_cell cell = cell_of("b3_200v_h5_q3_p16");
+	const struct cell cell = cell_of("b3_200v_h5_q3_p16");
 	struct mla_case c;
 	struct check_truth truth;
-	cr_assert(bench_cell_case(&cell, 3, &c) == 0 && bench_cell_fill(&c, 3) == 0);
+	cr_assert(cell_case(&cell, 3, &c) == 0 && cell_fill(&c, 3) == 0);
 	cr_assert(check_truth_make(&c, 0, &truth) == 0);
 	cr_expect(!truth.low_power, "a wrong scale would not be noticed");
 	const struct bench_options options = {.stop = {.samples = 3, .noise = 0.5}};
@@ -257,24 +260,24 @@ Test(cells, cpu_agrees_with_the_truth)
 
 Test(cells, a_case_is_known_by_its_sha256)
 {
-	const struct bench_cell cell = cell_of("b2_40_h2_p16");
+	const struct cell cell = cell_of("b2_40_h2_p16");
 	const uint64_t one = 1, two = 2;
-	char first[BENCH_SHA256_TEXT], second[BENCH_SHA256_TEXT];
+	char first[SHA256_TEXT], second[SHA256_TEXT];
 	struct mla_case c;
-	cr_assert(bench_cell_case(&cell, one, &c) == 0 && bench_cell_fill(&c, one) == 0);
-	bench_sha256_of(&c, &one, first);
-	bench_sha256_of(&c, &one, second);
+	cr_assert(cell_case(&cell, one, &c) == 0 && cell_fill(&c, one) == 0);
+	identity_sha256(&c, &one, first);
+	identity_sha256(&c, &one, second);
 	cr_expect(strlen(first) == 64);
 	cr_expect_str_eq(first, second);
-	bench_sha256_of(&c, &two, second);
+	identity_sha256(&c, &two, second);
 	cr_expect_str_neq(first, second, "seeds are told apart");
-	bench_sha256_of(&c, NULL, first);
+	identity_sha256(&c, NULL, first);
 	((uint16_t *)c.tensors.kpe.data)[5] ^= 1;
-	bench_sha256_of(&c, NULL, second);
+	identity_sha256(&c, NULL, second);
 	cr_expect_str_neq(first, second, "values are told apart");
 	((uint16_t *)c.tensors.kpe.data)[5] ^= 1;
 	c.config.sm_scale *= 1.5;
-	bench_sha256_of(&c, NULL, second);
+	identity_sha256(&c, NULL, second);
 	cr_expect_str_neq(first, second, "scales are told apart");
 	case_free(&c);
 }
@@ -342,13 +345,23 @@ Test(decisions, when_to_stop)
 
 Test(decisions, the_bound_is_the_larger_of_two)
 {
-	const struct bench_work work = {.bytes = 4.5e9, .flop = 0.7e12};
-	cr_expect_float_eq(bench_bound_us(&work, 4500, 700), 1000, 1e-9);
-	cr_expect_float_eq(bench_bound_us(&work, 9000, 700), 1000, 1e-9);
-	cr_expect_float_eq(bench_bound_us(&work, 4500, 1400), 1000, 1e-9);
-	cr_expect_float_eq(bench_bound_us(&work, 2250, 700), 2000, 1e-9);
-	cr_expect_float_eq(bench_bound_us(&work, 4500, 350), 2000, 1e-9);
-	cr_expect(bench_bound_us(&work, 0, 0) == 0);
+	const struct case_work work = {.bytes = 4.5e9, .flop = 0.7e12};
+	const struct {
+		struct case_ceilings ceilings;
+		struct case_bound bound;
+	} known[] = {
+		{{4500, 700}, {1000, CASE_LIMIT_BYTES}},  {{9000, 700}, {1000, CASE_LIMIT_FLOP}},
+		{{4500, 1400}, {1000, CASE_LIMIT_BYTES}}, {{2250, 700}, {2000, CASE_LIMIT_BYTES}},
+		{{4500, 350}, {2000, CASE_LIMIT_FLOP}},   {{0, 700}, {1000, CASE_LIMIT_FLOP}},
+		{{0, 0}, {0, CASE_LIMIT_UNKNOWN}},
+	};
+
+	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
+		const struct case_bound bound = case_bound_of(&work, &known[i].ceilings);
+
+		cr_expect_float_eq(bound.us, known[i].bound.us, 1e-9);
+		cr_expect_eq(bound.by, known[i].bound.by);
+	}
 }
 
 /* ---- ceilings -------------------------------------------------------------------------------- */
@@ -539,7 +552,7 @@ Test(without_gpu, everything_ends_with_a_sentence)
 {
 	if (!gpu_missing())
 		cr_skip_test("there is a GPU");
-	const struct bench_cell cell = cell_of("b2_100_h4");
+	const struct cell cell = cell_of("b2_100_h4");
 	const struct bench_clock clock = {.mode = BENCH_GRAPH, .stop = {.seconds = 1}};
 	struct bench_lane lane = {.call = call_nothing, .copies = 1};
 	struct bench_problem problem;
@@ -548,7 +561,7 @@ Test(without_gpu, everything_ends_with_a_sentence)
 	bench_time(&lane, 1, &clock);
 	cr_expect(lane.status != MLA_OK && *lane.why && lane.timing.stats.n == 0);
 	bench_lane_close(&lane);
-	cr_assert(bench_cell_case(&cell, 1, &c) == 0);
+	cr_assert(cell_case(&cell, 1, &c) == 0);
 	cr_expect(bench_problem_fill(&c, 1, &problem) != MLA_OK);
 	cr_expect(*mla_last_error() && problem.copies == NULL);
 	cr_expect(ceilings_measure(&clock.stop, NULL, NULL, &ceilings) == 0);
@@ -563,16 +576,16 @@ struct made_up_case {
 	struct mla_case c;
 	struct bench_result results[2];
 	double samples[4];
-	struct bench_shown shown;
+	struct timings_shown shown;
 };
 static const char *const names[] = {"07_fast", "09_hopper"};
 
 static void make_up(struct made_up_case *m, const char *name, double bound)
 {
 	static const double samples[] = {102, 98, 100, 100};
-	const struct bench_cell cell = cell_of("b2_64_h16");
+	const struct cell cell = cell_of("b2_64_h16");
 	*m = (struct made_up_case){0};
-	cr_assert(bench_cell_case(&cell, 1, &m->c) == 0);
+	cr_assert(cell_case(&cell, 1, &m->c) == 0);
 	memcpy(m->samples, samples, sizeof(samples));
 	struct bench_result *fast = &m->results[0];
 	fast->verdict.worst_element = 0.25;
@@ -591,18 +604,18 @@ static void make_up(struct made_up_case *m, const char *name, double bound)
 	const double plan[] = {5, 6, 7};
 	cr_assert(stats_of(plan, 3, &fast->plan) == 0 && stats_of(plan, 3, &fast->upload) == 0);
 	bench_result_end(&m->results[1], MLA_REFUSED, "needs sm_90, \"really\"");
-	m->shown = (struct bench_shown){.c = &m->c,
-					.name = name,
-					.sha256 = "abc",
-					.work = {.flop = 4e9, .bytes = 2e8},
-					.bound_us = bound,
-					.implementations = names,
-					.results = m->results,
-					.count = 2};
+	m->shown = (struct timings_shown){.c = &m->c,
+					  .name = name,
+					  .sha256 = "abc",
+					  .work = {.flop = 4e9, .bytes = 2e8},
+					  .bound = {bound, CASE_LIMIT_BYTES},
+					  .implementations = names,
+					  .results = m->results,
+					  .count = 2};
 }
 
-static char *text_of(void (*print)(const struct bench_shown *, FILE *),
-		     const struct bench_shown *shown)
+static char *text_of(void (*print)(const struct timings_shown *, FILE *),
+		     const struct timings_shown *shown)
 {
 	char *text = NULL;
 	size_t size = 0;
@@ -617,7 +630,7 @@ Test(reports, the_table_says_what_was_measured)
 {
 	struct made_up_case m;
 	make_up(&m, "x", 60);
-	char *text = text_of(bench_show_table, &m.shown);
+	char *text = text_of(timings_show, &m.shown);
 	/* 2e8 bytes and 4e9 FLOP in 100 us, bound 60 us; quartiles 99 and 101 */
 	cr_expect(strstr(text, "07_fast    PASS   graph cold  100 us   2.0%  98.0 us"), "%s", text);
 	cr_expect(strstr(text, "2000       40  60.0%  6.00 us  6.00 us        4"), "%s", text);
@@ -625,23 +638,23 @@ Test(reports, the_table_says_what_was_measured)
 	cr_expect(strstr(text, "09_hopper  SKIP   -"), "%s", text);
 	cr_expect(strstr(text, "    needs sm_90, \"really\"\n"), "%s", text);
 	free(text);
-	m.shown.bound_us = 0;
-	text = text_of(bench_show_table, &m.shown);
+	m.shown.bound.us = 0;
+	text = text_of(timings_show, &m.shown);
 	cr_expect(strstr(text, "40      -  6.00 us"), "%s", text);
 	free(text);
 	case_free(&m.c);
 }
 
-static void print_matrix(const struct bench_shown *shown, FILE *out)
+static void print_matrix(const struct timings_shown *shown, FILE *out)
 {
-	struct bench_matrix *matrix = bench_matrix_new(names, 2);
-	struct bench_shown second = *shown;
-	bench_matrix_add(matrix, shown);
+	struct timings_matrix *matrix = timings_matrix_new(names, 2);
+	struct timings_shown second = *shown;
+	timings_matrix_add(matrix, shown);
 	second.name = "y";
-	second.bound_us = 0;
-	bench_matrix_add(matrix, &second);
-	bench_matrix_print(matrix, out);
-	bench_matrix_free(matrix);
+	second.bound.us = 0;
+	timings_matrix_add(matrix, &second);
+	timings_matrix_print(matrix, out);
+	timings_matrix_free(matrix);
 }
 
 Test(reports, the_matrix_has_a_row_per_case)
@@ -661,7 +674,7 @@ Test(reports, csv_quotes_what_it_must)
 {
 	struct made_up_case m;
 	make_up(&m, "a,b", 60);
-	char *text = text_of(bench_csv_rows, &m.shown);
+	char *text = text_of(timings_csv_rows, &m.shown);
 	cr_expect_str_eq(
 		text,
 		"\"a,b\",07_fast,PASS,graph,cold,100,99,101,98,4,60,4000000000,200000000,6,6,\n"
@@ -690,8 +703,8 @@ Test(reports, json_holds_every_sample_and_where_it_is_from)
 	const struct ceilings ceilings = made_up("G", 1000);
 	struct made_up_case m;
 	make_up(&m, "x", 60);
-	json_t *root = bench_json_new(3, argv, &ceilings, NULL);
-	bench_json_add(root, &m.shown);
+	json_t *root = results_new(3, argv, &ceilings, NULL);
+	results_add(root, &m.shown);
 	cr_expect_str_eq(string(root, "schema"), "mla-results");
 	cr_expect(number(root, "schema_version") == 1);
 	cr_expect_str_eq(string(root, "command"), "mla bench --suite peers");

@@ -135,7 +135,7 @@ Test(capture, adversarial_cases_round_trip)
 static void make_case(int32_t dtype, int32_t fused, int32_t lse_base, struct mla_case *c)
 {
 	static const int32_t qo_len[] = {1, 0, 7}, kv_len[] = {130, 5, 64}, q_pos0[] = {129, 3, -2};
-	const struct gen_spec spec = {
+	const struct generate_spec spec = {
 		.seed = 5,
 		.config = {.struct_size = sizeof(mla_config),
 			   .num_heads = 5,

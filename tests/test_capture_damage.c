@@ -840,7 +840,7 @@ static void seal(const char *path)
 {
 	struct capture_error error;
 	struct capture *capture = capture_open(path, &error);
-	char hex[CAP_SHA256_TEXT];
+	char hex[SHA256_TEXT];
 	hid_t file;
 
 	cr_assert(capture, "%s", error.text);
@@ -1065,7 +1065,7 @@ static void expect_killed(const char *path, int number, const char *expected)
 Test(capture_damage, the_end_of_the_verifying_process_is_a_sentence)
 {
 	static const int32_t qo_len[] = {1}, kv_len[] = {40000};
-	const struct gen_spec spec = {
+	const struct generate_spec spec = {
 		.seed = 1,
 		.config = {.struct_size = sizeof(mla_config),
 			   .num_heads = 1,

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "base/poison.h"
 #include "check_fixture.h"
 #include "device/gpu.h"
 
@@ -391,10 +392,10 @@ Test(instance, unused_page_ids_are_poison)
 				used += in_use;
 				gaps += !in_use;
 				cr_expect_eq(instance.host.kv_indices[i],
-					     in_use ? c.tensors.kv_indices[i] : CHECK_POISON_PAGE);
+					     in_use ? c.tensors.kv_indices[i] : POISON_PAGE);
 			}
 		/* and behind the table */
-		cr_expect_eq(instance.host.kv_indices[c.tensors.num_kv_indices], CHECK_POISON_PAGE);
+		cr_expect_eq(instance.host.kv_indices[c.tensors.num_kv_indices], POISON_PAGE);
 		cr_expect_geq(instance.host.num_kv_indices, used);
 		check_instance_free(&instance);
 		case_free(&c);

@@ -18,10 +18,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/text.h"
 #include "capture/capture.h"
 #include "case/generate.h"
 #include "cli/cli.h"
 #include "device/gpu.h"
+#include "report/json.h"
 #include "report/table.h"
 #include "report/tally.h"
 
@@ -512,16 +514,16 @@ static void write_wrong_reference(const char *path)
 	const int32_t qo_len[] = {2}, kv_len[] = {40};
 	struct mla_case c = {0};
 	struct capture_error error = {0};
-	const struct gen_spec spec = {.seed = 3,
-				      .config = {.struct_size = sizeof(mla_config),
-						 .num_heads = 2,
-						 .head_dim_ckv = 512,
-						 .head_dim_kpe = 64,
-						 .page_size = 16,
-						 .sm_scale = 0.07},
-				      .batch_size = 1,
-				      .qo_len = qo_len,
-				      .kv_len = kv_len};
+	const struct generate_spec spec = {.seed = 3,
+					   .config = {.struct_size = sizeof(mla_config),
+						      .num_heads = 2,
+						      .head_dim_ckv = 512,
+						      .head_dim_kpe = 64,
+						      .page_size = 16,
+						      .sm_scale = 0.07},
+					   .batch_size = 1,
+					   .qo_len = qo_len,
+					   .kv_len = kv_len};
 	cr_assert(generate_case(&spec, &c) == 0);
 	c.lse_ref = case_tensor(&c, MLA_F32, 2, (const int64_t[]){2, 2});
 	cr_assert(c.lse_ref.data != NULL);
@@ -613,11 +615,11 @@ Test(report, a_row_sums_verdicts_up_and_tells_failures)
 	snprintf(skip.why, sizeof(skip.why), "needs page_size 64");
 	struct tally tally = {0};
 	struct report_table *table = tally_table_new();
-	tally_add(&tally, &pass, "000/001", report_text("mla check a"));
-	tally_add(&tally, &skip, "000/002", report_text("mla check b"));
+	tally_add(&tally, &pass, "000/001", text_format("mla check a"));
+	tally_add(&tally, &skip, "000/002", text_format("mla check b"));
 	for (int i = 0; i < TALLY_NOTES + 2; i++)
-		tally_add(&tally, &fail, "000/003", report_text("mla check again"));
-	tally_add(&tally, &pass, "000/004", report_text("mla check c"));
+		tally_add(&tally, &fail, "000/003", text_format("mla check again"));
+	tally_add(&tally, &pass, "000/004", text_format("mla check c"));
 	cr_expect(tally_outcome(&tally) == CHECK_FAIL);
 	tally_row(table, "02_splitk", NULL, &tally);
 	char *text = print_table(table);
@@ -643,7 +645,7 @@ Test(report, a_run_that_ended_in_an_error_shows_no_numbers)
 	const struct check_verdict error = {.outcome = CHECK_FAIL, .why = "an illegal address"};
 	struct tally tally = {0};
 	struct report_table *table = tally_table_new();
-	tally_add(&tally, &error, "000/000", report_text("mla check"));
+	tally_add(&tally, &error, "000/000", text_format("mla check"));
 	tally_row(table, "01_naive", NULL, &tally);
 	char *text = print_table(table);
 	cr_expect(strstr(text, "FAIL") && strstr(text, "an illegal address"), "%s", text);

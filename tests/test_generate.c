@@ -151,7 +151,7 @@ Test(generator, other_values_are_what_they_are_called)
 Test(generator, pages_are_laid_out_as_asked)
 {
 	const int32_t qo_len[] = {1, 1}, kv_len[] = {64, 40};
-	struct gen_spec spec = {
+	struct generate_spec spec = {
 		.seed = 1,
 		.config = {.num_heads = 1, .head_dim_ckv = 4, .page_size = 4, .sm_scale = 1},
 		.batch_size = 2,

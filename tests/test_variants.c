@@ -31,17 +31,17 @@ static mla_tensor random_tensor(struct mla_case *c, int64_t a, int64_t b, int64_
 static void make_case(struct mla_case *c)
 {
 	static const int32_t qo_len[] = {2, 2, 1}, kv_len[] = {70, 9, 0};
-	const struct gen_spec spec = {.seed = 9,
-				      .config = {.struct_size = sizeof(mla_config),
-						 .num_heads = HEADS,
-						 .head_dim_ckv = CKV,
-						 .head_dim_kpe = KPE,
-						 .page_size = 8,
-						 .causal = 1,
-						 .sm_scale = 0.3},
-				      .batch_size = 3,
-				      .qo_len = qo_len,
-				      .kv_len = kv_len};
+	const struct generate_spec spec = {.seed = 9,
+					   .config = {.struct_size = sizeof(mla_config),
+						      .num_heads = HEADS,
+						      .head_dim_ckv = CKV,
+						      .head_dim_kpe = KPE,
+						      .page_size = 8,
+						      .causal = 1,
+						      .sm_scale = 0.3},
+					   .batch_size = 3,
+					   .qo_len = qo_len,
+					   .kv_len = kv_len};
 	*c = (struct mla_case){0};
 	cr_assert(generate_case(&spec, c) == 0);
 	c->q_raw = random_tensor(c, QUERIES, HEADS, NOPE, 1);
@@ -202,9 +202,9 @@ Test(variants, all_agree_with_the_truth)
 Test(variants, work_counts_what_is_visible_once)
 {
 	struct mla_case c;
-	struct bench_work work;
+	struct case_work work;
 	make_case(&c);
-	cr_assert(bench_work_of(&c, &work) == 0);
+	cr_assert(case_work_of(&c, &work) == 0);
 	/* Queries see 69, 70, 8, 9 and 0 keys. */
 	cr_expect(work.multiply_adds == 156.0 * HEADS * (2 * CKV + KPE));
 	cr_expect(work.flop == 2 * work.multiply_adds);
@@ -217,22 +217,22 @@ Test(variants, work_counts_what_is_visible_once)
 Test(variants, shared_pages_are_counted_once)
 {
 	static const int32_t qo_len[] = {1, 1}, kv_len[] = {16, 13};
-	struct gen_spec spec = {.seed = 2,
-				.config = {.struct_size = sizeof(mla_config),
-					   .num_heads = 1,
-					   .head_dim_ckv = CKV,
-					   .page_size = 4,
-					   .sm_scale = 1},
-				.batch_size = 2,
-				.qo_len = qo_len,
-				.kv_len = kv_len};
+	struct generate_spec spec = {.seed = 2,
+				     .config = {.struct_size = sizeof(mla_config),
+						.num_heads = 1,
+						.head_dim_ckv = CKV,
+						.page_size = 4,
+						.sm_scale = 1},
+				     .batch_size = 2,
+				     .qo_len = qo_len,
+				     .kv_len = kv_len};
 	struct mla_case c = {0};
-	struct bench_work apart, shared;
-	cr_assert(generate_case(&spec, &c) == 0 && bench_work_of(&c, &apart) == 0);
+	struct case_work apart, shared;
+	cr_assert(generate_case(&spec, &c) == 0 && case_work_of(&c, &apart) == 0);
 	int32_t *pages = (int32_t *)c.tensors.kv_indices;
 	for (int i = 0; i < 4; i++)
 		pages[c.batch.kv_indptr[1] + i] = pages[i];
-	cr_assert(bench_work_of(&c, &shared) == 0);
+	cr_assert(case_work_of(&c, &shared) == 0);
 	cr_expect(apart.bytes - shared.bytes == 13.0 * 2 * CKV, "%g", apart.bytes - shared.bytes);
 	cr_expect(apart.flop == shared.flop);
 	case_free(&c);

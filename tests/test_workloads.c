@@ -18,6 +18,7 @@
 #include <jansson.h>
 
 #include "plan_fixture.h"
+#include "report/json.h"
 
 #define MOST_WINDOWS 120 /* batches made from one trace */
 

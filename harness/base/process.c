@@ -13,7 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "report/table.h"
+#include "base/text.h"
 
 extern char **environ;
 
@@ -50,10 +50,10 @@ bool process_exists(const char *program)
 	if (strchr(program, '/'))
 		return runnable(program);
 	const char *path = getenv("PATH");
-	char *folders = report_text("%s", path ? path : ""), *rest = folders;
+	char *folders = text_format("%s", path ? path : ""), *rest = folders;
 	bool found = false;
 	for (char *folder; !found && (folder = strsep(&rest, ":"));) {
-		char *file = report_text("%s/%s", *folder ? folder : ".", program);
+		char *file = text_format("%s/%s", *folder ? folder : ".", program);
 		found = runnable(file);
 		free(file);
 	}
@@ -66,7 +66,7 @@ char *process_self(void)
 	char path[PATH_MAX];
 	const ssize_t length = readlink("/proc/self/exe", path, sizeof(path) - 1);
 	path[length > 0 ? length : 0] = '\0';
-	return report_text("%s", path);
+	return text_format("%s", path);
 }
 
 char *process_beside(const char *relative)
@@ -74,7 +74,7 @@ char *process_beside(const char *relative)
 	char *self = process_self(), *slash = strrchr(self, '/');
 	if (slash)
 		*slash = '\0';
-	char *path = report_text("%s/%s", self, relative);
+	char *path = text_format("%s/%s", self, relative);
 	free(self);
 	if (slash && access(path, F_OK) == 0)
 		return path;

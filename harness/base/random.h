@@ -8,13 +8,13 @@
 #include <string.h>
 
 #ifdef __CUDACC__
-#define BENCH_BOTH static inline __host__ __device__
+#define RANDOM_BOTH static inline __host__ __device__
 #else
-#define BENCH_BOTH static inline
+#define RANDOM_BOTH static inline
 #endif
 
 /* The finaliser of splitmix64. */
-BENCH_BOTH uint64_t bench_mix(uint64_t x)
+RANDOM_BOTH uint64_t random_mix(uint64_t x)
 {
 	x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
 	x = (x ^ x >> 27) * 0x94d049bb133111ebu;
@@ -22,22 +22,22 @@ BENCH_BOTH uint64_t bench_mix(uint64_t x)
 }
 
 /* Number `index` of the sequence that the seed begins. */
-BENCH_BOTH uint64_t bench_random(uint64_t seed, uint64_t index)
+RANDOM_BOTH uint64_t random_number(uint64_t seed, uint64_t index)
 {
-	return bench_mix(seed + (index + 1) * 0x9e3779b97f4a7c15u);
+	return random_mix(seed + (index + 1) * 0x9e3779b97f4a7c15u);
 }
 
 /* A sequence of its own for each use of a seed. */
-BENCH_BOTH uint64_t bench_stream(uint64_t seed, uint32_t use)
+RANDOM_BOTH uint64_t random_stream(uint64_t seed, uint32_t use)
 {
-	return bench_mix(bench_mix(seed) + use);
+	return random_mix(random_mix(seed) + use);
 }
 
 /* bf16, mean 0, deviation 1, at most 3.46: the sum of four uniforms, because a Gaussian's log and
  * cos differ between libraries. One product of exact factors is rounded, then cut to bf16. */
-BENCH_BOTH uint16_t bench_value(uint64_t seed, uint64_t index)
+RANDOM_BOTH uint16_t random_value(uint64_t seed, uint64_t index)
 {
-	const uint64_t x = bench_random(seed, index);
+	const uint64_t x = random_number(seed, index);
 	const int32_t sum =
 		(int32_t)((x & 0xffff) + (x >> 16 & 0xffff) + (x >> 32 & 0xffff) + (x >> 48));
 	const float value = (float)(sum - 131070) * (1.0f / 37837.2266f);

@@ -10,21 +10,9 @@
 #include "base/stats.h"
 #include "bench/clock.h"
 #include "bench/problem.h"
+#include "case/work.h"
 #include "check/check.h"
 #include "check/variants.h"
-
-/* From the problem alone, not from what an implementation happens to do. */
-struct bench_work {
-	double multiply_adds; /* visible (query, key) pairs * heads * (2 * ckv + kpe) */
-	double flop;          /* twice that */
-	double bytes;         /* every visible cache slot once, q once, out and lse once */
-};
-/* 0, or -1 if memory ran out. */
-int bench_work_of(const struct mla_case *c, struct bench_work *work);
-double bench_multiply_adds(const struct mla_case *c);
-
-/* The least time that a GPU of these ceilings needs; 0 if both are 0 (not known). */
-double bench_bound_us(const struct bench_work *work, double read_gbs, double tflops);
 
 enum { BENCH_MAX_TIMINGS = 4 }; /* graph and launch, cold and hot */
 

@@ -116,7 +116,7 @@ static mla_status call_read(void *what, int copy, mla_stream stream)
 
 	(void)copy;
 	meter->work = (double)meter->bytes;
-	return ceilings_read(meter->data, meter->bytes, meter->ctas_per_sm, meter->sink, stream);
+	return peak_read(meter->data, meter->bytes, meter->ctas_per_sm, meter->sink, stream);
 }
 
 static mla_status call_copy(void *what, int copy, mla_stream stream)
@@ -126,7 +126,7 @@ static mla_status call_copy(void *what, int copy, mla_stream stream)
 
 	(void)copy;
 	meter->work = 2.0 * (double)half;
-	return ceilings_copy(meter->data + half, meter->data, half, stream);
+	return peak_copy(meter->data + half, meter->data, half, stream);
 }
 
 static mla_status call_mma(void *what, int copy, mla_stream stream)
@@ -134,7 +134,7 @@ static mla_status call_mma(void *what, int copy, mla_stream stream)
 	struct meter *meter = what;
 
 	(void)copy;
-	return ceilings_mma(MMA_ROUNDS, meter->sink, &meter->work, stream);
+	return peak_mma(MMA_ROUNDS, meter->sink, &meter->work, stream);
 }
 
 static mla_status call_wgmma(void *what, int copy, mla_stream stream)
@@ -142,7 +142,7 @@ static mla_status call_wgmma(void *what, int copy, mla_stream stream)
 	struct meter *meter = what;
 
 	(void)copy;
-	return ceilings_wgmma(WGMMA_ROUNDS, meter->sink, &meter->work, stream);
+	return peak_wgmma(WGMMA_ROUNDS, meter->sink, &meter->work, stream);
 }
 
 static mla_status call_gemm(void *what, int copy, mla_stream stream)
@@ -232,7 +232,7 @@ static mla_status open_meter(struct meter *meter)
 	if (!status)
 		status = gpu_alloc(&meter->sink, 64);
 	if (!status)
-		status = bench_fill(meter->data, meter->bytes / 2, 1, meter->stream);
+		status = bulk_fill(meter->data, meter->bytes / 2, 1, meter->stream);
 	return status ? status : gpu_sync(meter->stream);
 }
 

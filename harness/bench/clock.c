@@ -203,7 +203,7 @@ static mla_status keep(struct bench_lane *lane, double us)
 static mla_status sample_graph(struct bench_lane *lane, struct gpu_timer *timer, mla_stream stream)
 {
 	double us = 0;
-	mla_status status = bench_spin(lane->hold_us, stream);
+	mla_status status = bulk_spin(lane->hold_us, stream);
 
 	if (!status)
 		status = gpu_timer_start(timer, stream);
@@ -219,7 +219,7 @@ static mla_status sample_graph(struct bench_lane *lane, struct gpu_timer *timer,
 static mla_status sample_launches(struct bench_lane *lane, struct gpu_timer **timers, int n,
 				  mla_stream stream)
 {
-	mla_status status = bench_spin((double)HOLD_LAUNCH_US * n, stream);
+	mla_status status = bulk_spin((double)HOLD_LAUNCH_US * n, stream);
 
 	for (int i = 0; i < n && !status; i++) {
 		status = gpu_timer_start(timers[i], stream);

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/poison.h"
 #include "bench/problem.h"
 #include "case/cell.h"
 #include "device/bulk.h"
@@ -14,9 +15,6 @@
 #include "lib/error.h"
 
 enum {
-	GUARD = 8192, /* bytes on either side of an output */
-	GUARD_BYTE = 0xa5,
-	POISON_BYTE = 0xff,
 	MAX_SAMPLES = 4, /* requests that the fp64 truth looks at */
 	TRUTH_ROWS = 8,
 };
@@ -65,10 +63,10 @@ static mla_status alloc_copy(const struct mla_case *c, const struct filled *f, s
 	} blocks[] = {
 		{&copy->q_nope, bytes_of(&c->tensors.q_nope)},
 		{&copy->q_pe, bytes_of(&c->tensors.q_pe)},
-		{&copy->pool, bench_cell_pool_bytes(c)},
+		{&copy->pool, cell_pool_bytes(c)},
 		{&copy->kv_indices, table_bytes(c)},
-		{(void **)&copy->out, f->out_bytes + 2 * GUARD},
-		{(void **)&copy->lse, f->lse_bytes + 2 * GUARD},
+		{(void **)&copy->out, f->out_bytes + 2 * GUARD_BYTES},
+		{(void **)&copy->lse, f->lse_bytes + 2 * GUARD_BYTES},
 	};
 	mla_status status = MLA_OK;
 
@@ -97,12 +95,12 @@ static mla_tensors tensors_of(const struct mla_case *c, const struct copy *copy)
 	t.ckv.data = copy->pool;
 	t.kpe.data = (char *)copy->pool + 2 * dims;
 	t.kv_indices = copy->kv_indices;
-	t.out = (mla_tensor){.data = copy->out + GUARD,
+	t.out = (mla_tensor){.data = copy->out + GUARD_BYTES,
 			     .dtype = MLA_BF16,
 			     .ndim = 3,
 			     .extent = {queries, heads, dims},
 			     .stride = {2 * heads * dims, 2 * dims, 2}};
-	t.lse = (mla_tensor){.data = copy->lse + GUARD,
+	t.lse = (mla_tensor){.data = copy->lse + GUARD_BYTES,
 			     .dtype = MLA_F32,
 			     .ndim = 2,
 			     .extent = {queries, heads},
@@ -114,35 +112,35 @@ static mla_tensors tensors_of(const struct mla_case *c, const struct copy *copy)
 static mla_status fill_copy(const struct mla_case *c, const struct filled *f,
 			    const struct copy *copy, const int32_t *keys, mla_stream stream)
 {
-	const struct bench_pool pool = {.data = copy->pool,
-					.pages = copy->kv_indices,
-					.keys = keys,
-					.entries = c->tensors.num_kv_indices,
-					.page_size = c->config.page_size,
-					.row = c->config.head_dim_ckv + c->config.head_dim_kpe,
-					.seed = bench_seed_pool(f->seed)};
+	const struct bulk_pool pool = {.data = copy->pool,
+				       .pages = copy->kv_indices,
+				       .keys = keys,
+				       .entries = c->tensors.num_kv_indices,
+				       .page_size = c->config.page_size,
+				       .row = c->config.head_dim_ckv + c->config.head_dim_kpe,
+				       .seed = cell_seed_pool(f->seed)};
 	mla_status status =
 		gpu_upload(copy->kv_indices, c->tensors.kv_indices, (size_t)table_bytes(c));
 
 	if (!status)
-		status = gpu_fill(copy->pool, POISON_BYTE, (size_t)bench_cell_pool_bytes(c));
+		status = gpu_fill(copy->pool, POISON_BYTE, (size_t)cell_pool_bytes(c));
 	if (!status)
 		status = gpu_sync(NULL);
 	if (!status)
-		status = bench_fill_pool(&pool, stream);
+		status = bulk_fill_pool(&pool, stream);
 	if (!status)
-		status = bench_fill(copy->q_nope, bytes_of(&c->tensors.q_nope) / 2,
-				    bench_seed_q_nope(f->seed), stream);
+		status = bulk_fill(copy->q_nope, bytes_of(&c->tensors.q_nope) / 2,
+				   cell_seed_q_nope(f->seed), stream);
 	if (!status)
-		status = bench_fill(copy->q_pe, bytes_of(&c->tensors.q_pe) / 2,
-				    bench_seed_q_pe(f->seed), stream);
+		status = bulk_fill(copy->q_pe, bytes_of(&c->tensors.q_pe) / 2,
+				   cell_seed_q_pe(f->seed), stream);
 	return status ? status : gpu_sync(stream);
 }
 
 static mla_status fill_copies(struct bench_problem *problem, struct filled *f)
 {
 	const struct mla_case *c = problem->c;
-	int32_t *keys = bench_cell_keys(c);
+	int32_t *keys = cell_keys(c);
 	void *device_keys = NULL;
 	mla_status status = keys ? gpu_alloc(&device_keys, (size_t)table_bytes(c))
 				 : mla_fail(MLA_NO_MEMORY, "no memory for the page table");
@@ -174,15 +172,15 @@ static mla_status checksum_of(const struct bench_problem *problem, int index, ui
 		int64_t bytes;
 	} inputs[] = {{copy->q_nope, bytes_of(&c->tensors.q_nope)},
 		      {copy->q_pe, bytes_of(&c->tensors.q_pe)},
-		      {copy->pool, bench_cell_pool_bytes(c)},
+		      {copy->pool, cell_pool_bytes(c)},
 		      {copy->kv_indices, table_bytes(c)}};
 	mla_status status = gpu_fill(f->sum, 0, sizeof(*checksum));
 
 	if (!status)
 		status = gpu_sync(NULL);
 	for (size_t i = 0; i < sizeof(inputs) / sizeof(inputs[0]) && !status; i++)
-		status = bench_add_checksum(inputs[i].data, inputs[i].bytes, f->sum,
-					    problem->stream);
+		status =
+			bulk_add_checksum(inputs[i].data, inputs[i].bytes, f->sum, problem->stream);
 	if (!status)
 		status = gpu_sync(problem->stream);
 	return status ? status : gpu_download(checksum, f->sum, sizeof(*checksum));
@@ -190,11 +188,11 @@ static mla_status checksum_of(const struct bench_problem *problem, int index, ui
 
 static bool guard_is_intact(const char *device)
 {
-	unsigned char guard[GUARD];
+	unsigned char guard[GUARD_BYTES];
 
-	if (gpu_download(guard, device, GUARD))
+	if (gpu_download(guard, device, GUARD_BYTES))
 		return false;
-	for (int i = 0; i < GUARD; i++)
+	for (int i = 0; i < GUARD_BYTES; i++)
 		if (guard[i] != GUARD_BYTE)
 			return false;
 	return true;
@@ -202,9 +200,9 @@ static bool guard_is_intact(const char *device)
 
 static mla_status repoison_block(char *block, int64_t bytes)
 {
-	mla_status status = gpu_fill(block, GUARD_BYTE, (size_t)bytes + 2 * GUARD);
+	mla_status status = gpu_fill(block, GUARD_BYTE, (size_t)bytes + 2 * GUARD_BYTES);
 
-	return status ? status : gpu_fill(block + GUARD, POISON_BYTE, (size_t)bytes);
+	return status ? status : gpu_fill(block + GUARD_BYTES, POISON_BYTE, (size_t)bytes);
 }
 
 static mla_status repoison_filled(struct bench_problem *problem, int copy)
@@ -429,12 +427,12 @@ static void name_requests(const struct filled *f, struct check_verdict *verdict)
 }
 
 static mla_status compare_rows(const struct bench_problem *problem, int copy,
-			       struct bench_difference *difference)
+			       struct bulk_difference *difference)
 {
 	const struct filled *f = problem->state;
 	const mla_batch *batch = &problem->c->batch;
 	int32_t longest = 0;
-	struct bench_comparison comparison = {
+	struct bulk_comparison comparison = {
 		.out = problem->copies[copy].out.data,
 		.lse = problem->copies[copy].lse.data,
 		.want = f->want,
@@ -452,13 +450,13 @@ static mla_status compare_rows(const struct bench_problem *problem, int copy,
 	/* 01_naive may be off as far as the other */
 	comparison.lse_bound = (float)(2 * (CHECK_LSE_ABS + CHECK_LSE_SUM * longest +
 					    CHECK_LSE_REL * largest_score));
-	status = bench_compare(&comparison, f->difference, problem->stream);
+	status = bulk_compare(&comparison, f->difference, problem->stream);
 	if (!status)
 		status = gpu_sync(problem->stream);
 	return status ? status : gpu_download(difference, f->difference, sizeof(*difference));
 }
 
-static void note_difference(const struct bench_problem *problem, const struct bench_difference *d,
+static void note_difference(const struct bench_problem *problem, const struct bulk_difference *d,
 			    struct check_verdict *verdict)
 {
 	const struct filled *f = problem->state;
@@ -487,15 +485,15 @@ static void judge_filled(struct bench_problem *problem, int copy, struct check_v
 {
 	const struct filled *f = problem->state;
 	const struct copy *memory = &f->copies[copy];
-	struct bench_difference difference;
+	struct bulk_difference difference;
 	uint64_t checksum = 0;
 
 	judge_sample(problem, problem->copies[copy].out.data, problem->copies[copy].lse.data,
 		     MLA_BF16, verdict);
 	name_requests(f, verdict);
 	if (!guard_is_intact(memory->out) || !guard_is_intact(memory->lse) ||
-	    !guard_is_intact(memory->out + GUARD + f->out_bytes) ||
-	    !guard_is_intact(memory->lse + GUARD + f->lse_bytes))
+	    !guard_is_intact(memory->out + GUARD_BYTES + f->out_bytes) ||
+	    !guard_is_intact(memory->lse + GUARD_BYTES + f->lse_bytes))
 		bench_verdict_fail(verdict, "memory beside the outputs was written");
 	else if (compare_rows(problem, copy, &difference) || checksum_of(problem, copy, &checksum))
 		bench_verdict_fail(verdict, "%s", mla_last_error());
@@ -545,9 +543,9 @@ static mla_status make_filled(struct bench_problem *problem, struct filled *f)
 	f->out_bytes = f->rows * c->config.head_dim_ckv * 2;
 	f->lse_bytes = f->rows * (int64_t)sizeof(float);
 
-	const double outputs = (double)(f->out_bytes + f->lse_bytes) + 4 * GUARD;
+	const double outputs = (double)(f->out_bytes + f->lse_bytes) + 4 * GUARD_BYTES;
 
-	status = bench_problem_plan(problem, (double)bench_cell_pool_bytes(c) + outputs +
+	status = bench_problem_plan(problem, (double)cell_pool_bytes(c) + outputs +
 						     (double)bytes_of(&c->tensors.q_nope) +
 						     (double)bytes_of(&c->tensors.q_pe) +
 						     (double)table_bytes(c));
@@ -560,7 +558,7 @@ static mla_status make_filled(struct bench_problem *problem, struct filled *f)
 	if (!status)
 		status = gpu_alloc(&f->sum, sizeof(uint64_t));
 	if (!status)
-		status = gpu_alloc(&f->difference, sizeof(struct bench_difference));
+		status = gpu_alloc(&f->difference, sizeof(struct bulk_difference));
 	if (!status)
 		status = fill_copies(problem, f);
 	if (!status)

@@ -8,7 +8,6 @@
 #include <stdlib.h>
 
 #include "bench/bench.h"
-#include "check/internal.h"
 #include "device/gpu.h"
 #include "lib/error.h"
 
@@ -29,10 +28,11 @@ bool bench_copies_are_cold(int copies, double call_bytes, double l2_bytes)
 
 mla_status bench_problem_plan(struct bench_problem *problem, double copy_bytes)
 {
-	struct bench_work work;
+	struct case_work work;
+	const mla_status status = case_work_of(problem->c, &work);
 
-	if (bench_work_of(problem->c, &work))
-		return mla_fail(MLA_NO_MEMORY, "no memory to count the case's work");
+	if (status)
+		return status;
 
 	const double l2 = (double)gpu_l2_bytes(), available = (double)gpu_free_bytes();
 	const int copies = bench_copies(work.bytes, copy_bytes, l2, available);
@@ -131,19 +131,9 @@ static void free_uploaded(struct bench_problem *problem)
 
 static const struct bench_origin uploaded = {repoison_uploaded, judge_uploaded, free_uploaded};
 
-static double instance_bytes(const struct check_instance *instance)
-{
-	const struct check_blocks *blocks = check_blocks_of(instance);
-	double bytes = 1 << 16;
-
-	for (int i = 0; i < blocks->count; i++)
-		bytes += (double)blocks->block[i].bytes;
-	return bytes;
-}
-
 static mla_status make_uploaded(struct bench_problem *problem, struct uploaded *up)
 {
-	mla_status status = bench_problem_plan(problem, instance_bytes(&up->instance));
+	mla_status status = bench_problem_plan(problem, check_instance_bytes(&up->instance));
 
 	if (!status)
 		status = gpu_stream_create(&problem->stream);

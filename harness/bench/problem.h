@@ -32,7 +32,7 @@ bool bench_copies_are_cold(int copies, double call_bytes, double l2_bytes);
 /* The case and the truth outlive the problem. On failure the problem is empty. */
 mla_status bench_problem_upload(const struct mla_case *c, const struct check_truth *truth,
 				struct bench_problem *problem);
-/* c is of bench_cell_case. */
+/* c is of cell_case. */
 mla_status bench_problem_fill(const struct mla_case *c, uint64_t seed,
 			      struct bench_problem *problem);
 void bench_problem_free(struct bench_problem *problem);

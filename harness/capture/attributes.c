@@ -3,7 +3,6 @@
 #include "capture/internal.h"
 
 #include <inttypes.h>
-#include <openssl/evp.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -124,10 +123,10 @@ static bool is_content_sha256(const struct cap_attribute *one)
 	return !strcmp(one->object, "/") && !strcmp(one->name, "content_sha256");
 }
 
-int cap_content_sha256(const struct cap_attributes *all, char hex[CAP_SHA256_TEXT])
+int cap_content_sha256(const struct cap_attributes *all, char hex[SHA256_TEXT])
 {
 	char **lines = calloc(all->count + 1, sizeof(*lines));
-	struct cap_sha256 *sha = cap_sha256_begin();
+	struct sha256 *sha = sha256_begin();
 	size_t count = 0;
 	int status = lines && sha ? 0 : -1;
 
@@ -140,40 +139,11 @@ int cap_content_sha256(const struct cap_attributes *all, char hex[CAP_SHA256_TEX
 	if (!status) {
 		qsort(lines, count, sizeof(*lines), compare_lines);
 		for (size_t i = 0; i < count; i++)
-			cap_sha256_add(sha, lines[i], strlen(lines[i]));
+			sha256_add(sha, lines[i], strlen(lines[i]));
 	}
-	cap_sha256_finish(sha, status ? NULL : hex);
+	sha256_finish(sha, status ? NULL : hex);
 	for (size_t i = 0; lines && i < count; i++)
 		free(lines[i]);
 	free(lines);
 	return status;
-}
-
-/* libcrypto's context under a name of ours, so that only this file includes its headers. */
-struct cap_sha256 *cap_sha256_begin(void)
-{
-	EVP_MD_CTX *context = EVP_MD_CTX_new();
-
-	if (context && !EVP_DigestInit_ex(context, EVP_sha256(), NULL)) {
-		EVP_MD_CTX_free(context);
-		context = NULL;
-	}
-	return (struct cap_sha256 *)context;
-}
-
-void cap_sha256_add(struct cap_sha256 *sha, const void *data, size_t bytes)
-{
-	EVP_DigestUpdate((EVP_MD_CTX *)sha, data, bytes);
-}
-
-void cap_sha256_finish(struct cap_sha256 *sha, char *hex)
-{
-	unsigned char digest[EVP_MAX_MD_SIZE];
-
-	if (hex) {
-		EVP_DigestFinal_ex((EVP_MD_CTX *)sha, digest, NULL);
-		for (int i = 0; i < 32; i++)
-			snprintf(hex + 2 * i, 3, "%02x", digest[i]);
-	}
-	EVP_MD_CTX_free((EVP_MD_CTX *)sha);
 }

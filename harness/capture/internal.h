@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/sha256.h"
 #include "capture/capture.h"
 
 enum {
@@ -23,7 +24,6 @@ enum {
 	CAP_MAX_ATTRIBUTES = 64, /* of one object */
 	CAP_CHUNK_BYTES = 1 << 20,
 	CAP_SLAB_BYTES = 32 << 20, /* read or written at once where a dataset is streamed */
-	CAP_SHA256_TEXT = 65,      /* 64 hex digits and the terminator */
 };
 
 #define CAP_MAX_BYTES  (INT64_C(1) << 37) /* of one dataset */
@@ -64,13 +64,7 @@ void cap_attributes_free(struct cap_attributes *all);
 
 /* The sha256 of FORMAT.md's listing of all attributes but /@content_sha256. 0, or -1 if memory ran
  * out. */
-int cap_content_sha256(const struct cap_attributes *all, char hex[CAP_SHA256_TEXT]);
-
-/* A running sha256; NULL if memory ran out. Finish frees it; hex NULL: only free. */
-struct cap_sha256;
-struct cap_sha256 *cap_sha256_begin(void);
-void cap_sha256_add(struct cap_sha256 *sha, const void *data, size_t bytes);
-void cap_sha256_finish(struct cap_sha256 *sha, char *hex);
+int cap_content_sha256(const struct cap_attributes *all, char hex[SHA256_TEXT]);
 
 /* ---- the schema (schema.c) ------------------------------------------------------------------ */
 
@@ -279,7 +273,7 @@ struct cap_sink {
 	hsize_t extent[CAP_MAX_RANK];
 	hsize_t rows_done;
 	size_t row_bytes;
-	struct cap_sha256 *sha;
+	struct sha256 *sha;
 };
 int cap_sink_open(struct cap_writer *writer, const char *path, enum cap_element element, int rank,
 		  const int64_t *extent, struct cap_sink *sink, struct capture_error *error);

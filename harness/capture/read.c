@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/geometry.h"
 #include "reference/reference.h"
 
 /* What a load works on. */
@@ -21,18 +22,16 @@ struct load {
 
 void cap_mark_visible(const struct cap_step *step, int32_t page_size, int32_t *visible)
 {
-	for (int64_t r = 0; r < step->extent[DIM_REQUESTS]; r++) {
-		const int32_t *pages = step->kv_page_indices + step->kv_indptr[r];
-		int32_t left = step->kv_len[r];
+	const mla_config config = {.page_size = page_size};
+	const mla_batch batch = {
+		.batch_size = (int32_t)step->extent[DIM_REQUESTS],
+		.qo_indptr = step->qo_indptr,
+		.kv_indptr = step->kv_indptr,
+		.kv_len = step->kv_len,
+		.q_pos0 = step->q_pos0,
+	};
 
-		for (int64_t i = 0; left > 0; i++) {
-			const int32_t used = left < page_size ? left : page_size;
-
-			if (visible[pages[i]] < used)
-				visible[pages[i]] = used;
-			left -= used;
-		}
-	}
+	geometry_mark(&config, &batch, step->kv_page_indices, GEOMETRY_KEPT, visible);
 }
 
 uint64_t cap_count_bad(const struct cap_dataset *dataset, const void *data, uint64_t row,

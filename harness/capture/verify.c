@@ -75,7 +75,7 @@ static const char *text_of(const struct verify *verify, const char *object, cons
 static int check_content(struct verify *verify)
 {
 	const char *stored = text_of(verify, "/", "content_sha256");
-	char hex[CAP_SHA256_TEXT];
+	char hex[SHA256_TEXT];
 
 	if (!stored)
 		return warn(verify, "no /@content_sha256: a changed attribute would not be found");
@@ -176,7 +176,7 @@ static hsize_t slab_rows(const struct cap_dataset *dataset)
 
 /* Reads slab after slab: sha256 over all, and what is not finite. */
 static int scan_slabs(struct verify *verify, const struct cap_dataset *dataset, void *slab,
-		      struct cap_sha256 *sha)
+		      struct sha256 *sha)
 {
 	const int finite = finite_of(dataset->path);
 	const hsize_t step = slab_rows(dataset), rows = dataset->extent[0];
@@ -192,7 +192,7 @@ static int scan_slabs(struct verify *verify, const struct cap_dataset *dataset, 
 		alarm(WATCHDOG_SECONDS);
 		if (cap_dataset_read(verify->capture, dataset, start, count, slab, verify->error))
 			return -1;
-		cap_sha256_add(sha, slab, count[0] * dataset->row_bytes);
+		sha256_add(sha, slab, count[0] * dataset->row_bytes);
 		if (finite)
 			found = cap_count_bad(dataset, slab, row, count[0],
 					      finite == 2 ? verify->visible : NULL, &at);
@@ -220,8 +220,8 @@ static int compare_sha256(struct verify *verify, const char *path, const char *h
 static int scan_dataset(struct verify *verify, const char *path)
 {
 	struct cap_dataset dataset;
-	char hex[CAP_SHA256_TEXT];
-	struct cap_sha256 *sha;
+	char hex[SHA256_TEXT];
+	struct sha256 *sha;
 	hsize_t rows;
 	void *slab;
 	int status;
@@ -232,12 +232,12 @@ static int scan_dataset(struct verify *verify, const char *path)
 	if (rows > dataset.extent[0])
 		rows = dataset.extent[0];
 	slab = malloc(rows * dataset.row_bytes + 1);
-	sha = cap_sha256_begin();
+	sha = sha256_begin();
 	if (slab && sha)
 		status = scan_slabs(verify, &dataset, slab, sha);
 	else
 		status = cap_fail_memory(verify->error, verify->capture->path);
-	cap_sha256_finish(sha, status ? NULL : hex);
+	sha256_finish(sha, status ? NULL : hex);
 	if (!status)
 		status = compare_sha256(verify, path, hex);
 	verify->num_datasets++;

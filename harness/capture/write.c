@@ -3,6 +3,7 @@
  */
 #define _GNU_SOURCE
 #include "capture/internal.h"
+#include "lib/geometry.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -58,7 +59,7 @@ static int sync_file(const char *path, int flags)
 
 int cap_writer_commit(struct cap_writer *writer, struct capture_error *error)
 {
-	char hex[CAP_SHA256_TEXT];
+	char hex[SHA256_TEXT];
 	const hid_t file = writer->file;
 
 	if (cap_content_sha256(&writer->attributes, hex))
@@ -218,7 +219,7 @@ int cap_sink_open(struct cap_writer *writer, const char *path, enum cap_element 
 		sink->extent[i] = (hsize_t)extent[i];
 		sink->row_bytes *= i ? (size_t)extent[i] : 1;
 	}
-	sink->sha = cap_sha256_begin();
+	sink->sha = sha256_begin();
 	if (!sink->sha)
 		return cap_fail_memory(error, writer->path);
 
@@ -231,7 +232,7 @@ int cap_sink_open(struct cap_writer *writer, const char *path, enum cap_element 
 	H5Pclose(plist);
 	H5Sclose(space);
 	if (sink->id < 0)
-		cap_sha256_finish(sink->sha, NULL);
+		sha256_finish(sink->sha, NULL);
 	return sink->id < 0 ? -1 : 0;
 }
 
@@ -254,17 +255,17 @@ int cap_sink_rows(struct cap_sink *sink, const void *data, hsize_t rows,
 		status = cap_fail_hdf5(error, sink->writer->path, sink->path);
 	H5Sclose(memory);
 	H5Sclose(space);
-	cap_sha256_add(sink->sha, data, rows * sink->row_bytes);
+	sha256_add(sink->sha, data, rows * sink->row_bytes);
 	sink->rows_done += rows;
 	return status;
 }
 
 int cap_sink_close(struct cap_sink *sink, int so_far, struct capture_error *error)
 {
-	char hex[CAP_SHA256_TEXT];
+	char hex[SHA256_TEXT];
 	int status = so_far;
 
-	cap_sha256_finish(sink->sha, hex);
+	sha256_finish(sink->sha, hex);
 	if (H5Dclose(sink->id) < 0 && !status)
 		status = cap_fail_hdf5(error, sink->writer->path, sink->path);
 	if (!status)
@@ -411,8 +412,7 @@ static int write_positions(struct cap_writer *writer, const struct mla_case *c,
 		return cap_fail_memory(error, writer->path);
 	for (int32_t r = 0; r < batch->batch_size; r++) {
 		const int32_t begin = batch->qo_indptr[r], end = batch->qo_indptr[r + 1];
-		const int32_t first =
-			batch->q_pos0 ? batch->q_pos0[r] : batch->kv_len[r] - (end - begin);
+		const int32_t first = (int32_t)geometry_position(batch, r);
 
 		for (int32_t i = begin; i < end; i++)
 			positions[i] = first + (i - begin);

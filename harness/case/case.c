@@ -1,6 +1,8 @@
 /* case.c - memory of a case: every block is on one list and goes at once. */
 #include "case/case.h"
 
+#include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -57,4 +59,43 @@ void case_free(struct mla_case *c)
 int64_t case_total_q(const struct mla_case *c)
 {
 	return c->batch.batch_size > 0 ? c->batch.qo_indptr[c->batch.batch_size] : 0;
+}
+
+/* ---- one line about it ----------------------------------------------------------------------- */
+
+struct range {
+	int32_t low, high;
+};
+
+static void extend(struct range *range, int32_t value, bool first)
+{
+	if (first || value < range->low)
+		range->low = value;
+	if (first || value > range->high)
+		range->high = value;
+}
+
+static void print_range(const struct range *range, char *text, size_t size)
+{
+	if (range->low == range->high)
+		snprintf(text, size, "%d", range->low);
+	else
+		snprintf(text, size, "%d..%d", range->low, range->high);
+}
+
+void case_describe(const struct mla_case *c, char *text, size_t size)
+{
+	const mla_config *config = &c->config;
+	struct range q = {0}, kv = {0};
+	char q_text[32], kv_text[32];
+	for (int32_t b = 0; b < c->batch.batch_size; b++) {
+		extend(&q, c->batch.qo_indptr[b + 1] - c->batch.qo_indptr[b], b == 0);
+		extend(&kv, c->batch.kv_len[b], b == 0);
+	}
+	print_range(&q, q_text, sizeof(q_text));
+	print_range(&kv, kv_text, sizeof(kv_text));
+	snprintf(text, size, "B=%d H=%d q %s kv %s page %d %s%s scale %.4g", c->batch.batch_size,
+		 config->num_heads, q_text, kv_text, config->page_size,
+		 ref_dtype_name(config->q_dtype), config->causal ? " causal" : "",
+		 config->sm_scale);
 }

@@ -37,4 +37,7 @@ void case_free(struct mla_case *c);
 /* Queries of the batch. */
 int64_t case_total_q(const struct mla_case *c);
 
+/* In one line: "B=4 H=16 q 1 kv 3..1000 page 64 bf16 causal scale 0.1147". */
+void case_describe(const struct mla_case *c, char *text, size_t size);
+
 #endif

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/random.h"
+#include "lib/geometry.h"
 
 enum { CKV = 512, KPE = 64, ROW = CKV + KPE, UNUSED_PAGES = 1 };
 
@@ -38,12 +39,12 @@ static const char *const sweep[] = {
 
 #define COUNT(array) (int)(sizeof(array) / sizeof((array)[0]))
 
-const struct bench_suite bench_suites[] = {
+const struct cell_suite cell_suites[] = {
 	{"smoke", "three tiny cells: does everything work?", smoke, COUNT(smoke)},
 	{"peers", "20 cells on which FlashMLA and FlashInfer are known", peers, COUNT(peers)},
 	{"sweep", "256 to 128K keys, batch 1 and 64, 16 and 128 heads", sweep, COUNT(sweep)},
 };
-const int bench_num_suites = COUNT(bench_suites);
+const int cell_num_suites = COUNT(cell_suites);
 
 /* ---- names ----------------------------------------------------------------------------------- */
 
@@ -61,7 +62,7 @@ static int refuse(char *why, size_t size, const char *text, const char *found, c
 }
 
 /* "8K", "8Kv", "1000": the keys of a request. */
-static const char *parse_keys(const char *word, struct bench_cell *cell)
+static const char *parse_keys(const char *word, struct cell *cell)
 {
 	char *end;
 	long keys = strtol(word, &end, 10);
@@ -75,8 +76,7 @@ static const char *parse_keys(const char *word, struct bench_cell *cell)
 	return end + cell->varied;
 }
 
-static int parse_word(const char *text, const char *word, struct bench_cell *cell, char *why,
-		      size_t size)
+static int parse_word(const char *text, const char *word, struct cell *cell, char *why, size_t size)
 {
 	const struct part parts[] = {
 		{"b1 to b65536 requests", &cell->batch_size, 1 << 16},
@@ -105,11 +105,11 @@ static int parse_word(const char *text, const char *word, struct bench_cell *cel
 	return refuse(why, size, text, word, "parts such as b128, 8K, h128, q2, p64");
 }
 
-int bench_cell_parse(const char *text, struct bench_cell *cell, char *why, size_t size)
+int cell_parse(const char *text, struct cell *cell, char *why, size_t size)
 {
 	char copy[sizeof(cell->name)], *save = NULL;
 
-	*cell = (struct bench_cell){.qo_len = 1, .page_size = 64};
+	*cell = (struct cell){.qo_len = 1, .page_size = 64};
 	snprintf(copy, sizeof(copy), "%s", text);
 	if (strlen(text) >= sizeof(copy))
 		return refuse(why, size, copy, "more", "less than 48 characters");
@@ -131,28 +131,28 @@ int bench_cell_parse(const char *text, struct bench_cell *cell, char *why, size_
 
 enum use { USE_Q_NOPE, USE_Q_PE, USE_POOL, USE_LENGTHS, USE_PAGES };
 
-uint64_t bench_seed_q_nope(uint64_t seed)
+uint64_t cell_seed_q_nope(uint64_t seed)
 {
-	return bench_stream(seed, USE_Q_NOPE);
+	return random_stream(seed, USE_Q_NOPE);
 }
 
-uint64_t bench_seed_q_pe(uint64_t seed)
+uint64_t cell_seed_q_pe(uint64_t seed)
 {
-	return bench_stream(seed, USE_Q_PE);
+	return random_stream(seed, USE_Q_PE);
 }
 
-uint64_t bench_seed_pool(uint64_t seed)
+uint64_t cell_seed_pool(uint64_t seed)
 {
-	return bench_stream(seed, USE_POOL);
+	return random_stream(seed, USE_POOL);
 }
 
 /* Uniform in [low, low + span). */
 static int64_t draw(uint64_t seed, uint64_t index, int64_t low, int64_t span)
 {
-	return low + (int64_t)(bench_random(seed, index) % (uint64_t)span);
+	return low + (int64_t)(random_number(seed, index) % (uint64_t)span);
 }
 
-static int make_batch(const struct bench_cell *cell, uint64_t seed, struct mla_case *c)
+static int make_batch(const struct cell *cell, uint64_t seed, struct mla_case *c)
 {
 	const int32_t n = cell->batch_size, low = (cell->kv_len + 1) / 2;
 	const int32_t high = cell->kv_len + cell->kv_len / 2;
@@ -164,10 +164,10 @@ static int make_batch(const struct bench_cell *cell, uint64_t seed, struct mla_c
 	if (!qo_indptr || !kv_indptr || !kv_len)
 		return -1;
 	for (int32_t r = 0; r < n; r++) {
-		kv_len[r] = cell->varied ? (int32_t)draw(bench_stream(seed, USE_LENGTHS),
+		kv_len[r] = cell->varied ? (int32_t)draw(random_stream(seed, USE_LENGTHS),
 							 (uint64_t)r, low, high - low + 1)
 					 : cell->kv_len;
-		pages += (kv_len[r] + cell->page_size - 1) / cell->page_size;
+		pages += geometry_pages(&c->config, kv_len[r]);
 		if (pages > INT32_MAX / 2 || (int64_t)(r + 1) * cell->qo_len > INT32_MAX / 4)
 			return -1;
 		qo_indptr[r + 1] = qo_indptr[r] + cell->qo_len;
@@ -193,7 +193,7 @@ static int make_page_table(uint64_t seed, struct mla_case *c)
 	for (int64_t i = 0; i < pages; i++)
 		indices[i] = (int32_t)i;
 	for (int64_t i = 0; i < entries; i++) {
-		const int64_t j = draw(bench_stream(seed, USE_PAGES), (uint64_t)i, i, pages - i);
+		const int64_t j = draw(random_stream(seed, USE_PAGES), (uint64_t)i, i, pages - i);
 		const int32_t swap = indices[i];
 
 		indices[i] = indices[j];
@@ -213,7 +213,7 @@ static mla_tensor shape(int64_t outer, int64_t inner, int64_t dims, int64_t stri
 			    .stride = {2 * inner * stride, 2 * stride, 2}};
 }
 
-int bench_cell_case(const struct bench_cell *cell, uint64_t seed, struct mla_case *c)
+int cell_case(const struct cell *cell, uint64_t seed, struct mla_case *c)
 {
 	const int64_t queries = (int64_t)cell->batch_size * cell->qo_len;
 
@@ -241,12 +241,12 @@ int bench_cell_case(const struct bench_cell *cell, uint64_t seed, struct mla_cas
 	return 0;
 }
 
-int64_t bench_cell_pool_bytes(const struct mla_case *c)
+int64_t cell_pool_bytes(const struct mla_case *c)
 {
 	return c->tensors.ckv.extent[0] * c->tensors.ckv.stride[0];
 }
 
-int32_t *bench_cell_keys(const struct mla_case *c)
+int32_t *cell_keys(const struct mla_case *c)
 {
 	const int32_t page_size = c->config.page_size;
 	int32_t *keys = calloc((size_t)c->tensors.num_kv_indices + 1, sizeof(*keys));
@@ -271,7 +271,7 @@ static void *fill_flat(struct mla_case *c, const mla_tensor *t, uint64_t seed)
 
 #pragma omp parallel for schedule(static)
 	for (int64_t i = 0; i < (data ? elements : 0); i++)
-		data[i] = bench_value(seed, (uint64_t)i);
+		data[i] = random_value(seed, (uint64_t)i);
 	return data;
 }
 
@@ -279,9 +279,9 @@ static uint16_t *fill_pool(struct mla_case *c, uint64_t seed)
 {
 	const int64_t page_elements = (int64_t)c->config.page_size * ROW;
 	const int64_t entries = c->tensors.num_kv_indices;
-	const size_t bytes = (size_t)bench_cell_pool_bytes(c);
+	const size_t bytes = (size_t)cell_pool_bytes(c);
 	uint16_t *pool = case_alloc(c, bytes);
-	int32_t *keys = bench_cell_keys(c);
+	int32_t *keys = cell_keys(c);
 
 	if (pool && keys) {
 		memset(pool, 0xff, bytes); /* NaN */
@@ -290,20 +290,20 @@ static uint16_t *fill_pool(struct mla_case *c, uint64_t seed)
 			const int64_t first = c->tensors.kv_indices[i] * page_elements;
 
 			for (int64_t e = 0; e < (int64_t)keys[i] * ROW; e++)
-				pool[first + e] = bench_value(seed, (uint64_t)(first + e));
+				pool[first + e] = random_value(seed, (uint64_t)(first + e));
 		}
 	}
 	free(keys);
 	return keys ? pool : NULL;
 }
 
-int bench_cell_fill(struct mla_case *c, uint64_t seed)
+int cell_fill(struct mla_case *c, uint64_t seed)
 {
 	mla_tensors *t = &c->tensors;
-	uint16_t *pool = fill_pool(c, bench_seed_pool(seed));
+	uint16_t *pool = fill_pool(c, cell_seed_pool(seed));
 
-	t->q_nope.data = fill_flat(c, &t->q_nope, bench_seed_q_nope(seed));
-	t->q_pe.data = fill_flat(c, &t->q_pe, bench_seed_q_pe(seed));
+	t->q_nope.data = fill_flat(c, &t->q_nope, cell_seed_q_nope(seed));
+	t->q_pe.data = fill_flat(c, &t->q_pe, cell_seed_q_pe(seed));
 	t->ckv.data = pool;
 	t->kpe.data = pool ? pool + CKV : NULL;
 	return pool && t->q_nope.data && t->q_pe.data ? 0 : -1;

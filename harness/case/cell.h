@@ -11,35 +11,35 @@
 
 #include "case/case.h"
 
-struct bench_cell {
+struct cell {
 	char name[48];
 	int32_t batch_size, kv_len, num_heads, qo_len, page_size;
 	bool varied; /* kv_len is the middle of lengths drawn from [0.5, 1.5] times it */
 };
 /* "b4_1000v_h16" with blanks or underscores between: b, the keys (K = 1,024; v = varied), h, and
  * where they are not 1 and 64, q and p (page size). 0, or -1 and a sentence. */
-int bench_cell_parse(const char *text, struct bench_cell *cell, char *why, size_t size);
+int cell_parse(const char *text, struct cell *cell, char *why, size_t size);
 
-struct bench_suite {
+struct cell_suite {
 	const char *name, *summary;
 	const char *const *cells;
 	int num_cells;
 };
-extern const struct bench_suite bench_suites[];
-extern const int bench_num_suites;
+extern const struct cell_suite cell_suites[];
+extern const int cell_num_suites;
 
 /* Everything but the values: q, ckv and kpe have extents and strides, and data NULL. 0 or -1. */
-int bench_cell_case(const struct bench_cell *cell, uint64_t seed, struct mla_case *c);
+int cell_case(const struct cell *cell, uint64_t seed, struct mla_case *c);
 /* Bytes of the pool. */
-int64_t bench_cell_pool_bytes(const struct mla_case *c);
-/* The values, in host memory: the same bits that bench_fill and bench_fill_pool make. 0 or -1. */
-int bench_cell_fill(struct mla_case *c, uint64_t seed);
+int64_t cell_pool_bytes(const struct mla_case *c);
+/* The values, in host memory: the same bits that bulk_fill and bulk_fill_pool make. 0 or -1. */
+int cell_fill(struct mla_case *c, uint64_t seed);
 
 /* How many keys each entry of kv_indices holds; the caller frees it. NULL without memory. */
-int32_t *bench_cell_keys(const struct mla_case *c);
+int32_t *cell_keys(const struct mla_case *c);
 /* The seeds that the inputs of a cell are made with. */
-uint64_t bench_seed_q_nope(uint64_t seed);
-uint64_t bench_seed_q_pe(uint64_t seed);
-uint64_t bench_seed_pool(uint64_t seed);
+uint64_t cell_seed_q_nope(uint64_t seed);
+uint64_t cell_seed_q_pe(uint64_t seed);
+uint64_t cell_seed_pool(uint64_t seed);
 
 #endif

@@ -10,11 +10,14 @@
 #include "case/generate.h"
 
 #include <math.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "check/check.h"
+#include "base/poison.h"
+#include "base/random.h"
+#include "lib/geometry.h"
 #include "reference/reference.h"
 
 enum { NUM_TOPICS = 16 };
@@ -23,11 +26,7 @@ enum { NUM_TOPICS = 16 };
 
 static uint64_t next(uint64_t *state)
 {
-	uint64_t z = *state += 0x9e3779b97f4a7c15u;
-
-	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-	z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-	return z ^ z >> 31;
+	return random_mix(*state += 0x9e3779b97f4a7c15u);
 }
 
 /* A state for item `index` of stream `stream`. */
@@ -82,7 +81,7 @@ struct page_owner {
 };
 
 struct generator {
-	const struct gen_spec *spec;
+	const struct generate_spec *spec;
 	const struct recipe *recipe;
 	struct mla_case *c;
 	int32_t gap;               /* unused page table entries behind each request, at most */
@@ -226,14 +225,13 @@ static double query_gain(const struct generator *g)
 
 /* ---- shapes and pages ------------------------------------------------------------------------ */
 
-static int64_t pages_of(const struct gen_spec *spec, int32_t request)
+static int64_t pages_of(const struct generate_spec *spec, int32_t request)
 {
-	return ((int64_t)spec->kv_len[request] + spec->config.page_size - 1) /
-	       spec->config.page_size;
+	return geometry_pages(&spec->config, spec->kv_len[request]);
 }
 
 /* Half of a request's full pages come from the common prefix. */
-static int64_t shared_pages(const struct gen_spec *spec, int32_t request)
+static int64_t shared_pages(const struct generate_spec *spec, int32_t request)
 {
 	return spec->pages == GEN_PAGES_SHARED ? spec->kv_len[request] / spec->config.page_size / 2
 					       : 0;
@@ -246,7 +244,7 @@ static int32_t gap_behind(const struct generator *g, int32_t request)
 
 static int make_batch(struct generator *g)
 {
-	const struct gen_spec *spec = g->spec;
+	const struct generate_spec *spec = g->spec;
 	const size_t n = (size_t)spec->batch_size;
 	int32_t *qo_indptr = case_alloc(g->c, (n + 1) * sizeof(int32_t));
 	int32_t *kv_indptr = case_alloc(g->c, (n + 1) * sizeof(int32_t));
@@ -315,7 +313,7 @@ static int64_t count_pages(struct generator *g)
 static void assign_pages(struct generator *g, const int32_t *order, int64_t prefix,
 			 int32_t *indices)
 {
-	const struct gen_spec *spec = g->spec;
+	const struct generate_spec *spec = g->spec;
 	int64_t fresh = prefix;
 
 	for (int64_t page = 0; page < g->num_pages; page++)
@@ -348,7 +346,7 @@ static int make_page_table(struct generator *g)
 		return -1;
 	}
 	for (int64_t i = 0; i < entries; i++)
-		indices[i] = CHECK_POISON_PAGE; /* what stays so lies in a gap */
+		indices[i] = POISON_PAGE; /* what stays so lies in a gap */
 	assign_pages(g, order, prefix, indices);
 	free(order);
 	g->c->tensors.kv_indices = indices;
@@ -415,7 +413,7 @@ static int make_topics(struct generator *g)
 	return g->topics ? 0 : -1;
 }
 
-static int generate(const struct gen_spec *spec, int32_t gap, struct mla_case *c)
+static int generate(const struct generate_spec *spec, int32_t gap, struct mla_case *c)
 {
 	struct generator g = {.spec = spec,
 			      .recipe = &recipes[spec->values],
@@ -446,7 +444,7 @@ static int generate(const struct gen_spec *spec, int32_t gap, struct mla_case *c
 	return failed ? -1 : 0;
 }
 
-int generate_case(const struct gen_spec *spec, struct mla_case *c)
+int generate_case(const struct generate_spec *spec, struct mla_case *c)
 {
 	return generate(spec, 0, c);
 }
@@ -516,8 +514,8 @@ static void limit_request(const mla_config *config, double share, int32_t *qo_le
 		*kv_len = (int32_t)fmax(share / (row * *qo_len), 1);
 }
 
-static void draw_requests(uint64_t *state, struct gen_spec *spec, int32_t *qo_len, int32_t *kv_len,
-			  int32_t *q_pos0)
+static void draw_requests(uint64_t *state, struct generate_spec *spec, int32_t *qo_len,
+			  int32_t *kv_len, int32_t *q_pos0)
 {
 	static const int32_t kv_lens[] = {0, 1, 17, 63, 64, 65, 97, 128, 514, -1};
 	static const int32_t qo_lens[] = {1, 1, 1, 1, 0, 2, 3, 4, 9, 17, -1};
@@ -536,13 +534,13 @@ static void draw_requests(uint64_t *state, struct gen_spec *spec, int32_t *qo_le
 
 int generate_adversarial(uint64_t seed, int n, struct mla_case *c)
 {
-	static const enum gen_values values[] = {GEN_PEAKED, GEN_PEAKED, GEN_PEAKED, GEN_NORMAL,
-						 GEN_NORMAL, GEN_FLAT,   GEN_HUGE};
-	static const enum gen_pages pages[] = {GEN_PAGES_SHUFFLED, GEN_PAGES_SHUFFLED,
-					       GEN_PAGES_SHARED, GEN_PAGES_CONTIGUOUS};
+	static const enum generate_values values[] = {
+		GEN_PEAKED, GEN_PEAKED, GEN_PEAKED, GEN_NORMAL, GEN_NORMAL, GEN_FLAT, GEN_HUGE};
+	static const enum generate_pages pages[] = {GEN_PAGES_SHUFFLED, GEN_PAGES_SHUFFLED,
+						    GEN_PAGES_SHARED, GEN_PAGES_CONTIGUOUS};
 	int32_t qo_len[MAX_REQUESTS], kv_len[MAX_REQUESTS], q_pos0[MAX_REQUESTS];
 	uint64_t state = seed_of(seed, STREAM_SHAPES, (uint64_t)n);
-	struct gen_spec spec = {.qo_len = qo_len, .kv_len = kv_len};
+	struct generate_spec spec = {.qo_len = qo_len, .kv_len = kv_len};
 
 	spec.seed = next(&state);
 	draw_dims(&state, &spec.config);

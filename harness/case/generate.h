@@ -7,7 +7,7 @@
 
 #include "case/case.h"
 
-enum gen_values {
+enum generate_values {
 	GEN_PEAKED, /* a few keys per row carry most of the weight, scores up to about 60; maxima
 		       rise and fall along the keys, so that rescaling and merges matter */
 	GEN_NORMAL, /* N(0, 1): nearly flat attention at DeepSeek's scale */
@@ -15,27 +15,27 @@ enum gen_values {
 	GEN_HUGE,   /* scores of several hundred, both signs */
 };
 
-enum gen_pages {
+enum generate_pages {
 	GEN_PAGES_SHUFFLED,   /* random permutation with unused pages between */
 	GEN_PAGES_CONTIGUOUS, /* 0, 1, 2, ... */
 	GEN_PAGES_SHARED, /* requests share their first pages (a common prefix), rest shuffled */
 };
 
-struct gen_spec {
+struct generate_spec {
 	uint64_t seed;
 	mla_config config;
 	int32_t batch_size;
 	const int32_t *qo_len, *kv_len; /* [batch_size] */
 	const int32_t *q_pos0;          /* [batch_size] or NULL */
-	enum gen_values values;
-	enum gen_pages pages;
+	enum generate_values values;
+	enum generate_pages pages;
 	int32_t fused; /* 1: ckv and kpe are views of one [pages, page_size, ckv + kpe] buffer */
 	int32_t extra_pages; /* unused pages in the pool, at least */
 	int32_t nan_rows;    /* n > 0: packed rows n - 1, 2n - 1, ... have a NaN in their query */
 };
 
 /* The same spec gives the same bits on every machine. 0, or -1 if memory ran out. */
-int generate_case(const struct gen_spec *spec, struct mla_case *c);
+int generate_case(const struct generate_spec *spec, struct mla_case *c);
 
 /* A random adversarial case: odd heads, page sizes, empty and huge requests, qo_len > kv_len, all
  * dtypes, toy dimensions ... small enough to check against the truth (about 1e8 multiply-adds at

@@ -6,36 +6,32 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "capture/internal.h"
 #include "case/identity.h"
 #include "reference/reference.h"
 
-_Static_assert(BENCH_SHA256_TEXT == CAP_SHA256_TEXT, "one length");
-
-static void add_text(struct cap_sha256 *sha, const char *text)
+static void add_text(struct sha256 *sha, const char *text)
 {
-	cap_sha256_add(sha, text, strlen(text));
+	sha256_add(sha, text, strlen(text));
 }
 
-static void add_ints(struct cap_sha256 *sha, const int32_t *values, int64_t n)
+static void add_ints(struct sha256 *sha, const int32_t *values, int64_t n)
 {
-	cap_sha256_add(sha, values, (size_t)n * sizeof(*values));
+	sha256_add(sha, values, (size_t)n * sizeof(*values));
 }
 
 /* Row by row, so that neither strides nor what lies between rows count. */
-static void add_tensor(struct cap_sha256 *sha, const mla_tensor *t)
+static void add_tensor(struct sha256 *sha, const mla_tensor *t)
 {
 	const int64_t columns = t->ndim > 1 ? t->extent[1] : 1;
 	const int64_t dims = t->ndim > 2 ? t->extent[2] : 1;
 
 	for (int64_t i = 0; t->data && i < t->extent[0]; i++)
 		for (int64_t j = 0; j < columns; j++)
-			cap_sha256_add(sha,
-				       (const char *)t->data + i * t->stride[0] + j * t->stride[1],
-				       (size_t)(dims * ref_dtype_size(t->dtype)));
+			sha256_add(sha, (const char *)t->data + i * t->stride[0] + j * t->stride[1],
+				   (size_t)(dims * ref_dtype_size(t->dtype)));
 }
 
-static void add_shape(struct cap_sha256 *sha, const struct mla_case *c)
+static void add_shape(struct sha256 *sha, const struct mla_case *c)
 {
 	const mla_config *config = &c->config;
 	const mla_batch *batch = &c->batch;
@@ -57,10 +53,10 @@ static void add_shape(struct cap_sha256 *sha, const struct mla_case *c)
 	add_ints(sha, c->tensors.kv_indices, batch->kv_indptr[n]);
 }
 
-void bench_sha256_of(const struct mla_case *c, const uint64_t *seed, char hex[BENCH_SHA256_TEXT])
+void identity_sha256(const struct mla_case *c, const uint64_t *seed, char hex[SHA256_TEXT])
 {
 	const mla_tensors *t = &c->tensors;
-	struct cap_sha256 *sha = cap_sha256_begin();
+	struct sha256 *sha = sha256_begin();
 	char text[64];
 
 	hex[0] = '\0';
@@ -76,5 +72,5 @@ void bench_sha256_of(const struct mla_case *c, const uint64_t *seed, char hex[BE
 		add_tensor(sha, &t->ckv);
 		add_tensor(sha, &t->kpe);
 	}
-	cap_sha256_finish(sha, hex);
+	sha256_finish(sha, hex);
 }

@@ -2,12 +2,11 @@
 #ifndef MLA_CASE_IDENTITY_H
 #define MLA_CASE_IDENTITY_H
 
+#include "base/sha256.h"
 #include "case/case.h"
-
-#define BENCH_SHA256_TEXT 65
 
 /* Of shapes, page table and all values; seed: not NULL for a cell, whose values follow from it. ""
  * if memory ran out. */
-void bench_sha256_of(const struct mla_case *c, const uint64_t *seed, char hex[BENCH_SHA256_TEXT]);
+void identity_sha256(const struct mla_case *c, const uint64_t *seed, char hex[SHA256_TEXT]);
 
 #endif

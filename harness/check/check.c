@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/poison.h"
 #include "check/internal.h"
 #include "device/gpu.h"
 
@@ -102,7 +103,7 @@ static mla_status make_scratch(struct launch *l)
 		return status;
 	status = gpu_alloc(&l->scratch, (size_t)info.scratch_bytes);
 	if (!status)
-		status = gpu_fill(l->scratch, CHECK_POISON_BYTE, (size_t)info.scratch_bytes);
+		status = gpu_fill(l->scratch, POISON_BYTE, (size_t)info.scratch_bytes);
 	l->device.device.scratch = l->scratch;
 	l->device.device.scratch_bytes = info.scratch_bytes;
 	return status;

@@ -3,7 +3,7 @@
  * are found.
  *
  * A case is copied into a poisoned instance first: cache slots that no request sees are NaN, page
- * ids that no request uses are CHECK_POISON_PAGE, outputs are filled with a NaN pattern and stand
+ * ids that no request uses are POISON_PAGE, outputs are filled with a NaN pattern and stand
  * between guard bands. After the run: guards intact, inputs unchanged, every output written.
  */
 #ifndef MLA_CHECK_CHECK_H
@@ -12,10 +12,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/poison.h"
 #include "case/case.h"
 #include "reference/reference.h"
-
-#define CHECK_POISON_PAGE 2147480000
 
 /* Frozen. Changed only with a derivation (tests/README.md), for all kernels at once.
  * Element: |err| <= FACTOR * eps(dtype) * sum_j p_j |v_j|, where a sum below FLOOR * the rms of its
@@ -56,6 +55,12 @@ struct check_truth {
 int check_truth_make(const struct mla_case *c, int64_t max_rows, struct check_truth *truth);
 void check_truth_free(struct check_truth *truth);
 
+/* Multiply-adds that one CPU implementation may take for a case unless it is asked for by name: a
+ * quarter of a minute on two cores. */
+#define CHECK_CPU_BUDGET 2e10
+/* Rows of truth for a case within the budget; 0 = all. */
+int64_t check_truth_rows(const struct mla_case *c);
+
 enum check_outcome { CHECK_PASS, CHECK_FAIL, CHECK_SKIP };
 
 struct check_element {
@@ -94,6 +99,8 @@ struct check_instance {
 };
 int check_instance_make(const struct mla_case *c, struct check_instance *instance); /* 0 or -1 */
 void check_instance_free(struct check_instance *instance);
+/* Device memory that a copy of the instance takes, guards and a little room included. */
+double check_instance_bytes(const struct check_instance *instance);
 /* Outputs back to poison, so that a stale result cannot pass. */
 void check_instance_repoison(struct check_instance *instance);
 /* Guards intact and inputs unchanged? false and a sentence in why. */

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/poison.h"
 #include "check/internal.h"
 #include "device/gpu.h"
 #include "lib/error.h"
@@ -87,10 +88,10 @@ static mla_status repoison_block(struct check_device *device, int index)
 {
 	const size_t bytes = check_blocks_of(device->instance)->block[index].bytes;
 	unsigned char *image = device_image(device, index);
-	mla_status status = gpu_fill(image, CHECK_GUARD_BYTE, bytes);
+	mla_status status = gpu_fill(image, GUARD_BYTE, bytes);
 
-	if (!status && bytes > 2 * CHECK_GUARD)
-		status = gpu_fill(image + CHECK_GUARD, CHECK_POISON_BYTE, bytes - 2 * CHECK_GUARD);
+	if (!status && bytes > 2 * GUARD_BYTES)
+		status = gpu_fill(image + GUARD_BYTES, POISON_BYTE, bytes - 2 * GUARD_BYTES);
 	return status;
 }
 
@@ -120,11 +121,11 @@ static bool collect_block(struct check_device *device, int index, unsigned char 
 		if (!check_bytes_intact(device->instance, index, at, chunk, n, why, size))
 			return false;
 
-		const size_t from = at < CHECK_GUARD ? CHECK_GUARD : at;
-		const size_t to = at + n < bytes - CHECK_GUARD ? at + n : bytes - CHECK_GUARD;
+		const size_t from = at < GUARD_BYTES ? GUARD_BYTES : at;
+		const size_t to = at + n < bytes - GUARD_BYTES ? at + n : bytes - GUARD_BYTES;
 
 		if (keep && from < to)
-			memcpy(keep + (from - CHECK_GUARD), chunk + (from - at), to - from);
+			memcpy(keep + (from - GUARD_BYTES), chunk + (from - at), to - from);
 	}
 	return true;
 }

@@ -6,7 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/poison.h"
 #include "check/internal.h"
+#include "lib/geometry.h"
 
 enum { ALIGNMENT = 64, TABLE_TAIL = 64 /* poisoned entries behind kv_indices */ };
 
@@ -41,34 +43,20 @@ struct maker {
 	const struct mla_case *c;
 	struct check_instance *instance;
 	struct check_blocks *blocks;
-	struct mla_case memory;    /* lends its list of blocks to case_alloc */
-	unsigned char *seen_slots; /* [num_pages * page_size] does a request see it? */
+	struct mla_case memory; /* lends its list of blocks to case_alloc */
+	int32_t *slots;         /* [num_pages] that may be read, from the page's start */
 };
 
 /* ---- what may be read ------------------------------------------------------------------------ */
 
-static int64_t pages_in_use(const struct mla_case *c, int32_t request)
+/* Pages may be shared. */
+static int find_slots(struct maker *m)
 {
-	return ((int64_t)c->batch.kv_len[request] + c->config.page_size - 1) / c->config.page_size;
-}
-
-/* A slot is seen if any request with queries has a key there; pages may be shared. */
-static int find_seen_slots(struct maker *m)
-{
-	const mla_batch *batch = &m->c->batch;
-	const int64_t page_size = m->c->config.page_size;
-
-	m->seen_slots = calloc((size_t)(m->c->tensors.ckv.extent[0] * page_size) + 1, 1);
-	if (!m->seen_slots)
+	m->slots = calloc((size_t)m->c->tensors.ckv.extent[0] + 1, sizeof(*m->slots));
+	if (!m->slots)
 		return -1;
-	for (int32_t r = 0; r < batch->batch_size; r++) {
-		const int32_t *pages = m->c->tensors.kv_indices + batch->kv_indptr[r];
-
-		if (batch->qo_indptr[r + 1] == batch->qo_indptr[r])
-			continue;
-		for (int64_t key = 0; key < batch->kv_len[r]; key++)
-			m->seen_slots[pages[key / page_size] * page_size + key % page_size] = 1;
-	}
+	geometry_mark(&m->c->config, &m->c->batch, m->c->tensors.kv_indices, GEOMETRY_QUERIED,
+		      m->slots);
 	return 0;
 }
 
@@ -80,7 +68,7 @@ static bool is_readable(const struct maker *m, const mla_tensor *t, int64_t i, i
 	if (t == &tensors->q_nope || t == &tensors->q_pe)
 		return i < case_total_q(m->c);
 	if (t == &tensors->ckv || t == &tensors->kpe)
-		return m->seen_slots[i * m->c->config.page_size + j];
+		return j < m->slots[i];
 	return true;
 }
 
@@ -126,7 +114,7 @@ static struct check_block *add_block(struct maker *m, size_t bytes, size_t lead,
 	*block = (struct check_block){
 		.image = image + lead, .pristine = pristine, .bytes = bytes, .lead = lead};
 	m->blocks->count++;
-	memset(block->image, CHECK_POISON_BYTE, bytes);
+	memset(block->image, POISON_BYTE, bytes);
 	return block;
 }
 
@@ -204,11 +192,12 @@ static int copy_page_table(struct maker *m)
 	int32_t *table = (int32_t *)block->image;
 
 	for (size_t i = 0; i < entries; i++)
-		table[i] = CHECK_POISON_PAGE;
+		table[i] = POISON_PAGE;
 	for (int32_t r = 0; r < batch->batch_size; r++) {
 		const int32_t first = batch->kv_indptr[r];
 
-		for (int64_t i = first; i < first + pages_in_use(m->c, r); i++)
+		for (int64_t i = first;
+		     i < first + geometry_pages(&m->c->config, m->c->batch.kv_len[r]); i++)
 			table[i] = m->c->tensors.kv_indices[i];
 	}
 	memcpy(block->pristine, block->image, block->bytes);
@@ -222,8 +211,8 @@ static int copy_page_table(struct maker *m)
 
 static void poison_output(const struct check_block *block)
 {
-	memset(block->image, CHECK_GUARD_BYTE, block->bytes);
-	memset(block->image + CHECK_GUARD, CHECK_POISON_BYTE, block->bytes - 2 * CHECK_GUARD);
+	memset(block->image, GUARD_BYTE, block->bytes);
+	memset(block->image + GUARD_BYTES, POISON_BYTE, block->bytes - 2 * GUARD_BYTES);
 }
 
 /* A contiguous output of the given shape; returns its block's index, or -1. */
@@ -236,14 +225,14 @@ static int add_output(struct maker *m, const char *name, mla_tensor *tensor)
 		bytes *= tensor->extent[i];
 	}
 
-	struct check_block *block = add_block(m, (size_t)bytes + 2 * CHECK_GUARD, 0, false);
+	struct check_block *block = add_block(m, (size_t)bytes + 2 * GUARD_BYTES, 0, false);
 
 	if (!block)
 		return -1;
 	block->name = name;
 	block->used = case_total_q(m->c) > 0 ? (size_t)bytes : 0;
 	poison_output(block);
-	tensor->data = block->image + CHECK_GUARD;
+	tensor->data = block->image + GUARD_BYTES;
 	return m->blocks->count - 1;
 }
 
@@ -284,12 +273,22 @@ int check_instance_make(const struct mla_case *c, struct check_instance *instanc
 	instance->host.scratch_bytes = 0;
 	m.blocks = instance->state = case_alloc(&m.memory, sizeof(*m.blocks));
 	failed = !m.blocks || mla_check_pages_host(&c->config, &c->batch, &c->tensors) ||
-		 find_seen_slots(&m) || copy_inputs(&m) || copy_page_table(&m) || add_outputs(&m);
-	free(m.seen_slots);
+		 find_slots(&m) || copy_inputs(&m) || copy_page_table(&m) || add_outputs(&m);
+	free(m.slots);
 	instance->owned = m.memory.owned;
 	if (failed)
 		check_instance_free(instance);
 	return failed ? -1 : 0;
+}
+
+double check_instance_bytes(const struct check_instance *instance)
+{
+	const struct check_blocks *blocks = check_blocks_of(instance);
+	double bytes = 1 << 16;
+
+	for (int i = 0; i < blocks->count; i++)
+		bytes += (double)blocks->block[i].bytes;
+	return bytes;
 }
 
 void check_instance_free(struct check_instance *instance)
@@ -340,11 +339,11 @@ static void say_input_changed(const struct check_instance *instance,
 
 static void say_guard_changed(const struct check_block *block, size_t at, char *why, size_t size)
 {
-	const size_t end = CHECK_GUARD + block->used;
+	const size_t end = GUARD_BYTES + block->used;
 
-	if (at < CHECK_GUARD)
+	if (at < GUARD_BYTES)
 		snprintf(why, size, "wrote in front of %s, %zu bytes before its first element",
-			 block->name, CHECK_GUARD - at);
+			 block->name, GUARD_BYTES - at);
 	else
 		snprintf(why, size, "wrote behind %s, %zu bytes after its last element",
 			 block->name, at - end);
@@ -355,9 +354,9 @@ static int expected_byte(const struct check_block *block, size_t at)
 {
 	if (block->pristine)
 		return block->pristine[at];
-	if (at < CHECK_GUARD || at >= block->bytes - CHECK_GUARD)
-		return CHECK_GUARD_BYTE;
-	return at < CHECK_GUARD + block->used ? -1 : CHECK_POISON_BYTE;
+	if (at < GUARD_BYTES || at >= block->bytes - GUARD_BYTES)
+		return GUARD_BYTE;
+	return at < GUARD_BYTES + block->used ? -1 : POISON_BYTE;
 }
 
 bool check_bytes_intact(const struct check_instance *instance, int index, size_t offset,

@@ -27,9 +27,6 @@ double check_lse_ratio(const struct check_row *row, double got_natural);
 /* ---- the blocks of an instance (instance.c) -------------------------------------------------- */
 
 enum {
-	CHECK_POISON_BYTE = 0xff, /* two or four of them are a NaN of every dtype */
-	CHECK_GUARD_BYTE = 0xa5,
-	CHECK_GUARD = 8192,    /* bytes on either side of an output */
 	CHECK_MAX_BLOCKS = 10, /* 6 input tensors, kv_indices, 2 outputs */
 };
 

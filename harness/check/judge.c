@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/poison.h"
 #include "check/internal.h"
 
 /* A row's rms is a statistic: with fewer dimensions a correct row may exceed its bound by chance.
@@ -160,8 +161,7 @@ static struct check_element locate(const struct judge *j, int64_t row, int32_t d
 static void note(struct judge *j, int64_t row, int32_t dim, double got, double want, double ratio,
 		 const void *bits, int32_t size)
 {
-	static const unsigned char poison[4] = {CHECK_POISON_BYTE, CHECK_POISON_BYTE,
-						CHECK_POISON_BYTE, CHECK_POISON_BYTE};
+	static const unsigned char poison[4] = {POISON_BYTE, POISON_BYTE, POISON_BYTE, POISON_BYTE};
 	struct check_verdict *v = j->verdict;
 	double *worst = dim == DIM_LSE ? &v->worst_lse : &v->worst_element;
 	const bool unwritten = memcmp(bits, poison, (size_t)size) == 0;

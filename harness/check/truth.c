@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "case/work.h"
 #include "check/internal.h"
 
 /* Rows that are recomputed with a wrong scale, and how wrong it is. */
@@ -198,4 +199,14 @@ void check_truth_free(struct check_truth *truth)
 	free(truth->values.tokens);
 	free(truth->values.max_score);
 	*truth = (struct check_truth){0};
+}
+
+int64_t check_truth_rows(const struct mla_case *c)
+{
+	const double rows = (double)case_total_q(c) * c->config.num_heads;
+	const double share = CHECK_CPU_BUDGET / case_multiply_adds(c);
+
+	if (!(share < 1))
+		return 0;
+	return rows * share < 64 ? 64 : (int64_t)(rows * share);
 }

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "bench/bench.h"
+#include "case/work.h"
 #include "lib/error.h"
 
 static int64_t rows_of(const mla_config *config, const mla_batch *batch)
@@ -163,7 +163,7 @@ bool variant_has_facts(const struct mla_case *c)
 
 double variant_facts_cost(const struct mla_case *c)
 {
-	const double attention = bench_multiply_adds(c);
+	const double attention = case_multiply_adds(c);
 	if (!has_weights(c))
 		return attention;
 	double keys = 0;

@@ -9,8 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/text.h"
 #include "capture/capture.h"
-#include "report/table.h"
 
 /* A whole number at *text, which moves behind it. */
 static long parse_long(struct argp_state *state, const char *option, const char **text, long low,
@@ -99,7 +99,7 @@ static void append_range(struct argp_state *state, const char *option, long firs
 	if (last - first + 1 > MAX_LIST - list->count)
 		argp_error(state, "%s: more than %d values", option, MAX_LIST);
 	const size_t count = (size_t)(list->count + last - first + 1);
-	int *values = report_alloc(count * sizeof(*values));
+	int *values = text_alloc(count * sizeof(*values));
 	if (list->count)
 		memcpy(values, list->values, (size_t)list->count * sizeof(*values));
 	for (long value = first; value <= last; value++)
@@ -131,7 +131,7 @@ void cli_int_list(struct argp_state *state, const char *option, const char *text
 void cli_strings_add(struct cli_strings *list, const char *text)
 {
 	const size_t count = (size_t)list->count;
-	const char **values = report_alloc((count + 1) * sizeof(*values));
+	const char **values = text_alloc((count + 1) * sizeof(*values));
 	if (count)
 		memcpy(values, list->values, count * sizeof(*values));
 	values[list->count++] = text;
@@ -141,7 +141,7 @@ void cli_strings_add(struct cli_strings *list, const char *text)
 
 void cli_strings_split(struct cli_strings *list, const char *text)
 {
-	char *rest = list->owned = report_text("%s", text);
+	char *rest = list->owned = text_format("%s", text);
 	for (char *word; (word = strsep(&rest, ","));)
 		cli_strings_add(list, word);
 }

@@ -86,7 +86,7 @@ const char *cli_similar(const char *text, const char *const *names, int n);
  */
 
 struct cli_shape {
-	struct gen_spec spec; /* qo_len, kv_len and q_pos0 are the lists below */
+	struct generate_spec spec; /* qo_len, kv_len and q_pos0 are the lists below */
 	struct cli_ints qo_len, kv_len, q_pos0;
 	long batch_size; /* 0: as long as the lists are */
 	long low, high;  /* --kv-len uniform:LOW-HIGH; high < 0 if not asked for */
@@ -126,8 +126,6 @@ int cli_source_load(const struct cli_source *source, int index, struct mla_case 
 /* The first case that the pattern chooses, loaded; CLI_OK, CLI_USAGE or CLI_BAD_FILE. */
 int cli_source_first(const struct cli_source *source, const char *pattern, struct mla_case *c,
 		     char *id, size_t size);
-/* One line about a case: "B=4 H=16 q 1 kv 3..1000 page 64 bf16 causal scale 0.1147". */
-void cli_describe(const struct mla_case *c, char *text, size_t size);
 
 /* ---- what is checked and timed ----------------------------------------------------------------
  */
@@ -147,10 +145,5 @@ struct cli_subjects {
  * standard error that names the unknown one. */
 int cli_subjects_choose(const char *names, struct cli_subjects *subjects);
 void cli_subjects_free(struct cli_subjects *subjects);
-/* Multiply-adds that one CPU implementation may take for a case unless it is asked for by name: a
- * quarter of a minute on two cores. */
-#define CLI_CPU_BUDGET 2e10
-/* Rows of truth for a case within the budget; 0 = all. */
-int64_t cli_truth_rows(const struct mla_case *c);
 
 #endif

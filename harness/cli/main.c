@@ -4,9 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/text.h"
 #include "cli/cli.h"
 #include "device/gpu.h"
-#include "report/table.h"
 
 static const struct cli_verb verbs[] = {
 	{"list", "the implementations, and which of them can run here", cli_list},
@@ -36,13 +36,13 @@ static char *add_verbs(int key, const char *text, void *input)
 	(void)input;
 	if (key != ARGP_KEY_HELP_POST_DOC)
 		return (char *)text;
-	char *help = report_text("%s", "Verbs (each has its own --help):\n");
+	char *help = text_format("%s", "Verbs (each has its own --help):\n");
 	for (int i = 0; i < NUM_VERBS; i++) {
-		char *longer = report_text("%s  %-8s %s\n", help, verbs[i].name, verbs[i].summary);
+		char *longer = text_format("%s  %-8s %s\n", help, verbs[i].name, verbs[i].summary);
 		free(help);
 		help = longer;
 	}
-	char *whole = report_text("%s\n%s", help, text);
+	char *whole = text_format("%s\n%s", help, text);
 	free(help);
 	return whole; /* argp frees what differs from its text */
 }

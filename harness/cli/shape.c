@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "report/table.h"
+#include "base/text.h"
 
 enum {
 	OPT_HEADS = 0x400,
@@ -137,7 +137,7 @@ static void spread(struct cli_ints *list, const char *option, long n, int missin
 		argp_error(state, "%s names %d requests, the batch has %ld", option, list->count,
 			   n);
 	const int value = list->count ? list->values[0] : missing;
-	int *values = report_alloc((size_t)n * sizeof(*values));
+	int *values = text_alloc((size_t)n * sizeof(*values));
 	for (long i = 0; i < n; i++)
 		values[i] = value;
 	free(list->values);
@@ -160,7 +160,7 @@ static long largest(long a, long b)
 
 static void resolve(struct cli_shape *shape, struct argp_state *state)
 {
-	struct gen_spec *spec = &shape->spec;
+	struct generate_spec *spec = &shape->spec;
 	long n = shape->batch_size;
 	if (n == 0)
 		n = largest(largest(shape->qo_len.count, shape->kv_len.count),
@@ -230,11 +230,11 @@ static error_t parse_values(int key, char *arg, struct cli_shape *shape, struct 
 	case OPT_NORMAL:
 	case OPT_FLAT:
 	case OPT_HUGE:
-		shape->spec.values = (enum gen_values)(key - OPT_PEAKED + GEN_PEAKED);
+		shape->spec.values = (enum generate_values)(key - OPT_PEAKED + GEN_PEAKED);
 		return 0;
 	case OPT_PAGES:
 		shape->spec.pages =
-			(enum gen_pages)cli_choice(state, "--pages", arg, page_orders, 3);
+			(enum generate_pages)cli_choice(state, "--pages", arg, page_orders, 3);
 		return 0;
 	case OPT_FUSED:
 		shape->spec.fused = 1;

@@ -6,8 +6,6 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "bench/bench.h"
-
 int cli_source_file(struct cli_source *source, const char *file)
 {
 	struct capture_error error = {0};
@@ -109,50 +107,4 @@ int cli_source_first(const struct cli_source *source, const char *pattern, struc
 	fprintf(stderr, "mla: no case \"%s\" in %s\n", pattern ? pattern : "*",
 		source->file ? source->file : "the generated cases");
 	return CLI_USAGE;
-}
-
-struct range {
-	int32_t low, high;
-};
-
-static void extend(struct range *range, int32_t value, bool first)
-{
-	if (first || value < range->low)
-		range->low = value;
-	if (first || value > range->high)
-		range->high = value;
-}
-
-static void print_range(const struct range *range, char *text, size_t size)
-{
-	if (range->low == range->high)
-		snprintf(text, size, "%d", range->low);
-	else
-		snprintf(text, size, "%d..%d", range->low, range->high);
-}
-
-void cli_describe(const struct mla_case *c, char *text, size_t size)
-{
-	const mla_config *config = &c->config;
-	struct range q = {0}, kv = {0};
-	char q_text[32], kv_text[32];
-	for (int32_t b = 0; b < c->batch.batch_size; b++) {
-		extend(&q, c->batch.qo_indptr[b + 1] - c->batch.qo_indptr[b], b == 0);
-		extend(&kv, c->batch.kv_len[b], b == 0);
-	}
-	print_range(&q, q_text, sizeof(q_text));
-	print_range(&kv, kv_text, sizeof(kv_text));
-	snprintf(text, size, "B=%d H=%d q %s kv %s page %d %s%s scale %.4g", c->batch.batch_size,
-		 config->num_heads, q_text, kv_text, config->page_size,
-		 ref_dtype_name(config->q_dtype), config->causal ? " causal" : "",
-		 config->sm_scale);
-}
-
-int64_t cli_truth_rows(const struct mla_case *c)
-{
-	const double rows = (double)case_total_q(c) * c->config.num_heads;
-	const double share = CLI_CPU_BUDGET / bench_multiply_adds(c);
-	if (!(share < 1))
-		return 0;
-	return rows * share < 64 ? 64 : (int64_t)(rows * share);
 }

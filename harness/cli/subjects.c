@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "report/table.h"
+#include "base/text.h"
 
 /* Rungs of the ladder, variants, "auto", and the facts. */
 struct known {
@@ -17,7 +17,7 @@ static struct known known_names(void)
 {
 	const int kernels = mla_kernel_count();
 	struct known known = {.num_variants = num_variants};
-	known.names = report_alloc((size_t)(num_variants + kernels + 2) * sizeof(*known.names));
+	known.names = text_alloc((size_t)(num_variants + kernels + 2) * sizeof(*known.names));
 	for (int i = 0; i < num_variants; i++)
 		known.names[known.count++] = variants[i].name;
 	for (int i = 0; i < kernels; i++) {
@@ -99,7 +99,7 @@ int cli_subjects_choose(const char *names, struct cli_subjects *subjects)
 	*subjects = (struct cli_subjects){0};
 	cli_strings_split(&words, names ? names : "all");
 	subjects->list =
-		report_alloc((size_t)(known.count + words.count + 1) * sizeof(*subjects->list));
+		text_alloc((size_t)(known.count + words.count + 1) * sizeof(*subjects->list));
 	for (int i = 0; i < words.count && result == 0; i++)
 		if (add_word(subjects, &known, words.values[i]) == 0) {
 			complain(&known, words.values[i]);

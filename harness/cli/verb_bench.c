@@ -7,11 +7,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/text.h"
 #include "bench/bench.h"
 #include "bench/ceilings.h"
 #include "case/cell.h"
 #include "case/identity.h"
 #include "device/gpu.h"
+#include "report/json.h"
+#include "report/results.h"
 #include "report/table.h"
 #include "report/timings.h"
 
@@ -19,7 +22,7 @@ struct bench_verb {
 	struct cli_shape shape;
 	struct bench_options options;
 	const char *kernels, *pattern, *file, *json, *csv, *ceilings;
-	const struct bench_suite *suite;
+	const struct cell_suite *suite;
 	struct cli_strings cells;
 	uint64_t seed; /* of cells */
 	bool list, explain;
@@ -32,7 +35,7 @@ struct bench_verb {
 	struct nvml *nvml;
 	json_t *root;
 	FILE *csv_file;
-	struct bench_matrix *matrix;
+	struct timings_matrix *matrix;
 	int done, total, timed, failed;
 	const char *current;
 };
@@ -89,9 +92,9 @@ static void parse_suite(struct bench_verb *bench, const char *arg, struct argp_s
 {
 	const char *names[8];
 
-	for (int i = 0; i < bench_num_suites; i++)
-		names[i] = bench_suites[i].name;
-	bench->suite = &bench_suites[cli_choice(state, "--suite", arg, names, bench_num_suites)];
+	for (int i = 0; i < cell_num_suites; i++)
+		names[i] = cell_suites[i].name;
+	bench->suite = &cell_suites[cli_choice(state, "--suite", arg, names, cell_num_suites)];
 }
 
 /* A list of two words that may be there or not. */
@@ -181,7 +184,7 @@ static void check_arguments(const struct bench_verb *bench, struct argp_state *s
 {
 	const int sources = (bench->file != NULL) + bench->shape.given + (bench->suite != NULL) +
 			    (bench->cells.count > 0);
-	struct bench_cell cell;
+	struct cell cell;
 	char why[256];
 
 	if (sources != 1 && !(sources == 0 && bench->explain))
@@ -190,7 +193,7 @@ static void check_arguments(const struct bench_verb *bench, struct argp_state *s
 	if (bench->list && !bench->suite && !bench->cells.count)
 		argp_error(state, "--list is for --suite and --cells");
 	for (int i = 0; i < bench->cells.count; i++)
-		if (bench_cell_parse(bench->cells.values[i], &cell, why, sizeof(why)))
+		if (cell_parse(bench->cells.values[i], &cell, why, sizeof(why)))
 			argp_error(state, "--cells: %s", why);
 }
 
@@ -251,12 +254,12 @@ static void show_progress(void *opaque, const char *what, double share)
 enum values { VALUES_OF_CASE, VALUES_OF_CELL_HOST, VALUES_OF_CELL_GPU };
 
 /* Too long for a CPU unless it is asked for by name. */
-static bool too_long(const struct cli_subject *subject, const struct bench_work *work,
+static bool too_long(const struct cli_subject *subject, const struct case_work *work,
 		     struct bench_result *result)
 {
 	char why[160];
 
-	if (subject->named || work->multiply_adds <= CLI_CPU_BUDGET)
+	if (subject->named || work->multiply_adds <= CHECK_CPU_BUDGET)
 		return false;
 	snprintf(why, sizeof(why), "%.0e multiply-adds take a CPU long; -k %s runs it all the same",
 		 work->multiply_adds, subject->name);
@@ -264,7 +267,7 @@ static bool too_long(const struct cli_subject *subject, const struct bench_work 
 	return true;
 }
 
-static void time_variants(struct bench_verb *bench, const struct bench_shown *shown,
+static void time_variants(struct bench_verb *bench, const struct timings_shown *shown,
 			  const struct check_truth *truth, struct bench_result *results)
 {
 	for (int i = 0; i < bench->subjects.count; i++) {
@@ -312,12 +315,13 @@ static void time_kernels(struct bench_verb *bench, const struct mla_case *c, enu
 }
 
 /* Kernels among themselves, because they take turns. */
-static void time_all(struct bench_verb *bench, const struct bench_shown *shown, enum values values,
-		     const struct check_truth *truth, struct bench_result *results)
+static void time_all(struct bench_verb *bench, const struct timings_shown *shown,
+		     enum values values, const struct check_truth *truth,
+		     struct bench_result *results)
 {
 	const int count = bench->subjects.count;
-	const char **kernels = report_alloc((size_t)count * sizeof(*kernels));
-	struct bench_result *found = report_alloc((size_t)count * sizeof(*found));
+	const char **kernels = text_alloc((size_t)count * sizeof(*kernels));
+	struct bench_result *found = text_alloc((size_t)count * sizeof(*found));
 	int n = 0, k = 0;
 
 	for (int i = 0; i < count; i++)
@@ -332,31 +336,31 @@ static void time_all(struct bench_verb *bench, const struct bench_shown *shown, 
 	free(found);
 }
 
-static void print_head(const struct bench_verb *bench, const struct bench_shown *shown)
+static void print_head(const struct bench_verb *bench, const struct timings_shown *shown)
 {
 	char text[256];
 
 	report_progress("%s", "");
-	cli_describe(shown->c, text, sizeof(text));
+	case_describe(shown->c, text, sizeof(text));
 	printf("%s%s: %s\n", bench->done ? "\n" : "", shown->name, text);
 	printf("%s; %.4g MB and %.4g GFLOP per call", gpu_missing() ? gpu_missing() : gpu_name(),
 	       shown->work.bytes * 1e-6, shown->work.flop * 1e-9);
-	if (shown->bound_us > 0)
-		printf(", at least %.4g us", shown->bound_us);
+	if (shown->bound.us > 0)
+		printf(", at least %.4g us", shown->bound.us);
 	putchar('\n');
 }
 
 /* What was measured so far stays if a later case ends the program. */
-static int write_out(struct bench_verb *bench, const struct bench_shown *shown)
+static int write_out(struct bench_verb *bench, const struct timings_shown *shown)
 {
-	bench_matrix_add(bench->matrix, shown);
+	timings_matrix_add(bench->matrix, shown);
 	if (bench->csv_file) {
-		bench_csv_rows(shown, bench->csv_file);
+		timings_csv_rows(shown, bench->csv_file);
 		fflush(bench->csv_file);
 	}
 	if (!bench->json)
 		return CLI_OK;
-	bench_json_add(bench->root, shown);
+	results_add(bench->root, shown);
 	return report_json_write(bench->root, bench->json) ? CLI_BAD_FILE : CLI_OK;
 }
 
@@ -365,32 +369,33 @@ static int time_case(struct bench_verb *bench, const struct mla_case *c, const c
 {
 	const bool is_cell = values != VALUES_OF_CASE, on_host = values != VALUES_OF_CELL_GPU;
 	const int count = bench->subjects.count;
-	struct bench_result *results = report_alloc((size_t)count * sizeof(*results));
+	struct bench_result *results = text_alloc((size_t)count * sizeof(*results));
 	struct check_truth truth = {0};
-	char sha256[BENCH_SHA256_TEXT];
-	struct bench_shown shown = {.c = c,
-				    .name = name,
-				    .sha256 = sha256,
-				    .implementations = bench->names,
-				    .results = results,
-				    .count = count};
+	char sha256[SHA256_TEXT];
+	struct timings_shown shown = {.c = c,
+				      .name = name,
+				      .sha256 = sha256,
+				      .implementations = bench->names,
+				      .results = results,
+				      .count = count};
 
 	bench->current = name;
 	show_progress(bench, "truth", 0);
-	bench_sha256_of(c, is_cell ? &bench->seed : NULL, sha256);
-	if (bench_work_of(c, &shown.work) ||
-	    (on_host && check_truth_make(c, cli_truth_rows(c), &truth))) {
+	identity_sha256(c, is_cell ? &bench->seed : NULL, sha256);
+	if (case_work_of(c, &shown.work) ||
+	    (on_host && check_truth_make(c, check_truth_rows(c), &truth))) {
 		fprintf(stderr, "mla bench: not enough memory for the truth\n");
 		free(results);
 		return CLI_FAILED;
 	}
 	if (bench->ceilings_known)
-		shown.bound_us = bench_bound_us(&shown.work, ceilings_read_gbs(&bench->known),
-						ceilings_tflops(&bench->known));
+		shown.bound = case_bound_of(
+			&shown.work, &(struct case_ceilings){ceilings_read_gbs(&bench->known),
+							     ceilings_tflops(&bench->known)});
 	time_all(bench, &shown, values, &truth, results);
 	check_truth_free(&truth);
 	print_head(bench, &shown);
-	bench_show_table(&shown, stdout);
+	timings_show(&shown, stdout);
 	fflush(stdout);
 
 	const int code = write_out(bench, &shown);
@@ -437,8 +442,8 @@ static int time_source_case(struct bench_verb *bench, const struct cli_source *s
 
 	if (cli_source_load(source, index, &c) != 0)
 		return code;
-	name = bench->file ? report_text("%s:%s", base_name(bench->file), id)
-			   : report_text("generated %s", id);
+	name = bench->file ? text_format("%s:%s", base_name(bench->file), id)
+			   : text_format("generated %s", id);
 	code = time_case(bench, &c, name, VALUES_OF_CASE);
 	free(name);
 	case_free(&c);
@@ -483,24 +488,23 @@ static bool is_wanted(const struct bench_verb *bench, const char *cell)
 
 static bool fits_host(const struct mla_case *c)
 {
-	return bench_cell_pool_bytes(c) <= HOST_POOL_BYTES &&
-	       bench_multiply_adds(c) <= CLI_CPU_BUDGET;
+	return cell_pool_bytes(c) <= HOST_POOL_BYTES && case_multiply_adds(c) <= CHECK_CPU_BUDGET;
 }
 
-static int time_cell(struct bench_verb *bench, const struct bench_cell *cell)
+static int time_cell(struct bench_verb *bench, const struct cell *cell)
 {
 	const uint64_t seed = bench->seed;
 	struct mla_case c;
 	int code = CLI_FAILED;
 
-	if (bench_cell_case(cell, seed, &c) != 0) {
+	if (cell_case(cell, seed, &c) != 0) {
 		fprintf(stderr, "mla bench: cell \"%s\" is too large for a page table\n",
 			cell->name);
 		return code;
 	}
 	const bool on_host = fits_host(&c);
 
-	if (on_host && bench_cell_fill(&c, seed) != 0)
+	if (on_host && cell_fill(&c, seed) != 0)
 		fprintf(stderr, "mla bench: not enough memory for cell \"%s\"\n", cell->name);
 	else
 		code = time_case(bench, &c, cell->name,
@@ -509,22 +513,22 @@ static int time_cell(struct bench_verb *bench, const struct bench_cell *cell)
 	return code;
 }
 
-static void list_cell(const struct bench_verb *bench, const struct bench_cell *cell,
+static void list_cell(const struct bench_verb *bench, const struct cell *cell,
 		      struct report_table *table)
 {
 	struct mla_case c;
-	struct bench_work work;
+	struct case_work work;
 	char text[256];
 
-	if (bench_cell_case(cell, bench->seed, &c) != 0)
+	if (cell_case(cell, bench->seed, &c) != 0)
 		return;
 	report_cell(table, "%s", cell->name);
-	if (bench_work_of(&c, &work) == 0) {
+	if (case_work_of(&c, &work) == 0) {
 		report_cell(table, "%.4g", work.bytes * 1e-6);
 		report_cell(table, "%.4g", work.flop * 1e-9);
 		report_cell(table, "%.3g", work.flop / work.bytes);
 	}
-	cli_describe(&c, text, sizeof(text));
+	case_describe(&c, text, sizeof(text));
 	report_cell(table, "%s", text);
 	case_free(&c);
 }
@@ -540,11 +544,10 @@ static int go_through_cells(struct bench_verb *bench)
 	for (int i = 0; i < count; i++)
 		bench->total += is_wanted(bench, names[i]);
 	for (int i = 0; i < count && code == CLI_OK; i++) {
-		struct bench_cell cell;
+		struct cell cell;
 		char why[256];
 
-		if (!is_wanted(bench, names[i]) ||
-		    bench_cell_parse(names[i], &cell, why, sizeof(why)))
+		if (!is_wanted(bench, names[i]) || cell_parse(names[i], &cell, why, sizeof(why)))
 			continue;
 		if (bench->list)
 			list_cell(bench, &cell, table);
@@ -565,7 +568,7 @@ static int go_through_cells(struct bench_verb *bench)
 
 static int load_ceilings(struct bench_verb *bench)
 {
-	char why[512], *path = bench->ceilings ? report_text("%s", bench->ceilings)
+	char why[512], *path = bench->ceilings ? text_format("%s", bench->ceilings)
 					       : ceilings_default_path();
 	int found = 0;
 
@@ -582,19 +585,19 @@ static int open_outputs(struct bench_verb *bench, int argc, char **argv)
 {
 	const int count = bench->subjects.count;
 
-	bench->names = report_alloc((size_t)count * sizeof(*bench->names));
+	bench->names = text_alloc((size_t)count * sizeof(*bench->names));
 	for (int i = 0; i < count; i++)
 		bench->names[i] = bench->subjects.list[i].name;
-	bench->matrix = bench_matrix_new(bench->names, count);
-	bench->root = bench_json_new(argc, argv, bench->ceilings_known ? &bench->known : NULL,
-				     bench->nvml);
+	bench->matrix = timings_matrix_new(bench->names, count);
+	bench->root =
+		results_new(argc, argv, bench->ceilings_known ? &bench->known : NULL, bench->nvml);
 	bench->csv_file = bench->csv ? fopen(bench->csv, "w") : NULL;
 	if (bench->csv && !bench->csv_file) {
 		fprintf(stderr, "mla bench: %s: %s\n", bench->csv, strerror(errno));
 		return CLI_BAD_FILE;
 	}
 	if (bench->csv_file)
-		bench_csv_head(bench->csv_file);
+		timings_csv_head(bench->csv_file);
 	return CLI_OK;
 }
 
@@ -604,7 +607,7 @@ static void print_foot(const struct bench_verb *bench)
 		json_object_get(json_object_get(bench->root, "environment"), "clocks");
 	struct nvml_reading now;
 
-	bench_matrix_print(bench->matrix, stdout);
+	timings_matrix_print(bench->matrix, stdout);
 	if (bench->timed > 0 && !gpu_missing() && !bench->ceilings_known)
 		printf("\nbound unknown: run mla ceilings first\n");
 	if (json_is_object(clocks) && nvml_read(bench->nvml, &now))
@@ -629,7 +632,7 @@ static int close_outputs(struct bench_verb *bench)
 		fprintf(stderr, "mla bench: %s cannot be written\n", bench->csv);
 		code = CLI_BAD_FILE;
 	}
-	bench_matrix_free(bench->matrix);
+	timings_matrix_free(bench->matrix);
 	json_decref(bench->root);
 	free(bench->names);
 	return code;
@@ -677,7 +680,7 @@ int cli_bench(int argc, char **argv)
 	cli_shape_init(&bench.shape);
 	argp_parse(&argp, argc, argv, 0, NULL, &bench);
 	if (bench.explain)
-		bench_explain(stdout);
+		timings_explain(stdout);
 	if (bench.file || bench.shape.given || bench.suite || bench.cells.count)
 		code = run(&bench, argc, argv);
 	cli_strings_free(&bench.cells);

@@ -5,6 +5,7 @@
 
 #include <stdlib.h>
 
+#include "base/text.h"
 #include "bench/ceilings.h"
 #include "device/gpu.h"
 #include "report/table.h"
@@ -137,7 +138,7 @@ int cli_ceilings(int argc, char **argv)
 	int code;
 
 	argp_parse(&argp, argc, argv, 0, NULL, &verb);
-	char *path = verb.file ? report_text("%s", verb.file) : ceilings_default_path();
+	char *path = verb.file ? text_format("%s", verb.file) : ceilings_default_path();
 
 	if (!path) {
 		fprintf(stderr, "mla ceilings: neither XDG_CACHE_HOME nor HOME is set; "

@@ -7,9 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/text.h"
 #include "bench/bench.h"
 #include "cli/view.h"
 #include "device/gpu.h"
+#include "report/json.h"
 #include "report/table.h"
 #include "suite/suite.h"
 
@@ -135,9 +137,9 @@ static void check_one(const struct run *run, const struct mla_case *c,
 		      const struct check_truth *truth, const struct cli_subject *subject,
 		      struct check_verdict *verdict)
 {
-	const double cost = bench_multiply_adds(c);
+	const double cost = case_multiply_adds(c);
 	*verdict = (struct check_verdict){0};
-	if (subject->variant && !subject->named && cost > CLI_CPU_BUDGET) {
+	if (subject->variant && !subject->named && cost > CHECK_CPU_BUDGET) {
 		verdict->outcome = CHECK_SKIP;
 		snprintf(verdict->why, sizeof(verdict->why),
 			 "%.0e multiply-adds take a CPU long; -k %s runs it all the same", cost,
@@ -207,7 +209,7 @@ static json_t *check_facts(struct run *run, const struct cli_source *source,
 	json_t *array = json_array();
 	if (!run->subjects.facts || !variant_has_facts(c))
 		return array;
-	if (!run->subjects.facts_named && variant_facts_cost(c) > CLI_CPU_BUDGET) {
+	if (!run->subjects.facts_named && variant_facts_cost(c) > CHECK_CPU_BUDGET) {
 		count(run, CHECK_SKIP);
 		view_skip_facts(view);
 		return array;
@@ -237,7 +239,7 @@ static int check_case(struct run *run, const struct cli_source *source, int inde
 		return -1;
 	view_case(view, &c);
 	report_progress("%s truth", id);
-	const int64_t rows = run->options->rows >= 0 ? run->options->rows : cli_truth_rows(&c);
+	const int64_t rows = run->options->rows >= 0 ? run->options->rows : check_truth_rows(&c);
 	if (check_truth_make(&c, rows, &truth) != 0) {
 		fprintf(stderr, "mla check: %s: not enough memory for the truth\n", id);
 		count(run, CHECK_FAIL);
@@ -302,7 +304,7 @@ static int run_suite_gpu(const struct check_options *options, const struct cli_s
 		printf("SKIPPED, %s\n", gpu_missing());
 		return CLI_SKIPPED;
 	}
-	const char **kernels = report_alloc(((size_t)subjects->count + 1) * sizeof(*kernels));
+	const char **kernels = text_alloc(((size_t)subjects->count + 1) * sizeof(*kernels));
 	struct suite_result result = {0};
 	int n = 0;
 	for (int i = 0; i < subjects->count && options->kernels; i++)

@@ -6,7 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/text.h"
 #include "report/compare.h"
+#include "report/json.h"
 #include "report/table.h"
 
 struct compare_verb {
@@ -48,7 +50,7 @@ static void parse_pairing(struct argp_state *state, const char *text, struct com
 {
 	if (verb->owned)
 		argp_error(state, "--implementation: one pair at a time");
-	verb->owned = report_text("%s", text);
+	verb->owned = text_format("%s", text);
 	char *equals = strchr(verb->owned, '=');
 	if (equals)
 		*equals = '\0';

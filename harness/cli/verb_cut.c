@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "report/table.h"
 
 struct cut_options {
 	struct cli_ints steps, layers, heads, requests;

@@ -4,7 +4,7 @@
 
 #include <stdlib.h>
 
-#include "report/table.h"
+#include "base/text.h"
 
 struct make_options {
 	struct cli_shape shape;
@@ -55,9 +55,9 @@ static const struct argp argp = {
 /* The command that makes the same file again, as the file's own provenance. */
 static char *command_line(int argc, char **argv)
 {
-	char *line = report_text("%s", "mla make");
+	char *line = text_format("%s", "mla make");
 	for (int i = 1; i < argc; i++) {
-		char *longer = report_text("%s %s", line, argv[i]);
+		char *longer = text_format("%s %s", line, argv[i]);
 		free(line);
 		line = longer;
 	}
@@ -77,7 +77,7 @@ static int write_case(const struct make_options *make, const char *notes)
 		.notes = notes, .tool = "mla make", .compress = make->compress};
 	fflush(stdout);
 	const int failed = capture_write(make->out, &c, &how, &error);
-	cli_describe(&c, text, sizeof(text));
+	case_describe(&c, text, sizeof(text));
 	if (failed)
 		fprintf(stderr, "mla: %s\n", error.text);
 	else

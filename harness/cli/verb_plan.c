@@ -6,7 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/text.h"
+#include "lib/geometry.h"
 #include "proof/plan_check.h"
+#include "report/json.h"
 #include "report/table.h"
 
 struct plan_options {
@@ -133,15 +136,15 @@ static const struct argp argp = {
 
 /* The batch of the shape alone: page ids and values play no part in a plan. 0, or -1 without
  * memory. */
-static int shape_batch(const struct gen_spec *spec, struct mla_case *c)
+static int shape_batch(const struct generate_spec *spec, struct mla_case *c)
 {
-	const int32_t n = spec->batch_size, page_size = spec->config.page_size;
+	const int32_t n = spec->batch_size;
 	const size_t bytes = ((size_t)n + 1) * sizeof(int32_t);
 	int32_t *qo_indptr = case_alloc(c, bytes), *kv_indptr = case_alloc(c, bytes);
 	if (!qo_indptr || !kv_indptr)
 		return -1;
 	for (int32_t b = 0; b < n; b++) {
-		const int64_t pages = ((int64_t)spec->kv_len[b] + page_size - 1) / page_size;
+		const int64_t pages = geometry_pages(&spec->config, spec->kv_len[b]);
 		if (qo_indptr[b] > INT32_MAX - spec->qo_len[b] || kv_indptr[b] > INT32_MAX - pages)
 			return -1;
 		qo_indptr[b + 1] = qo_indptr[b] + spec->qo_len[b];
@@ -179,7 +182,7 @@ static int load(const struct plan_options *options, struct mla_case *c)
 static char *format_plan(const mla_plan *plan, bool json)
 {
 	const size_t size = mla_plan_format(plan, json, NULL, 0) + 1;
-	char *text = report_alloc(size);
+	char *text = text_alloc(size);
 	mla_plan_format(plan, json, text, size);
 	return text;
 }

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "base/process.h"
-#include "report/table.h"
+#include "base/text.h"
 
 #define SCRIPT "../share/mla/python/plot.py"
 
@@ -87,7 +87,7 @@ static char *find_python(void)
 		const char *words[] = {candidates[i], "-c", "import matplotlib", NULL};
 		if (candidates[i] && *candidates[i] && process_exists(candidates[i]) &&
 		    process_run(words, true) == 0)
-			found = report_text("%s", candidates[i]);
+			found = text_format("%s", candidates[i]);
 	}
 	free(built);
 	if (!found)
@@ -115,7 +115,7 @@ static int draw(const struct plot_verb *plot, const char *python, const char *sc
 	for (int i = 0; i < 5; i++)
 		if (options[i].value)
 			words[n++] = joined[i] =
-				report_text("%s=%s", options[i].option, options[i].value);
+				text_format("%s=%s", options[i].option, options[i].value);
 	words[n++] = "--";
 	words[n] = plot->file;
 	const int code = process_run(words, false);

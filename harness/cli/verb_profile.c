@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/process.h"
+#include "base/text.h"
 #include "device/gpu.h"
 #include "report/ncu.h"
 #include "report/table.h"
@@ -378,7 +379,7 @@ int cli_profile(int argc, char **argv)
 	struct mla_case c = {0};
 	int code = CLI_USAGE;
 	/* As they were given: argp moves them about. */
-	char **arguments = report_alloc((size_t)(argc + 1) * sizeof(*arguments));
+	char **arguments = text_alloc((size_t)(argc + 1) * sizeof(*arguments));
 	for (int i = 1; i < argc; i++)
 		arguments[i - 1] = argv[i];
 	cli_shape_init(&profile.shape);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/text.h"
 #include "suite/suite.h"
 
 void view_open(struct view *view, enum view_style style, const struct cli_subjects *subjects)
@@ -13,7 +14,7 @@ void view_open(struct view *view, enum view_style style, const struct cli_subjec
 			      .subjects = subjects,
 			      .table = tally_table_new(),
 			      .facts = tally_fact_table_new()};
-	view->tallies = report_alloc((size_t)subjects->count * sizeof(*view->tallies));
+	view->tallies = text_alloc((size_t)subjects->count * sizeof(*view->tallies));
 }
 
 void view_close(struct view *view)
@@ -30,7 +31,7 @@ void view_close(struct view *view)
 void view_case(struct view *view, const struct mla_case *c)
 {
 	if (view->cases++ == 0)
-		cli_describe(c, view->description, sizeof(view->description));
+		case_describe(c, view->description, sizeof(view->description));
 }
 
 void view_verdict(struct view *view, int subject, const struct check_verdict *verdict,

@@ -34,17 +34,17 @@ static __global__ void fill(uint16_t *data, int64_t elements, uint64_t seed)
 	const int64_t step = (int64_t)gridDim.x * THREADS;
 
 	for (int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x; i < elements; i += step)
-		data[i] = bench_value(seed, (uint64_t)i);
+		data[i] = random_value(seed, (uint64_t)i);
 }
 
-mla_status bench_fill(void *data, int64_t elements, uint64_t seed, mla_stream stream)
+mla_status bulk_fill(void *data, int64_t elements, uint64_t seed, mla_stream stream)
 {
 	fill<<<blocks_for((elements + THREADS - 1) / THREADS), THREADS, 0, stream>>>(
 		(uint16_t *)data, elements, seed);
 	return launched("fill");
 }
 
-static __global__ void fill_pool(const bench_pool pool)
+static __global__ void fill_pool(const bulk_pool pool)
 {
 	uint16_t *data = (uint16_t *)pool.data;
 
@@ -53,11 +53,11 @@ static __global__ void fill_pool(const bench_pool pool)
 		const int elements = pool.keys[entry] * pool.row;
 
 		for (int e = threadIdx.x; e < elements; e += THREADS)
-			data[first + e] = bench_value(pool.seed, (uint64_t)(first + e));
+			data[first + e] = random_value(pool.seed, (uint64_t)(first + e));
 	}
 }
 
-mla_status bench_fill_pool(const struct bench_pool *pool, mla_stream stream)
+mla_status bulk_fill_pool(const struct bulk_pool *pool, mla_stream stream)
 {
 	fill_pool<<<blocks_for(pool->entries), THREADS, 0, stream>>>(*pool);
 	return launched("fill of the cache");
@@ -74,18 +74,18 @@ static __global__ void add_checksum(const uint8_t *data, int64_t bytes, unsigned
 	for (int64_t i = thread; i < words; i += step) {
 		const ulonglong2 word = ((const ulonglong2 *)data)[i];
 
-		own += bench_mix(word.x ^ bench_mix(2 * i)) +
-		       bench_mix(word.y ^ bench_mix(2 * i + 1));
+		own += random_mix(word.x ^ random_mix(2 * i)) +
+		       random_mix(word.y ^ random_mix(2 * i + 1));
 	}
 	for (int64_t i = words * 16 + thread; i < bytes; i += step)
-		own += bench_mix(data[i] ^ bench_mix(~(uint64_t)i));
+		own += random_mix(data[i] ^ random_mix(~(uint64_t)i));
 	for (int lane = 16; lane; lane /= 2)
 		own += __shfl_xor_sync(~0u, own, lane);
 	if (threadIdx.x % 32 == 0)
 		atomicAdd(sum, own);
 }
 
-mla_status bench_add_checksum(const void *data, int64_t bytes, uint64_t *sum, mla_stream stream)
+mla_status bulk_add_checksum(const void *data, int64_t bytes, uint64_t *sum, mla_stream stream)
 {
 	add_checksum<<<blocks_for((bytes / 16 + THREADS - 1) / THREADS), THREADS, 0, stream>>>(
 		(const uint8_t *)data, bytes, (unsigned long long *)sum);
@@ -132,8 +132,8 @@ static __device__ void raise(float *largest, float x)
 	atomicMax((int *)largest, __float_as_int(x));
 }
 
-static __device__ void note_row(const bench_comparison &c, int64_t row, float element, float error,
-				float square, bench_difference *difference)
+static __device__ void note_row(const bulk_comparison &c, int64_t row, float element, float error,
+				float square, bulk_difference *difference)
 {
 	const float rms = ratio_of(sqrtf(error), c.rms_bound * sqrtf(square));
 	const float lse = lse_ratio(c.lse[row], c.want_lse[row], c.lse_bound);
@@ -147,7 +147,7 @@ static __device__ void note_row(const bench_comparison &c, int64_t row, float el
 	atomicMin(&difference->first_row, (unsigned long long)row);
 }
 
-static __global__ void compare(const bench_comparison c, bench_difference *difference)
+static __global__ void compare(const bulk_comparison c, bulk_difference *difference)
 {
 	const __nv_bfloat16 *out = (const __nv_bfloat16 *)c.out;
 
@@ -171,14 +171,14 @@ static __global__ void compare(const bench_comparison c, bench_difference *diffe
 	}
 }
 
-static __global__ void clear(bench_difference *difference)
+static __global__ void clear(bulk_difference *difference)
 {
-	*difference = bench_difference{};
+	*difference = bulk_difference{};
 	difference->first_row = ~0ull;
 }
 
-mla_status bench_compare(const struct bench_comparison *comparison,
-			 struct bench_difference *difference, mla_stream stream)
+mla_status bulk_compare(const struct bulk_comparison *comparison,
+			struct bulk_difference *difference, mla_stream stream)
 {
 	clear<<<1, 1, 0, stream>>>(difference);
 	compare<<<blocks_for(comparison->rows), THREADS, 0, stream>>>(*comparison, difference);
@@ -203,7 +203,7 @@ static __global__ void spin(uint64_t duration)
 		;
 }
 
-mla_status bench_spin(double microseconds, mla_stream stream)
+mla_status bulk_spin(double microseconds, mla_stream stream)
 {
 	spin<<<1, 1, 0, stream>>>((uint64_t)(microseconds * 1e3));
 	return launched("spin");

@@ -8,7 +8,7 @@ static mla_status no_cuda(void)
 	return mla_fail(MLA_NO_CUDA, "built without CUDA");
 }
 
-mla_status bench_fill(void *data, int64_t elements, uint64_t seed, mla_stream stream)
+mla_status bulk_fill(void *data, int64_t elements, uint64_t seed, mla_stream stream)
 {
 	(void)data;
 	(void)elements;
@@ -17,14 +17,14 @@ mla_status bench_fill(void *data, int64_t elements, uint64_t seed, mla_stream st
 	return no_cuda();
 }
 
-mla_status bench_fill_pool(const struct bench_pool *pool, mla_stream stream)
+mla_status bulk_fill_pool(const struct bulk_pool *pool, mla_stream stream)
 {
 	(void)pool;
 	(void)stream;
 	return no_cuda();
 }
 
-mla_status bench_add_checksum(const void *data, int64_t bytes, uint64_t *sum, mla_stream stream)
+mla_status bulk_add_checksum(const void *data, int64_t bytes, uint64_t *sum, mla_stream stream)
 {
 	(void)data;
 	(void)bytes;
@@ -33,8 +33,8 @@ mla_status bench_add_checksum(const void *data, int64_t bytes, uint64_t *sum, ml
 	return no_cuda();
 }
 
-mla_status bench_compare(const struct bench_comparison *comparison,
-			 struct bench_difference *difference, mla_stream stream)
+mla_status bulk_compare(const struct bulk_comparison *comparison,
+			struct bulk_difference *difference, mla_stream stream)
 {
 	(void)comparison;
 	(void)difference;
@@ -42,7 +42,7 @@ mla_status bench_compare(const struct bench_comparison *comparison,
 	return no_cuda();
 }
 
-mla_status bench_spin(double microseconds, mla_stream stream)
+mla_status bulk_spin(double microseconds, mla_stream stream)
 {
 	(void)microseconds;
 	(void)stream;

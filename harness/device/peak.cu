@@ -55,8 +55,8 @@ static __global__ void __launch_bounds__(THREADS) read(const uint4 *data, int64_
 		*sink = sum;
 }
 
-mla_status ceilings_read(const void *data, int64_t bytes, int32_t ctas_per_sm, uint32_t *sink,
-			 mla_stream stream)
+mla_status peak_read(const void *data, int64_t bytes, int32_t ctas_per_sm, uint32_t *sink,
+		     mla_stream stream)
 {
 	int sms = 0;
 	const mla_status status = sm_count(&sms);
@@ -67,7 +67,7 @@ mla_status ceilings_read(const void *data, int64_t bytes, int32_t ctas_per_sm, u
 	return as_status(cudaGetLastError(), "read");
 }
 
-mla_status ceilings_copy(void *to, const void *from, int64_t bytes, mla_stream stream)
+mla_status peak_copy(void *to, const void *from, int64_t bytes, mla_stream stream)
 {
 	return as_status(cudaMemcpyAsync(to, from, (size_t)bytes, cudaMemcpyDeviceToDevice, stream),
 			 "copy on the device");
@@ -80,7 +80,7 @@ enum { TILES = 8 /* independent accumulators of a warp */, MMA_FLOP = 2 * 16 * 8
 
 static __device__ uint32_t random_pair(uint32_t index)
 {
-	return bench_value(1, 2 * index) | (uint32_t)bench_value(1, 2 * index + 1) << 16;
+	return random_value(1, 2 * index) | (uint32_t)random_value(1, 2 * index + 1) << 16;
 }
 
 static __device__ void mma(float *d, const uint32_t *a, const uint32_t *b)
@@ -116,7 +116,7 @@ static __global__ void __launch_bounds__(THREADS, 2) mma_loop(int rounds, float 
 		*sink = sum;
 }
 
-mla_status ceilings_mma(int32_t rounds, float *sink, double *flop, mla_stream stream)
+mla_status peak_mma(int32_t rounds, float *sink, double *flop, mla_stream stream)
 {
 	int sms = 0;
 	const mla_status status = sm_count(&sms);
@@ -211,7 +211,7 @@ static __global__ void __launch_bounds__(256, 1) wgmma_loop(int rounds, float *s
 #endif
 }
 
-mla_status ceilings_wgmma(int32_t rounds, float *sink, double *flop, mla_stream stream)
+mla_status peak_wgmma(int32_t rounds, float *sink, double *flop, mla_stream stream)
 {
 	int ordinal = 0, major = 0, minor = 0, sms = 0;
 	mla_status status = sm_count(&sms);

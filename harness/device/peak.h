@@ -11,15 +11,15 @@ extern "C" {
 #endif
 
 /* Reads all bytes (a multiple of 16) once. *sink is written, practically never. */
-mla_status ceilings_read(const void *data, int64_t bytes, int32_t ctas_per_sm, uint32_t *sink,
-			 mla_stream stream);
+mla_status peak_read(const void *data, int64_t bytes, int32_t ctas_per_sm, uint32_t *sink,
+		     mla_stream stream);
 /* Copies with cudaMemcpyAsync on the device. */
-mla_status ceilings_copy(void *to, const void *from, int64_t bytes, mla_stream stream);
+mla_status peak_copy(void *to, const void *from, int64_t bytes, mla_stream stream);
 
 /* Tensor cores busy with pseudo-random bf16 for so many rounds; *flop is what a launch does.
- * ceilings_wgmma refuses GPUs other than compute capability 9.0. */
-mla_status ceilings_mma(int32_t rounds, float *sink, double *flop, mla_stream stream);
-mla_status ceilings_wgmma(int32_t rounds, float *sink, double *flop, mla_stream stream);
+ * peak_wgmma refuses GPUs other than compute capability 9.0. */
+mla_status peak_mma(int32_t rounds, float *sink, double *flop, mla_stream stream);
+mla_status peak_wgmma(int32_t rounds, float *sink, double *flop, mla_stream stream);
 
 #ifdef __cplusplus
 }

@@ -8,8 +8,8 @@ static mla_status no_cuda(void)
 	return mla_fail(MLA_NO_CUDA, "built without CUDA");
 }
 
-mla_status ceilings_read(const void *data, int64_t bytes, int32_t ctas_per_sm, uint32_t *sink,
-			 mla_stream stream)
+mla_status peak_read(const void *data, int64_t bytes, int32_t ctas_per_sm, uint32_t *sink,
+		     mla_stream stream)
 {
 	(void)data;
 	(void)bytes;
@@ -19,7 +19,7 @@ mla_status ceilings_read(const void *data, int64_t bytes, int32_t ctas_per_sm, u
 	return no_cuda();
 }
 
-mla_status ceilings_copy(void *to, const void *from, int64_t bytes, mla_stream stream)
+mla_status peak_copy(void *to, const void *from, int64_t bytes, mla_stream stream)
 {
 	(void)to;
 	(void)from;
@@ -28,7 +28,7 @@ mla_status ceilings_copy(void *to, const void *from, int64_t bytes, mla_stream s
 	return no_cuda();
 }
 
-mla_status ceilings_mma(int32_t rounds, float *sink, double *flop, mla_stream stream)
+mla_status peak_mma(int32_t rounds, float *sink, double *flop, mla_stream stream)
 {
 	(void)rounds;
 	(void)sink;
@@ -37,7 +37,7 @@ mla_status ceilings_mma(int32_t rounds, float *sink, double *flop, mla_stream st
 	return no_cuda();
 }
 
-mla_status ceilings_wgmma(int32_t rounds, float *sink, double *flop, mla_stream stream)
+mla_status peak_wgmma(int32_t rounds, float *sink, double *flop, mla_stream stream)
 {
 	(void)rounds;
 	(void)sink;

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "lib/error.h"
+#include "lib/geometry.h"
 #include "lib/internal.h"
 #include "reference/reference.h"
 
@@ -17,8 +18,7 @@ static mla_status check_ids(const mla_config *config, const mla_batch *batch,
 
 	for (int32_t r = 0; r < batch->batch_size; r++) {
 		const int64_t first = batch->kv_indptr[r];
-		const int64_t used =
-			((int64_t)batch->kv_len[r] + config->page_size - 1) / config->page_size;
+		const int64_t used = geometry_pages(config, batch->kv_len[r]);
 
 		for (int64_t i = first; i < first + used; i++)
 			if (tensors->kv_indices[i] < 0 || tensors->kv_indices[i] >= num_pages)

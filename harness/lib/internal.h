@@ -86,9 +86,6 @@ mla_status mla_check_tensors(const struct mla_expect *expect, const mla_tensors 
 mla_status mla_check_table(const mla_batch *batch, const mla_tensors *tensors);
 mla_status mla_check_merge_args(const mla_merge_args *args);
 
-/* First key that query i of the request does not see, ignoring kv_len: q_pos0 + i + 1. */
-int32_t mla_first_position(const mla_config *config, const mla_batch *batch, int32_t request);
-
 /* ---- ladder.c: the table of kernels, made from optimized/ladder.def -------------------------- */
 
 struct ladder_rung {

@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "lib/error.h"
+#include "lib/geometry.h"
 #include "lib/internal.h"
 
 static int64_t ceil_div(int64_t a, int64_t b)
@@ -270,7 +271,8 @@ static void copy_batch(mla_plan *plan, const mla_batch *batch)
 		plan->qo_indptr[i] = batch->qo_indptr[i];
 		plan->kv_indptr[i] = batch->kv_indptr[i];
 		plan->kv_len[i] = batch->kv_len[i];
-		plan->q_pos0[i] = mla_first_position(&plan->config, batch, i);
+		plan->q_pos0[i] =
+			plan->config.causal ? (int32_t)geometry_position(batch, i) : MLA_MAX_KV_LEN;
 	}
 	plan->qo_indptr[n] = n ? batch->qo_indptr[n] : 0;
 	plan->kv_indptr[n] = n ? batch->kv_indptr[n] : 0;
@@ -293,8 +295,8 @@ static struct tile tile_at(const mla_plan *plan, int32_t request, int32_t row_be
 {
 	const int32_t row_end = (int32_t)smaller(rows, (int64_t)row_begin + plan->traits.tile_rows);
 	const int32_t last_query = (row_end - 1) / plan->config.num_heads;
-	const int32_t seen = plan->q_pos0[request] + last_query + 1;
-	const int32_t keys = seen < 0 ? 0 : (int32_t)smaller(seen, plan->kv_len[request]);
+	const int32_t keys =
+		(int32_t)geometry_seen(&plan->config, &plan->batch, request, last_query);
 
 	return (struct tile){request, row_begin, row_end, keys};
 }

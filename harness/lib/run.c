@@ -231,7 +231,7 @@ static mla_status check_run(const mla_plan *plan, const mla_tensors *tensors, ml
 	return MLA_OK;
 }
 
-static struct mla_view view(const mla_tensor *tensor)
+static struct mla_view view_of(const mla_tensor *tensor)
 {
 	return (struct mla_view){
 		.data = tensor->data,
@@ -249,12 +249,12 @@ static struct mla_params parameters(const mla_plan *plan, const mla_tensors *t)
 	float *partial_out = t->scratch;
 
 	return (struct mla_params){
-		.q_nope = view(&t->q_nope),
-		.q_pe = view(&t->q_pe),
-		.ckv = view(&t->ckv),
-		.kpe = view(&t->kpe),
-		.out = view(&t->out),
-		.lse = view(&t->lse),
+		.q_nope = view_of(&t->q_nope),
+		.q_pe = view_of(&t->q_pe),
+		.ckv = view_of(&t->ckv),
+		.kpe = view_of(&t->kpe),
+		.out = view_of(&t->out),
+		.lse = view_of(&t->lse),
 		.kv_indices = t->kv_indices,
 		.header = (const struct mla_header *)(blob + l->header),
 		.qo_indptr = (const int32_t *)(blob + l->qo_indptr),

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "lib/error.h"
+#include "lib/geometry.h"
 #include "lib/internal.h"
 #include "reference/reference.h"
 
@@ -129,8 +130,7 @@ static mla_status check_request(const mla_config *config, const mla_batch *batch
 		return mla_fail(MLA_INVALID, "batch.kv_len[%d] is %d, expected 0 to %d", i, kv_len,
 				MLA_MAX_KV_LEN);
 
-	const int32_t needed =
-		(int32_t)(((int64_t)kv_len + config->page_size - 1) / config->page_size);
+	const int32_t needed = (int32_t)geometry_pages(config, kv_len);
 
 	if (needed > pages)
 		return mla_fail(MLA_INVALID,
@@ -166,15 +166,6 @@ mla_status mla_check_batch(const mla_config *config, const mla_batch *batch)
 	for (int32_t i = 0; i < batch->batch_size && !status; i++)
 		status = check_request(config, batch, i);
 	return status;
-}
-
-int32_t mla_first_position(const mla_config *config, const mla_batch *batch, int32_t request)
-{
-	if (!config->causal)
-		return MLA_MAX_KV_LEN;
-	if (batch->q_pos0)
-		return batch->q_pos0[request];
-	return batch->kv_len[request] - (batch->qo_indptr[request + 1] - batch->qo_indptr[request]);
 }
 
 static int64_t larger(int64_t a, int64_t b)

@@ -1,6 +1,7 @@
 /* compare.c - reads result files, finds pairs of measurements, and judges them.
  */
 #include "report/compare.h"
+#include "report/json.h"
 
 #include <math.h>
 #include <stdarg.h>

@@ -8,8 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/text.h"
 #include "device/gpu.h"
 #include "lib/version.h"
+#include "report/json.h"
 
 static json_t *need(json_t *value)
 {
@@ -46,7 +48,7 @@ json_t *report_json_string(const char *text)
 	json_t *value = json_string(text);
 	if (value)
 		return value;
-	char *ascii = report_text("%s", text);
+	char *ascii = text_format("%s", text);
 	for (char *p = ascii; *p; p++)
 		if ((unsigned char)*p >= 0x80)
 			*p = '?';

@@ -2,6 +2,7 @@
  */
 #define _GNU_SOURCE
 #include "report/ncu.h"
+#include "base/text.h"
 
 #include <stdbool.h>
 #include <stdlib.h>
@@ -64,11 +65,11 @@ static bool proves(const struct proof *proof, const char *kernel)
 
 char *ncu_metrics(const char *kernel)
 {
-	char *list = report_text("%s", "");
+	char *list = text_format("%s", "");
 	for (int i = 0; i < NUM_PROOFS; i++) {
 		if (!proves(&proofs[i], kernel))
 			continue;
-		char *longer = report_text("%s%s%s", list, *list ? "," : "", proofs[i].metric);
+		char *longer = text_format("%s%s%s", list, *list ? "," : "", proofs[i].metric);
 		free(list);
 		list = longer;
 	}

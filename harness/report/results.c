@@ -6,8 +6,11 @@
 #include <sys/utsname.h>
 #include <time.h>
 
+#include "base/text.h"
 #include "device/gpu.h"
 #include "lib/version.h"
+#include "report/json.h"
+#include "report/results.h"
 #include "report/timings.h"
 
 #ifndef MLA_FLAGS
@@ -93,10 +96,10 @@ static json_t *ceilings_json(const struct ceilings *ceilings)
 
 static json_t *command_json(int argc, char *const *argv)
 {
-	char *line = report_text("%s", argv[0]);
+	char *line = text_format("%s", argv[0]);
 
 	for (int i = 1; i < argc; i++) {
-		char *longer = report_text("%s %s", line, argv[i]);
+		char *longer = text_format("%s %s", line, argv[i]);
 
 		free(line);
 		line = longer;
@@ -107,8 +110,8 @@ static json_t *command_json(int argc, char *const *argv)
 	return json;
 }
 
-json_t *bench_json_new(int argc, char *const *argv, const struct ceilings *ceilings,
-		       const struct nvml *nvml)
+json_t *results_new(int argc, char *const *argv, const struct ceilings *ceilings,
+		    const struct nvml *nvml)
 {
 	json_t *root = report_json_new("mla-results");
 
@@ -130,7 +133,7 @@ static json_t *integers_json(const int32_t *values, int n, const int32_t *minus)
 	return array;
 }
 
-static json_t *case_json(const struct bench_shown *shown)
+static json_t *case_json(const struct timings_shown *shown)
 {
 	const struct mla_case *c = shown->c;
 	const mla_batch *batch = &c->batch;
@@ -227,7 +230,7 @@ static void add_clocks(json_t *root, const struct nvml_reading *load)
 	json_array_set_new(json_object_get(clocks, "power_w"), 1, json_real(load->power_w));
 }
 
-void bench_json_add(json_t *root, const struct bench_shown *shown)
+void results_add(json_t *root, const struct timings_shown *shown)
 {
 	for (int i = 0; i < shown->count; i++) {
 		const struct bench_result *result = &shown->results[i];

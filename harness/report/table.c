@@ -2,43 +2,13 @@
  */
 #define _GNU_SOURCE
 #include "report/table.h"
+#include "base/text.h"
 
 #include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-static void die_of_memory(void)
-{
-	fputs("mla: out of memory\n", stderr);
-	exit(1);
-}
-
-void *report_alloc(size_t bytes)
-{
-	void *memory = calloc(1, bytes ? bytes : 1);
-	if (!memory)
-		die_of_memory();
-	return memory;
-}
-
-static char *format_text(const char *format, va_list arguments)
-{
-	char *text = NULL;
-	if (vasprintf(&text, format, arguments) < 0)
-		die_of_memory();
-	return text;
-}
-
-char *report_text(const char *format, ...)
-{
-	va_list arguments;
-	va_start(arguments, format);
-	char *text = format_text(format, arguments);
-	va_end(arguments);
-	return text;
-}
 
 static bool colourful(FILE *out)
 {
@@ -99,21 +69,9 @@ struct report_table {
 	int num_notes, max_notes;
 };
 
-/* Room for one more element of an array that grows. */
-static void *grow(void *array, int used, int *max, size_t element)
-{
-	if (used < *max)
-		return array;
-	*max = *max ? 2 * *max : 32;
-	array = realloc(array, (size_t)*max * element);
-	if (!array)
-		die_of_memory();
-	return array;
-}
-
 struct report_table *report_table_new(const char *const *titles, int num_columns)
 {
-	struct report_table *table = report_alloc(sizeof(*table));
+	struct report_table *table = text_alloc(sizeof(*table));
 	table->titles = titles;
 	table->num_columns = num_columns;
 	return table;
@@ -134,21 +92,22 @@ void report_table_free(struct report_table *table)
 
 void report_cell(struct report_table *table, const char *format, ...)
 {
-	table->cells = grow(table->cells, table->num_cells, &table->max_cells, sizeof(char *));
+	table->cells = text_grow(table->cells, table->num_cells, &table->max_cells, sizeof(char *));
 	va_list arguments;
 	va_start(arguments, format);
-	table->cells[table->num_cells++] = format_text(format, arguments);
+	table->cells[table->num_cells++] = text_vformat(format, arguments);
 	va_end(arguments);
 }
 
 void report_note(struct report_table *table, const char *format, ...)
 {
-	table->notes = grow(table->notes, table->num_notes, &table->max_notes, sizeof(struct note));
+	table->notes =
+		text_grow(table->notes, table->num_notes, &table->max_notes, sizeof(struct note));
 	struct note *note = &table->notes[table->num_notes++];
 	note->row = report_table_rows(table) - 1;
 	va_list arguments;
 	va_start(arguments, format);
-	note->text = format_text(format, arguments);
+	note->text = text_vformat(format, arguments);
 	va_end(arguments);
 }
 
@@ -193,7 +152,7 @@ static void print_cell(const struct report_table *table, int column, int width, 
 void report_table_print(const struct report_table *table, FILE *out)
 {
 	const bool colour = colourful(out);
-	int *width = report_alloc((size_t)table->num_columns * sizeof(*width));
+	int *width = text_alloc((size_t)table->num_columns * sizeof(*width));
 	for (int c = 0; c < table->num_columns; c++)
 		width[c] = width_of(table, c);
 	for (int c = 0; c < table->num_columns; c++)
@@ -240,8 +199,8 @@ char *report_shell_word(const char *text)
 	static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 				    "0123456789_-./:=,+@%";
 	if (*text && strspn(text, plain) == strlen(text))
-		return report_text("%s", text);
-	char *quoted = report_alloc(4 * strlen(text) + 3), *end = quoted;
+		return text_format("%s", text);
+	char *quoted = text_alloc(4 * strlen(text) + 3), *end = quoted;
 	*end++ = '\'';
 	for (; *text; text++)
 		end = *text == '\'' ? stpcpy(end, "'\\''") : stpncpy(end, text, 1);
@@ -258,9 +217,9 @@ char *report_rerun_line(const struct report_rerun *rerun)
 	     *case_id = report_shell_word(rerun->case_id);
 	/* A file named like an option must not be read as one. */
 	const char *dashes = rerun->file && rerun->file[0] == '-' ? "-- " : "";
-	char *file = rerun->file ? report_shell_word(rerun->file) : report_text("%s", "");
+	char *file = rerun->file ? report_shell_word(rerun->file) : text_format("%s", "");
 	char *line =
-		report_text("mla check -k %s -c %s%s%s%s%s%s", subject, case_id, split,
+		text_format("mla check -k %s -c %s%s%s%s%s%s", subject, case_id, split,
 			    rerun->graph ? " --graph" : "", rerun->file ? " " : "", dashes, file);
 	free(subject);
 	free(case_id);

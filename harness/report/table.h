@@ -1,20 +1,15 @@
 /* table.h - what the verbs show: aligned tables, colours, progress, lines that reproduce a
- * failure, and the JSON that goes with them.
+ * failure.
  */
 #ifndef MLA_REPORT_TABLE_H
 #define MLA_REPORT_TABLE_H
 
-#include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 
 #include "base/stats.h"
 #include "check/check.h"
-
-/* Zeroed memory, or the end of the program with a sentence: only for a verb's own small things. */
-void *report_alloc(size_t bytes);
-char *report_text(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* "PASS", "FAIL", "SKIP" */
 const char *report_outcome_name(enum check_outcome outcome);
@@ -60,22 +55,5 @@ struct report_rerun {
 };
 /* "mla check -k 02_splitk -c 001/005 'my file.h5'", quoted for a shell. The caller frees it. */
 char *report_rerun_line(const struct report_rerun *rerun);
-
-/* ---- JSON ------------------------------------------------------------------------------------ */
-
-/* {schema, schema_version, program, environment}, ready for more. */
-json_t *report_json_new(const char *schema);
-/* JSON has no NaN and no infinity: those become the strings "nan", "inf" and "-inf". */
-json_t *report_json_number(double value);
-/* Bytes that are not UTF-8 (file names may hold any) become '?'. */
-json_t *report_json_string(const char *text);
-json_t *report_json_verdict(const char *name, const struct check_verdict *verdict);
-json_t *report_json_case(const struct mla_case *c, const char *id);
-json_t *report_json_stats(const struct stats *stats);
-/* Puts value under key; exits if memory ran out, so that no report lacks a part silently. */
-void report_json_set(json_t *object, const char *key, json_t *value);
-void report_json_append(json_t *array, json_t *value);
-/* 0, or -1 after a sentence on standard error. */
-int report_json_write(const json_t *root, const char *path);
 
 #endif

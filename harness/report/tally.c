@@ -1,6 +1,7 @@
 /* tally.c - one implementation's verdicts over many cases as one row of a table.
  */
 #include "report/tally.h"
+#include "base/text.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -15,7 +16,7 @@ static double worse(double a, double b)
 static void add_failure(struct tally *tally, const char *why, const char *case_id, char *rerun)
 {
 	if (tally->failed < TALLY_NOTES) {
-		tally->failures[tally->failed] = report_text("%s: %s", case_id, why);
+		tally->failures[tally->failed] = text_format("%s: %s", case_id, why);
 		tally->reruns[tally->failed] = rerun;
 	} else {
 		free(rerun);
@@ -29,7 +30,7 @@ void tally_add(struct tally *tally, const struct check_verdict *verdict, const c
 	if (verdict->outcome == CHECK_SKIP) {
 		tally->skipped++;
 		if (!tally->skip)
-			tally->skip = report_text("%s", verdict->why);
+			tally->skip = text_format("%s", verdict->why);
 		else if (strcmp(tally->skip, verdict->why) != 0)
 			tally->other_skips = true;
 		free(rerun);
@@ -142,7 +143,7 @@ void tally_fact_add(struct tally_fact *tally, const struct variant_fact *fact, c
 {
 	const bool good = variant_fact_good(fact);
 	if (!good && !tally->failed) {
-		tally->failure = report_text("%s is the first beyond the bound", case_id);
+		tally->failure = text_format("%s is the first beyond the bound", case_id);
 		tally->rerun = rerun;
 	} else {
 		free(rerun);

@@ -1,6 +1,7 @@
 /* timings.c - the tables of mla bench, and its CSV.
  */
 #include "report/timings.h"
+#include "base/text.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +13,7 @@ static const char *const titles[] = {"name",   "check", "mode",    ">median",
 				     ">bound", ">plan", ">upload", ">samples"};
 enum { NUM_TITLES = sizeof(titles) / sizeof(titles[0]) };
 
-void bench_explain(FILE *out)
+void timings_explain(FILE *out)
 {
 	fputs("name      the implementation\n"
 	      "check     PASS: its outputs are right, before the timing and after it; nothing "
@@ -64,7 +65,7 @@ static const char *cache_name(const struct bench_timing *timing)
 	return timing->cold ? "cold" : "hot";
 }
 
-static void timing_cells(struct report_table *table, const struct bench_shown *shown,
+static void timing_cells(struct report_table *table, const struct timings_shown *shown,
 			 const struct bench_timing *timing)
 {
 	const struct stats *s = &timing->stats;
@@ -79,13 +80,13 @@ static void timing_cells(struct report_table *table, const struct bench_shown *s
 	report_cell(table, "%s", report_time(s->min, text, sizeof(text)));
 	rate_cell(table, shown->work.bytes / s->median * 1e-3);
 	rate_cell(table, shown->work.flop / s->median * 1e-6);
-	if (shown->bound_us > 0 && timing->mode != BENCH_HOST)
-		report_cell(table, "%.1f%%", 100 * shown->bound_us / s->median);
+	if (shown->bound.us > 0 && timing->mode != BENCH_HOST)
+		report_cell(table, "%.1f%%", 100 * shown->bound.us / s->median);
 	else
 		report_cell(table, "-");
 }
 
-void bench_show_table(const struct bench_shown *shown, FILE *out)
+void timings_show(const struct timings_shown *shown, FILE *out)
 {
 	struct report_table *table = report_table_new(titles, NUM_TITLES);
 
@@ -114,27 +115,27 @@ void bench_show_table(const struct bench_shown *shown, FILE *out)
 
 /* ---- all cases ------------------------------------------------------------------------------- */
 
-struct bench_matrix {
+struct timings_matrix {
 	char **titles;
 	int columns;
 	struct report_table *table;
 };
 
-struct bench_matrix *bench_matrix_new(const char *const *implementations, int count)
+struct timings_matrix *timings_matrix_new(const char *const *implementations, int count)
 {
-	struct bench_matrix *matrix = report_alloc(sizeof(*matrix));
+	struct timings_matrix *matrix = text_alloc(sizeof(*matrix));
 
 	matrix->columns = count + 2;
-	matrix->titles = report_alloc((size_t)matrix->columns * sizeof(char *));
-	matrix->titles[0] = report_text("case");
-	matrix->titles[1] = report_text(">bound us");
+	matrix->titles = text_alloc((size_t)matrix->columns * sizeof(char *));
+	matrix->titles[0] = text_format("case");
+	matrix->titles[1] = text_format(">bound us");
 	for (int i = 0; i < count; i++)
-		matrix->titles[i + 2] = report_text(">%s", implementations[i]);
+		matrix->titles[i + 2] = text_format(">%s", implementations[i]);
 	matrix->table = report_table_new((const char *const *)matrix->titles, matrix->columns);
 	return matrix;
 }
 
-void bench_matrix_free(struct bench_matrix *matrix)
+void timings_matrix_free(struct timings_matrix *matrix)
 {
 	if (!matrix)
 		return;
@@ -146,11 +147,11 @@ void bench_matrix_free(struct bench_matrix *matrix)
 }
 
 /* The first timing stands for a result: graph and cold unless others were asked for. */
-void bench_matrix_add(struct bench_matrix *matrix, const struct bench_shown *shown)
+void timings_matrix_add(struct timings_matrix *matrix, const struct timings_shown *shown)
 {
 	report_cell(matrix->table, "%s", shown->name);
-	if (shown->bound_us > 0)
-		report_cell(matrix->table, "%.1f", shown->bound_us);
+	if (shown->bound.us > 0)
+		report_cell(matrix->table, "%.1f", shown->bound.us);
 	else
 		report_cell(matrix->table, "-");
 	for (int i = 0; i < shown->count; i++) {
@@ -160,15 +161,15 @@ void bench_matrix_add(struct bench_matrix *matrix, const struct bench_shown *sho
 		if (!(median > 0))
 			report_cell(matrix->table, "%s",
 				    report_outcome_name(result->verdict.outcome));
-		else if (shown->bound_us > 0 && result->timings[0].mode != BENCH_HOST)
+		else if (shown->bound.us > 0 && result->timings[0].mode != BENCH_HOST)
 			report_cell(matrix->table, "%.1f (%.0f%%)", median,
-				    100 * shown->bound_us / median);
+				    100 * shown->bound.us / median);
 		else
 			report_cell(matrix->table, "%.1f", median);
 	}
 }
 
-void bench_matrix_print(const struct bench_matrix *matrix, FILE *out)
+void timings_matrix_print(const struct timings_matrix *matrix, FILE *out)
 {
 	if (report_table_rows(matrix->table) > 1) {
 		fputs("\nmicroseconds per call (share of the bound reached)\n", out);
@@ -191,14 +192,14 @@ static void csv_text(const char *text, FILE *out)
 	fputc('"', out);
 }
 
-void bench_csv_head(FILE *out)
+void timings_csv_head(FILE *out)
 {
 	fputs("case,implementation,status,mode,cache,median_us,q1_us,q3_us,min_us,samples,"
 	      "bound_us,flop,bytes,plan_us,upload_us,why\n",
 	      out);
 }
 
-static void csv_row(const struct bench_shown *shown, int i, const struct bench_timing *timing,
+static void csv_row(const struct timings_shown *shown, int i, const struct bench_timing *timing,
 		    FILE *out)
 {
 	const struct bench_result *result = &shown->results[i];
@@ -213,8 +214,8 @@ static void csv_row(const struct bench_shown *shown, int i, const struct bench_t
 			timing->stats.q3, timing->stats.min, timing->stats.n);
 	else
 		fputs(",,,,,,,", out);
-	if (shown->bound_us > 0)
-		fprintf(out, "%.9g", shown->bound_us);
+	if (shown->bound.us > 0)
+		fprintf(out, "%.9g", shown->bound.us);
 	fprintf(out, ",%.17g,%.17g,", shown->work.flop, shown->work.bytes);
 	if (result->plan.n > 0)
 		fprintf(out, "%.9g", result->plan.median);
@@ -226,7 +227,7 @@ static void csv_row(const struct bench_shown *shown, int i, const struct bench_t
 	fputc('\n', out);
 }
 
-void bench_csv_rows(const struct bench_shown *shown, FILE *out)
+void timings_csv_rows(const struct timings_shown *shown, FILE *out)
 {
 	for (int i = 0; i < shown->count; i++) {
 		const struct bench_result *result = &shown->results[i];

@@ -31,7 +31,7 @@ static void line(struct suite_result *result, bool passed, const char *name, con
 static mla_status call_spin(void *what, int copy, mla_stream stream)
 {
 	(void)copy;
-	return bench_spin(*(const double *)what, stream);
+	return bulk_spin(*(const double *)what, stream);
 }
 
 static void test_clock(struct suite_result *result, enum bench_mode mode)
@@ -87,9 +87,9 @@ static void test_fill(struct suite_result *result)
 	int same = 0;
 
 	if (host && !gpu_alloc(&device, VALUES * sizeof(*host)) &&
-	    !bench_fill(device, VALUES, 7, NULL) && !gpu_sync(NULL) &&
+	    !bulk_fill(device, VALUES, 7, NULL) && !gpu_sync(NULL) &&
 	    !gpu_download(host, device, VALUES * sizeof(*host)))
-		while (same < VALUES && host[same] == bench_value(7, (uint64_t)same))
+		while (same < VALUES && host[same] == random_value(7, (uint64_t)same))
 			same++;
 	line(result, same == VALUES, "values made on the GPU are those of the host",
 	     same == VALUES ? "" : mla_last_error());
@@ -100,34 +100,33 @@ static void test_fill(struct suite_result *result)
 /* A whole cell with a ragged end, filled on both sides. */
 static void test_fill_pool(struct suite_result *result)
 {
-	struct bench_cell cell;
+	struct cell cell;
 	struct mla_case c = {0};
 	char why[256] = "no memory";
 	void *pool = NULL, *pages = NULL, *keys = NULL, *back = NULL;
 	int32_t *host_keys = NULL;
 	bool same = false;
 
-	if (!bench_cell_parse("b3_100v_h4_q1_p16", &cell, why, sizeof(why)) &&
-	    !bench_cell_case(&cell, 5, &c) && !bench_cell_fill(&c, 5) &&
-	    (host_keys = bench_cell_keys(&c)) != NULL) {
-		const size_t bytes = (size_t)bench_cell_pool_bytes(&c);
+	if (!cell_parse("b3_100v_h4_q1_p16", &cell, why, sizeof(why)) && !cell_case(&cell, 5, &c) &&
+	    !cell_fill(&c, 5) && (host_keys = cell_keys(&c)) != NULL) {
+		const size_t bytes = (size_t)cell_pool_bytes(&c);
 		const size_t table = (size_t)c.tensors.num_kv_indices * sizeof(int32_t);
 
 		pages = to_device(c.tensors.kv_indices, table);
 		keys = to_device(host_keys, table);
 		back = malloc(bytes);
-		const struct bench_pool filled = {.entries = c.tensors.num_kv_indices,
-						  .pages = pages,
-						  .keys = keys,
-						  .page_size = c.config.page_size,
-						  .row = 576,
-						  .seed = bench_seed_pool(5)};
-		struct bench_pool target = filled;
+		const struct bulk_pool filled = {.entries = c.tensors.num_kv_indices,
+						 .pages = pages,
+						 .keys = keys,
+						 .page_size = c.config.page_size,
+						 .row = 576,
+						 .seed = cell_seed_pool(5)};
+		struct bulk_pool target = filled;
 
 		same = pages && keys && back && !gpu_alloc(&pool, bytes) &&
 		       !gpu_fill(pool, 0xff, bytes) && !gpu_sync(NULL);
 		target.data = pool;
-		same = same && !bench_fill_pool(&target, NULL) && !gpu_sync(NULL) &&
+		same = same && !bulk_fill_pool(&target, NULL) && !gpu_sync(NULL) &&
 		       !gpu_download(back, pool, bytes) &&
 		       memcmp(back, c.tensors.ckv.data, bytes) == 0;
 	}
@@ -151,7 +150,7 @@ struct outputs {
 static void make_outputs(struct outputs *o)
 {
 	for (int i = 0; i < ROWS * DIMS; i++) {
-		const uint16_t bits = bench_value(3, (uint64_t)i);
+		const uint16_t bits = random_value(3, (uint64_t)i);
 
 		o->want[i] = (float)ref_load(&bits, MLA_BF16) * 0.01f;
 		ref_store(&o->out[i], MLA_BF16, o->want[i]);
@@ -161,7 +160,7 @@ static void make_outputs(struct outputs *o)
 	o->lse[5] = o->want_lse[5] = -INFINITY;
 }
 
-static bool compare(const struct outputs *o, struct bench_difference *difference)
+static bool compare(const struct outputs *o, struct bulk_difference *difference)
 {
 	struct outputs *device = to_device(o, sizeof(*o));
 	void *found = NULL;
@@ -169,18 +168,18 @@ static bool compare(const struct outputs *o, struct bench_difference *difference
 	if (!device)
 		return false;
 
-	const struct bench_comparison comparison = {.out = device->out,
-						    .lse = device->lse,
-						    .want = device->want,
-						    .want_lse = device->want_lse,
-						    .rows = ROWS,
-						    .dims = DIMS,
-						    .element_bound = 1.0f / 128,
-						    .floor = 1.5f,
-						    .rms_bound = 0.005f,
-						    .lse_bound = 1e-4f};
+	const struct bulk_comparison comparison = {.out = device->out,
+						   .lse = device->lse,
+						   .want = device->want,
+						   .want_lse = device->want_lse,
+						   .rows = ROWS,
+						   .dims = DIMS,
+						   .element_bound = 1.0f / 128,
+						   .floor = 1.5f,
+						   .rms_bound = 0.005f,
+						   .lse_bound = 1e-4f};
 	const bool compared = !gpu_alloc(&found, sizeof(*difference)) &&
-			      !bench_compare(&comparison, found, NULL) && !gpu_sync(NULL) &&
+			      !bulk_compare(&comparison, found, NULL) && !gpu_sync(NULL) &&
 			      !gpu_download(difference, found, sizeof(*difference));
 
 	gpu_free(found);
@@ -201,7 +200,7 @@ static void test_compare(struct suite_result *result)
 	bool passed = o != NULL;
 
 	for (size_t e = 0; passed && e < sizeof(errors) / sizeof(errors[0]); e++) {
-		struct bench_difference d = {0};
+		struct bulk_difference d = {0};
 		const int row = errors[e].row;
 
 		make_outputs(o);
@@ -233,7 +232,7 @@ static bool checksum(const void *device, size_t bytes, uint64_t *sum)
 {
 	void *place = NULL;
 	const bool summed = !gpu_alloc(&place, sizeof(*sum)) && !gpu_fill(place, 0, sizeof(*sum)) &&
-			    !bench_add_checksum(device, (int64_t)bytes, place, NULL) &&
+			    !bulk_add_checksum(device, (int64_t)bytes, place, NULL) &&
 			    !gpu_sync(NULL) && !gpu_download(sum, place, sizeof(*sum));
 
 	gpu_free(place);
@@ -249,7 +248,7 @@ static void test_checksum(struct suite_result *result)
 	bool passed = false;
 
 	for (int i = 0; host && i < VALUES; i++)
-		host[i] = (unsigned char)bench_random(1, (uint64_t)i);
+		host[i] = (unsigned char)random_number(1, (uint64_t)i);
 	if (host && (device = to_device(host, VALUES)) != NULL)
 		passed = checksum(device, VALUES, &before) && checksum(device, VALUES, &again) &&
 			 before == again;
@@ -269,13 +268,13 @@ static void test_checksum(struct suite_result *result)
 /* Outputs that no kernel wrote are wrong, whichever way the inputs were made. */
 static void test_unwritten(struct suite_result *result)
 {
-	struct bench_cell cell;
+	struct cell cell;
 	struct mla_case c = {0};
 	struct bench_problem problem = {0};
 	struct check_verdict verdict = {.outcome = CHECK_PASS};
 	char why[512] = "";
-	const bool made = !bench_cell_parse("b3_300v_h16_q2", &cell, why, sizeof(why)) &&
-			  !bench_cell_case(&cell, 9, &c);
+	const bool made =
+		!cell_parse("b3_300v_h16_q2", &cell, why, sizeof(why)) && !cell_case(&cell, 9, &c);
 	const mla_status status = made ? bench_problem_fill(&c, 9, &problem) : MLA_NO_MEMORY;
 
 	if (status == MLA_REFUSED || status == MLA_INVALID) { /* built with one rung */
@@ -293,7 +292,7 @@ static void test_unwritten(struct suite_result *result)
 	case_free(&c);
 }
 
-void bench_self_test(struct suite_result *result)
+void suite_instrument(struct suite_result *result)
 {
 	test_clock(result, BENCH_GRAPH);
 	test_clock(result, BENCH_LAUNCH);

@@ -8,6 +8,6 @@
 
 /* A wait of known length is timed in both modes, inputs made on the GPU are those made on the host,
  * the comparison finds planted errors, the checksum finds a changed byte. A line per test. */
-void bench_self_test(struct suite_result *result);
+void suite_instrument(struct suite_result *result);
 
 #endif

@@ -65,7 +65,7 @@ static void report(const struct context *x, const char *kernel, const char *test
 }
 
 /* false after a line that says so. */
-static bool make_case(const struct context *x, const char *test, const struct gen_spec *spec,
+static bool make_case(const struct context *x, const char *test, const struct generate_spec *spec,
 		      struct mla_case *c)
 {
 	if (generate_case(spec, c) == 0)
@@ -314,8 +314,8 @@ static mla_config deepseek(int32_t heads)
 
 /* One case with the balanced plan, and as a graph with splits at fixed_split keys if that is not 0.
  */
-static void test_generated(const struct context *x, const char *group, const struct gen_spec *spec,
-			   int32_t fixed_split)
+static void test_generated(const struct context *x, const char *group,
+			   const struct generate_spec *spec, int32_t fixed_split)
 {
 	struct tally tallies[MAX_KERNELS] = {0};
 	struct mla_case c = {0};
@@ -333,7 +333,7 @@ static void test_generated(const struct context *x, const char *group, const str
 static void test_peaked(const struct context *x)
 {
 	static const int32_t qo_len[] = {1, 2, 1, 4}, kv_len[] = {8736, 129, 2048, 4097};
-	const struct gen_spec spec = {
+	const struct generate_spec spec = {
 		.seed = SEED,
 		.config = deepseek(128),
 		.batch_size = 4,
@@ -352,7 +352,7 @@ static void test_peaked(const struct context *x)
 static void test_huge(const struct context *x)
 {
 	static const int32_t qo_len[] = {3, 3}, kv_len[] = {700, 2100};
-	struct gen_spec spec = {
+	struct generate_spec spec = {
 		.seed = SEED + 3,
 		.config = deepseek(128),
 		.batch_size = 2,
@@ -374,7 +374,7 @@ static void test_huge(const struct context *x)
 static void test_nothing(const struct context *x)
 {
 	static const int32_t qo_len[] = {9, 2, 1, 4, 40}, kv_len[] = {4, 0, 3000, 513, 30};
-	const struct gen_spec spec = {
+	const struct generate_spec spec = {
 		.seed = SEED + 4,
 		.config = deepseek(4),
 		.batch_size = 5,
@@ -395,7 +395,7 @@ static void test_unlike_splits(const struct context *x)
 {
 	enum { COUNT = 44, LONG = 13 };
 	int32_t qo_len[COUNT], kv_len[COUNT];
-	struct gen_spec spec = {
+	struct generate_spec spec = {
 		.seed = SEED + 5,
 		.config = deepseek(16),
 		.batch_size = COUNT,
@@ -424,7 +424,7 @@ static bool make_base(const struct context *x, const char *test, struct mla_case
 {
 	static const int32_t qo_len[BASE_REQUESTS] = {1, 3, 1, 5, 2, 4};
 	static const int32_t kv_len[BASE_REQUESTS] = {700, 65, 1290, 400, 17, 2000};
-	const struct gen_spec spec = {
+	const struct generate_spec spec = {
 		.seed = SEED + 1,
 		.config = deepseek(16),
 		.batch_size = BASE_REQUESTS,
@@ -650,7 +650,7 @@ static void test_base(const struct context *x)
 static void test_many_splits(const struct context *x)
 {
 	static const int32_t qo_len[] = {1, 1, 2}, kv_len[] = {6000, 700, 5999};
-	const struct gen_spec spec = {
+	const struct generate_spec spec = {
 		.seed = SEED + 6,
 		.config = deepseek(16),
 		.batch_size = 3,
@@ -708,7 +708,7 @@ static bool far_pages(struct rig *r, char *why, size_t size)
 static void test_far_pages(const struct context *x)
 {
 	static const int32_t qo_len[] = {1, 2}, kv_len[] = {300, 1000};
-	const struct gen_spec spec = {
+	const struct generate_spec spec = {
 		.seed = SEED + 2,
 		.config = deepseek(16),
 		.batch_size = 2,
@@ -905,7 +905,7 @@ void suite_gpu(const char *const *kernels, int num_kernels, const char *const *f
 		suite_line(result, CHECK_SKIP, "gpu", "no kernel is built");
 		return;
 	}
-	bench_self_test(result);
+	suite_instrument(result);
 	test_merge(&x);
 	test_refusals(&x);
 	for (int i = 0; i < num_files; i++)

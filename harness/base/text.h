@@ -1,0 +1,19 @@
+/* text.h - small pieces of memory and text. All functions end the program with a sentence if memory
+ * ran out: for a verb's own small things, never for tensors or what a library does.
+ */
+#ifndef MLA_BASE_TEXT_H
+#define MLA_BASE_TEXT_H
+
+#include <stdarg.h>
+#include <stddef.h>
+
+/* Zeroed memory. */
+void *text_alloc(size_t bytes);
+/* Room for one more element of an array that grows: the array, moved if `used` has reached *max. */
+void *text_grow(void *array, int used, int *max, size_t element);
+
+/* What printf would write. The caller frees it. */
+char *text_format(const char *format, ...) __attribute__((format(printf, 1, 2)));
+char *text_vformat(const char *format, va_list arguments) __attribute__((format(printf, 1, 0)));
+
+#endif

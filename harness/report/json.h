@@ -1,0 +1,26 @@
+/* json.h - the JSON that goes with what the verbs show.
+ */
+#ifndef MLA_REPORT_JSON_H
+#define MLA_REPORT_JSON_H
+
+#include <jansson.h>
+
+#include "base/stats.h"
+#include "check/check.h"
+
+/* {schema, schema_version, program, environment}, ready for more. */
+json_t *report_json_new(const char *schema);
+/* JSON has no NaN and no infinity: those become the strings "nan", "inf" and "-inf". */
+json_t *report_json_number(double value);
+/* Bytes that are not UTF-8 (file names may hold any) become '?'. */
+json_t *report_json_string(const char *text);
+json_t *report_json_verdict(const char *name, const struct check_verdict *verdict);
+json_t *report_json_case(const struct mla_case *c, const char *id);
+json_t *report_json_stats(const struct stats *stats);
+/* Puts value under key; exits if memory ran out, so that no report lacks a part silently. */
+void report_json_set(json_t *object, const char *key, json_t *value);
+void report_json_append(json_t *array, json_t *value);
+/* 0, or -1 after a sentence on standard error. */
+int report_json_write(const json_t *root, const char *path);
+
+#endif

@@ -1,0 +1,15 @@
+/* results.h - the result files of mla bench: JSON, "mla-results", data/results/README.md.
+ */
+#ifndef MLA_REPORT_RESULTS_H
+#define MLA_REPORT_RESULTS_H
+
+#include <jansson.h>
+
+#include "report/timings.h"
+
+/* ceilings: NULL if not known. nvml may be NULL. */
+json_t *results_new(int argc, char *const *argv, const struct ceilings *ceilings,
+		    const struct nvml *nvml);
+void results_add(json_t *root, const struct timings_shown *shown);
+
+#endif
