@@ -23,6 +23,11 @@
  * later query sees reach earlier queries of its tile (0 * NaN); slots from kv_len on are never
  * looked at.
  *
+ * Structs grow at their end. Each begins with struct_size, which says which fields its owner knows:
+ * set it to sizeof, for what you pass in and for what is filled in for you. A size that a release
+ * had (0.1.0 was the first) is taken by every later library: of an input the rest is read as 0, of
+ * an output the rest is left alone.
+ *
  * C11, callable from C++ and ctypes. No CUDA header is included: an mla_stream is a cudaStream_t.
  * Functions never print and never exit: they return a mla_status, and mla_last_error() says in a
  * sentence what was found and what was expected. Distinct plans are independent: they may be used
@@ -38,9 +43,9 @@
 extern "C" {
 #endif
 
-#define MLA_VERSION "0.1.0"
+#define MLA_VERSION "0.2.0"
 
-/* "0.1.0 (commit 1a2b3c4)": the version of the library, and what it was built from. Never NULL. */
+/* "0.2.0 (commit 1a2b3c4)": the version of the library, and what it was built from. Never NULL. */
 const char *mla_version(void);
 
 /* A cudaStream_t, without the CUDA headers. NULL is the default stream. */
@@ -163,6 +168,7 @@ typedef struct mla_traits {
 	int32_t merge_cost;      /* what merging anything costs, in keys of one worker */
 	int32_t merge;           /* enum mla_merge_kind */
 	int32_t align;           /* bytes: data and strides of q, ckv, kpe, out must be multiples */
+	int32_t threads;         /* per CTA; 0: not said. Since 0.2.0 */
 } mla_traits;
 
 /* One line of the ladder (optimized/ladder.def). Strings live as long as the library. */
@@ -174,6 +180,7 @@ typedef struct mla_kernel_info {
 	const char *arch;    /* "sm_80": runs there and on newer GPUs. "sm_90a": runs there only */
 	int32_t fixed_split; /* 1: promises bitwise batch invariance in fixed-split mode */
 	int32_t reserved;
+	const char *ideas; /* words that say what it shows: "split". Since 0.2.0 */
 } mla_kernel_info;
 
 int mla_kernel_count(void);
@@ -253,7 +260,7 @@ typedef struct mla_plan_info {
 				    to kv_granule, plus item_cost per item */
 	int64_t mean_worker_cost; /* the same, averaged over all workers, rounded down */
 	const char *kernel;       /* name, or "" if made for traits */
-	mla_traits traits;
+	mla_traits traits;        /* stays last: it grows itself */
 } mla_plan_info;
 
 mla_status mla_plan_get_info(const mla_plan *plan, mla_plan_info *info);

@@ -3,7 +3,7 @@
  *
  * A kernel file defines one thing: the descriptor of its line in ladder.def,
  *
- *     MLA_KERNEL_DESCRIPTOR(01_naive) = {.summary = "...", ...};
+ *     MLA_KERNEL_DESCRIPTOR(01_naive) = {.abi = MLA_KERNEL_ABI, .summary = "...", ...};
  */
 #ifndef MLA_KERNEL_H
 #define MLA_KERNEL_H
@@ -12,6 +12,10 @@
 #include <stdbool.h>
 
 #include "mla.h"
+
+/* Of everything in this file. It rises with every change that a kernel built apart from the library
+ * would not survive; the library refuses a descriptor of another number in words. */
+#define MLA_KERNEL_ABI 1
 
 /* An input or output as a kernel sees it. The last dimension is contiguous. For q and out the
  * indices are (query, head), for the caches (page, slot), for lse (query, head). */
@@ -60,25 +64,40 @@ struct mla_launch {
 	int32_t max_queries; /* capacity: total queries */
 	int32_t max_merges;  /* capacity: merge items */
 	int64_t num_pages;   /* ckv.extent[0] */
+
+	/* Host memory of this plan for run() to keep things in from one call to the next, such as
+	 * the tensor maps of the last views (parts/tensor_map.cuh): MLA_KEEP_BYTES at a multiple of
+	 * 128, zeros at first. */
+	void *keep;
 };
+enum { MLA_KEEP_BYTES = 2048 };
 
 struct mla_kernel {
+	uint32_t abi; /* MLA_KERNEL_ABI */
+
 	const char *summary; /* one line */
+	const char *ideas;   /* words that say what it shows: what a profiler is asked about it goes
+				by   them (harness/report/ncu.c) */
+	int32_t threads;     /* per CTA */
+	int32_t cluster;     /* CTAs that share a list of items; 1: no cluster */
+	int32_t tile_rows;   /* packed rows per work item, at most */
+	int32_t kv_granule;  /* splits fall on multiples of this many keys */
 	bool fixed_split;    /* promises bitwise batch invariance in fixed-split mode */
 
 	/* NULL if the kernel does this config on this device, else why not, in words that fit
 	 * "01_naive refuses: ...". mla_why() formats one. arch is checked by the library. */
 	const char *(*refuses)(const mla_config *config, const mla_device *device);
 
-	/* Fills everything but struct_size. Called only for what is not refused. */
+	/* Fills in what the fields above do not say (ctas_per_sm, costs, merge, align), and changes
+	 * of theirs what depends on config or device. Called only for what is not refused. */
 	void (*traits)(const mla_config *config, const mla_device *device, mla_traits *traits);
 
 	/* Everything that must not happen while a graph is captured: module load, shared-memory
 	 * attributes. May be called more than once. */
 	cudaError_t (*prepare)(const mla_config *config, const mla_device *device);
 
-	/* Launches; asynchronous, allocates nothing. With MLA_MERGE_SEPARATE the library launches
-	 * mla_merge_launch after it. launch_early (mla_device.cuh) may be used, need not. */
+	/* Launches, by launch_kernel (parts/launch.cuh); asynchronous, allocates nothing. With
+	 * MLA_MERGE_SEPARATE the library launches mla_merge_launch after it. */
 	cudaError_t (*run)(const struct mla_launch *launch, cudaStream_t stream);
 };
 

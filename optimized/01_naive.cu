@@ -10,7 +10,9 @@
  * It takes every dtype, dimension, stride and page size, so it is also the GPU's second opinion on
  * problems that are too large for the CPU reference.
  */
-#include "mla_device.cuh"
+#include "parts/elements.cuh"
+#include "parts/launch.cuh"
+#include "parts/reduce.cuh"
 
 enum { THREADS = 128 };
 
@@ -49,8 +51,7 @@ static __device__ float score_of(const mla_params &p, const float *q, const key_
 
 static __global__ void __launch_bounds__(THREADS, 8) naive(const mla_params p)
 {
-	extern __shared__ float shared[];
-	float *q = shared;                                /* [head_dim_ckv + head_dim_kpe] */
+	float *q = &dynamic_shared<float>();              /* [head_dim_ckv + head_dim_kpe] */
 	float *acc = q + p.head_dim_ckv + p.head_dim_kpe; /* [head_dim_ckv] */
 	__shared__ float weight[THREADS];                 /* exp(score - m) of THREADS keys */
 	__shared__ key_place place[THREADS];
@@ -132,10 +133,7 @@ static const char *refuses(const mla_config *config, const mla_device *device)
 
 static void traits(const mla_config *, const mla_device *, mla_traits *t)
 {
-	t->tile_rows = 1 << 30; /* it finds its rows by itself: one work item per request */
-	t->kv_granule = 1;
 	t->ctas_per_sm = 1;
-	t->ctas_per_worker = 1;
 	t->item_cost = 0;
 	t->merge_cost = 0;
 	t->merge = MLA_MERGE_NONE;
@@ -144,22 +142,27 @@ static void traits(const mla_config *, const mla_device *, mla_traits *t)
 
 static cudaError_t prepare(const mla_config *config, const mla_device *)
 {
-	return cudaFuncSetAttribute(naive, cudaFuncAttributeMaxDynamicSharedMemorySize,
-				    (int)shared_bytes(config));
+	return allow_shared((int)shared_bytes(config), naive);
 }
 
 static cudaError_t run(const mla_launch *launch, cudaStream_t stream)
 {
 	const int64_t rows = (int64_t)launch->max_queries * launch->config->num_heads;
 	const int64_t full = (int64_t)launch->device->sm_count * 16; /* more would only queue */
-	const unsigned blocks = (unsigned)(rows < full ? rows : full);
+	const int blocks = (int)(rows < full ? rows : full);
 
-	naive<<<blocks, THREADS, shared_bytes(launch->config), stream>>>(launch->params);
-	return cudaGetLastError();
+	return launch_kernel({blocks, THREADS, (int)shared_bytes(launch->config)}, stream, naive,
+			     launch->params);
 }
 
 MLA_KERNEL_DESCRIPTOR(01_naive) = {
+	.abi = MLA_KERNEL_ABI,
 	.summary = "one block per (query, head), one key per thread, online softmax",
+	.ideas = "naive",
+	.threads = THREADS,
+	.cluster = 1,
+	.tile_rows = 1 << 30, /* it finds its rows by itself: one work item per request */
+	.kv_granule = 1,
 	.fixed_split = true,
 	.refuses = refuses,
 	.traits = traits,

@@ -8,7 +8,9 @@
  *
  * One block is one worker: it walks its list of items, and the rows of an item one after another.
  */
-#include "mla_device.cuh"
+#include "parts/elements.cuh"
+#include "parts/launch.cuh"
+#include "parts/reduce.cuh"
 
 enum { THREADS = 128, TILE_ROWS = 16, BLOCKS_PER_SM = 8 };
 
@@ -31,8 +33,7 @@ static __device__ float score_of(const mla_params &p, const float *q, const key_
 
 static __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM) splitk(const mla_params p)
 {
-	extern __shared__ float shared[];
-	float *q = shared;                                /* [head_dim_ckv + head_dim_kpe] */
+	float *q = &dynamic_shared<float>();              /* [head_dim_ckv + head_dim_kpe] */
 	float *acc = q + p.head_dim_ckv + p.head_dim_kpe; /* [head_dim_ckv] */
 	__shared__ float weight[THREADS];                 /* exp(score - m) of THREADS keys */
 	__shared__ key_place place[THREADS];
@@ -127,10 +128,7 @@ static const char *refuses(const mla_config *config, const mla_device *device)
 
 static void traits(const mla_config *, const mla_device *, mla_traits *t)
 {
-	t->tile_rows = TILE_ROWS;
-	t->kv_granule = THREADS;
 	t->ctas_per_sm = BLOCKS_PER_SM;
-	t->ctas_per_worker = 1;
 	t->item_cost = 16; /* loading q and storing out, against 128 keys of arithmetic */
 	t->merge_cost = 32;
 	t->merge = MLA_MERGE_SEPARATE;
@@ -139,19 +137,23 @@ static void traits(const mla_config *, const mla_device *, mla_traits *t)
 
 static cudaError_t prepare(const mla_config *config, const mla_device *)
 {
-	return cudaFuncSetAttribute(splitk, cudaFuncAttributeMaxDynamicSharedMemorySize,
-				    (int)shared_bytes(config));
+	return allow_shared((int)shared_bytes(config), splitk);
 }
 
 static cudaError_t run(const mla_launch *launch, cudaStream_t stream)
 {
-	splitk<<<launch->num_workers, THREADS, shared_bytes(launch->config), stream>>>(
-		launch->params);
-	return cudaGetLastError();
+	return launch_kernel({launch->num_workers, THREADS, (int)shared_bytes(launch->config)},
+			     stream, splitk, launch->params);
 }
 
 MLA_KERNEL_DESCRIPTOR(02_splitk) = {
+	.abi = MLA_KERNEL_ABI,
 	.summary = "naive arithmetic on the plan's work items, partial states merged",
+	.ideas = "split",
+	.threads = THREADS,
+	.cluster = 1,
+	.tile_rows = TILE_ROWS,
+	.kv_granule = THREADS,
 	.fixed_split = true,
 	.refuses = refuses,
 	.traits = traits,

@@ -15,7 +15,10 @@
  * is columns 8 l .. 8 l + 7 and 256 more. The 8 chunks of kpe would leave 24 lanes idle, so keys
  * are taken four at a time: lane l holds chunk l % 8 of the kpe of key l / 8.
  */
-#include "ptx.cuh"
+#include "parts/deepseek.cuh"
+#include "parts/launch.cuh"
+#include "parts/ptx_sm80.cuh"
+#include "parts/reduce.cuh"
 
 enum {
 	WARPS = 8,
@@ -303,10 +306,7 @@ static const char *refuses(const mla_config *config, const mla_device *)
 
 static void traits(const mla_config *, const mla_device *, mla_traits *t)
 {
-	t->tile_rows = WARPS;
-	t->kv_granule = LOOK_UP;
 	t->ctas_per_sm = BLOCKS_PER_SM;
-	t->ctas_per_worker = 1;
 	t->item_cost = 16;
 	t->merge_cost = 32;
 	t->merge = MLA_MERGE_SEPARATE;
@@ -327,12 +327,17 @@ static cudaError_t run(const mla_launch *launch, cudaStream_t stream)
 	void (*const kernel)(mla_params) =
 		launch->config->q_dtype == MLA_BF16 ? vector<__nv_bfloat16> : vector<__half>;
 
-	kernel<<<launch->num_workers, THREADS, 0, stream>>>(launch->params);
-	return cudaGetLastError();
+	return launch_kernel({launch->num_workers, THREADS}, stream, kernel, launch->params);
 }
 
 MLA_KERNEL_DESCRIPTOR(03_vector) = {
+	.abi = MLA_KERNEL_ABI,
 	.summary = "one warp per row, 16-byte loads, key registers reused as the value",
+	.ideas = "vector",
+	.threads = THREADS,
+	.cluster = 1,
+	.tile_rows = WARPS,
+	.kv_granule = LOOK_UP,
 	.fixed_split = true,
 	.refuses = refuses,
 	.traits = traits,

@@ -16,7 +16,10 @@
  * memory. Softmax: each warp takes two rows, a key per lane. P V: each thread takes 8 rows x 4
  * columns over the 32 keys.
  */
-#include "ptx.cuh"
+#include "parts/deepseek.cuh"
+#include "parts/launch.cuh"
+#include "parts/ptx_sm80.cuh"
+#include "parts/reduce.cuh"
 
 enum {
 	WARPS = 8,
@@ -306,8 +309,7 @@ static __device__ void store(const mla_params &p, const mla_work &item,
 
 template <typename T> static __device__ void attend(const mla_params &p, const mla_work &item)
 {
-	extern __shared__ __align__(16) char memory[];
-	tile_memory<T> &shared = *(tile_memory<T> *)memory;
+	tile_memory<T> &shared = dynamic_shared<tile_memory<T>>();
 	softmax_state state = {{-CUDART_INF_F, -CUDART_INF_F}, {0.f, 0.f}};
 	float acc[HALF][COLUMNS] = {};
 	int limit[2];
@@ -358,10 +360,7 @@ static const char *refuses(const mla_config *config, const mla_device *device)
 
 static void traits(const mla_config *, const mla_device *, mla_traits *t)
 {
-	t->tile_rows = ROWS;
-	t->kv_granule = KEYS;
 	t->ctas_per_sm = BLOCKS_PER_SM;
-	t->ctas_per_worker = 1;
 	t->item_cost = 16;
 	t->merge_cost = 32;
 	t->merge = MLA_MERGE_SEPARATE;
@@ -370,7 +369,7 @@ static void traits(const mla_config *, const mla_device *, mla_traits *t)
 
 static cudaError_t prepare(const mla_config *, const mla_device *)
 {
-	return allow_shared(tiled<__nv_bfloat16>, tiled<__half>, sizeof(tile_memory<__half>));
+	return allow_shared(sizeof(tile_memory<__half>), tiled<__nv_bfloat16>, tiled<__half>);
 }
 
 static cudaError_t run(const mla_launch *launch, cudaStream_t stream)
@@ -379,12 +378,17 @@ static cudaError_t run(const mla_launch *launch, cudaStream_t stream)
 	void (*const kernel)(mla_params) =
 		launch->config->q_dtype == MLA_BF16 ? tiled<__nv_bfloat16> : tiled<__half>;
 
-	kernel<<<launch->num_workers, THREADS, bytes, stream>>>(launch->params);
-	return cudaGetLastError();
+	return launch_kernel({launch->num_workers, THREADS, bytes}, stream, kernel, launch->params);
 }
 
 MLA_KERNEL_DESCRIPTOR(04_tiled) = {
+	.abi = MLA_KERNEL_ABI,
 	.summary = "a tile of keys in shared memory for 16 rows, fp32 with register blocking",
+	.ideas = "tile",
+	.threads = THREADS,
+	.cluster = 1,
+	.tile_rows = ROWS,
+	.kv_granule = KEYS,
 	.fixed_split = true,
 	.refuses = refuses,
 	.traits = traits,

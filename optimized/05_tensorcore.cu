@@ -12,7 +12,9 @@
  * columns 64 w .. 64 w + 63 of out; every warp computes the softmax of all 16 x 32 scores itself,
  * which is cheaper than another barrier.
  */
-#include "ptx.cuh"
+#include "parts/deepseek.cuh"
+#include "parts/launch.cuh"
+#include "parts/ptx_sm80.cuh"
 
 enum {
 	THREADS = 256,
@@ -214,8 +216,7 @@ static __device__ void store(const mla_params &p, const mla_work &item, const so
 
 template <typename T> static __device__ void attend(const mla_params &p, const mla_work &item)
 {
-	extern __shared__ __align__(16) char memory[];
-	tile_memory<T> &shared = *(tile_memory<T> *)memory;
+	tile_memory<T> &shared = dynamic_shared<tile_memory<T>>();
 	const int g = threadIdx.x % 32 / 4;
 	softmax_state state = {{-CUDART_INF_F, -CUDART_INF_F}, {0.f, 0.f}};
 	float acc[COLUMNS / 8][4] = {};
@@ -263,10 +264,7 @@ static const char *refuses(const mla_config *config, const mla_device *)
 
 static void traits(const mla_config *, const mla_device *, mla_traits *t)
 {
-	t->tile_rows = ROWS;
-	t->kv_granule = KEYS;
 	t->ctas_per_sm = 2;
-	t->ctas_per_worker = 1;
 	t->item_cost = 64;
 	t->merge_cost = 80; /* some 2.5 us */
 	t->merge = MLA_MERGE_SEPARATE;
@@ -275,8 +273,8 @@ static void traits(const mla_config *, const mla_device *, mla_traits *t)
 
 static cudaError_t prepare(const mla_config *, const mla_device *)
 {
-	return allow_shared(tensorcore<__nv_bfloat16>, tensorcore<__half>,
-			    sizeof(tile_memory<__half>));
+	return allow_shared(sizeof(tile_memory<__half>), tensorcore<__nv_bfloat16>,
+			    tensorcore<__half>);
 }
 
 static cudaError_t run(const mla_launch *launch, cudaStream_t stream)
@@ -286,12 +284,17 @@ static cudaError_t run(const mla_launch *launch, cudaStream_t stream)
 						   ? tensorcore<__nv_bfloat16>
 						   : tensorcore<__half>;
 
-	kernel<<<launch->num_workers, THREADS, bytes, stream>>>(launch->params);
-	return cudaGetLastError();
+	return launch_kernel({launch->num_workers, THREADS, bytes}, stream, kernel, launch->params);
 }
 
 MLA_KERNEL_DESCRIPTOR(05_tensorcore) = {
+	.abi = MLA_KERNEL_ABI,
 	.summary = "both products on mma.sync, 16 rows x 32 keys per step",
+	.ideas = "tensor",
+	.threads = THREADS,
+	.cluster = 1,
+	.tile_rows = ROWS,
+	.kv_granule = KEYS,
 	.fixed_split = true,
 	.refuses = refuses,
 	.traits = traits,

@@ -10,7 +10,9 @@
  * used: at 4.5 TB/s and about 1 us of latency, one SM must keep some 35 KB under way, a tile is 37
  * KB.
  */
-#include "ptx.cuh"
+#include "parts/deepseek.cuh"
+#include "parts/launch.cuh"
+#include "parts/ptx_sm80.cuh"
 
 enum {
 	THREADS = 256,
@@ -232,8 +234,7 @@ static __device__ void store(const mla_params &p, const mla_work &item, const so
 
 template <typename T> static __device__ void attend(const mla_params &p, const mla_work &item)
 {
-	extern __shared__ __align__(16) char memory[];
-	tile_memory<T> &shared = *(tile_memory<T> *)memory;
+	tile_memory<T> &shared = dynamic_shared<tile_memory<T>>();
 	const int g = threadIdx.x % 32 / 4;
 	softmax_state state = {{-CUDART_INF_F, -CUDART_INF_F}, {0.f, 0.f}};
 	float acc[COLUMNS / 8][4] = {};
@@ -301,10 +302,7 @@ static const char *refuses(const mla_config *config, const mla_device *device)
 
 static void traits(const mla_config *, const mla_device *, mla_traits *t)
 {
-	t->tile_rows = ROWS;
-	t->kv_granule = KEYS;
 	t->ctas_per_sm = BLOCKS_PER_SM;
-	t->ctas_per_worker = 1;
 	t->item_cost = 64;
 	t->merge_cost = 80; /* some 2.5 us */
 	t->merge = MLA_MERGE_SEPARATE;
@@ -313,8 +311,8 @@ static void traits(const mla_config *, const mla_device *, mla_traits *t)
 
 static cudaError_t prepare(const mla_config *, const mla_device *)
 {
-	return allow_shared(pipelined<__nv_bfloat16>, pipelined<__half>,
-			    sizeof(tile_memory<__half>));
+	return allow_shared(sizeof(tile_memory<__half>), pipelined<__nv_bfloat16>,
+			    pipelined<__half>);
 }
 
 static cudaError_t run(const mla_launch *launch, cudaStream_t stream)
@@ -323,12 +321,17 @@ static cudaError_t run(const mla_launch *launch, cudaStream_t stream)
 	void (*const kernel)(mla_params) =
 		launch->config->q_dtype == MLA_BF16 ? pipelined<__nv_bfloat16> : pipelined<__half>;
 
-	kernel<<<launch->num_workers, THREADS, bytes, stream>>>(launch->params);
-	return cudaGetLastError();
+	return launch_kernel({launch->num_workers, THREADS, bytes}, stream, kernel, launch->params);
 }
 
 MLA_KERNEL_DESCRIPTOR(06_pipelined) = {
+	.abi = MLA_KERNEL_ABI,
 	.summary = "cp.async ring of tiles in front of the tensor cores",
+	.ideas = "pipe",
+	.threads = THREADS,
+	.cluster = 1,
+	.tile_rows = ROWS,
+	.kv_granule = KEYS,
 	.fixed_split = true,
 	.refuses = refuses,
 	.traits = traits,

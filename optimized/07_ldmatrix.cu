@@ -9,7 +9,9 @@
  *
  * A row of a tile is 72 chunks of 16 bytes, 9 x 128 bytes: chunk c of key k lies at c ^ (k % 8).
  */
-#include "tile.cuh"
+#include "parts/deepseek.cuh"
+#include "parts/launch.cuh"
+#include "parts/tile_sm80.cuh"
 
 enum {
 	ROWS = 16,
@@ -300,8 +302,7 @@ static __device__ void attend(const mla_params &p, const mla_work &item,
 template <typename T, int STAGES>
 static __global__ void __launch_bounds__(THREADS, 1) ldmatrix(const mla_params p)
 {
-	extern __shared__ __align__(128) char memory[];
-	tile_memory<T, STAGES> &shared = *(tile_memory<T, STAGES> *)memory;
+	tile_memory<T, STAGES> &shared = dynamic_shared<tile_memory<T, STAGES>, 128>();
 	mla_work &item = shared.items[threadIdx.x / 32];
 
 	each_item(p, item, [&] { attend<T, STAGES>(p, item, shared); });
@@ -337,10 +338,7 @@ static const char *refuses(const mla_config *config, const mla_device *device)
 
 static void traits(const mla_config *, const mla_device *, mla_traits *t)
 {
-	t->tile_rows = ROWS;
-	t->kv_granule = KEYS;
 	t->ctas_per_sm = 1;
-	t->ctas_per_worker = 1;
 	t->item_cost = 160;
 	t->merge_cost = 80; /* some 2.5 us */
 	t->merge = MLA_MERGE_SEPARATE;
@@ -351,19 +349,31 @@ static cudaError_t prepare(const mla_config *, const mla_device *device)
 {
 	const variant *v = fitting(device->smem_per_block);
 
-	return allow_shared(v->bf16, v->fp16, v->bytes);
+	return allow_shared(v->bytes, v->bf16, v->fp16);
 }
 
 static cudaError_t run(const mla_launch *launch, cudaStream_t stream)
 {
 	const variant *v = fitting(launch->device->smem_per_block);
 	void (*const kernel)(mla_params) = launch->config->q_dtype == MLA_BF16 ? v->bf16 : v->fp16;
+	const launch_shape shape = {
+		.blocks = launch->num_workers,
+		.threads = THREADS,
+		.shared_bytes = v->bytes,
+		.early = starts_early(launch),
+	};
 
-	return launch_early(kernel, launch->num_workers, THREADS, v->bytes, launch, stream);
+	return launch_kernel(shape, stream, kernel, launch->params);
 }
 
 MLA_KERNEL_DESCRIPTOR(07_ldmatrix) = {
+	.abi = MLA_KERNEL_ABI,
 	.summary = "ldmatrix from a swizzled tile, q in registers, a deep ring",
+	.ideas = "ldmatrix",
+	.threads = THREADS,
+	.cluster = 1,
+	.tile_rows = ROWS,
+	.kv_granule = KEYS,
 	.fixed_split = true,
 	.refuses = refuses,
 	.traits = traits,

@@ -17,7 +17,9 @@
  * columns. Between two barriers the first group does Q K^T, softmax and P V of tile i, the second
  * P V of tile i - 1, then Q K^T and softmax of tile i.
  */
-#include "tile.cuh"
+#include "parts/deepseek.cuh"
+#include "parts/launch.cuh"
+#include "parts/tile_sm80.cuh"
 
 enum {
 	ROWS = 64,
@@ -266,7 +268,7 @@ static __device__ void values(uint32_t tile, uint32_t w, const float *shrink,
 /* A barrier of the 128 threads that share 32 rows. Barrier 0 is __syncthreads. */
 static __device__ void group_sync()
 {
-	asm volatile("bar.sync %0, 128;" ::"r"(1 + threadIdx.x / 128) : "memory");
+	barrier_sync<128>(1 + threadIdx.x / 128);
 }
 
 /* lse of this thread's row to its place, and the row's l to shared memory. */
@@ -415,8 +417,7 @@ static __device__ void attend(const mla_params &p, const mla_work &item, tile_me
 
 template <typename T> static __global__ void __launch_bounds__(THREADS, 1) tall(const mla_params p)
 {
-	extern __shared__ __align__(128) char memory[];
-	tile_memory<T> &shared = *(tile_memory<T> *)memory;
+	tile_memory<T> &shared = dynamic_shared<tile_memory<T>, 128>();
 	mla_work &item = shared.items[threadIdx.x / 32];
 
 	each_item(p, item, [&] { attend<T>(p, item, shared); });
@@ -434,10 +435,7 @@ static const char *refuses(const mla_config *config, const mla_device *device)
 
 static void traits(const mla_config *, const mla_device *, mla_traits *t)
 {
-	t->tile_rows = ROWS;
-	t->kv_granule = KEYS;
 	t->ctas_per_sm = 1;
-	t->ctas_per_worker = 1;
 	t->item_cost = 128;
 	t->merge_cost = 80; /* some 2.5 us */
 	t->merge = MLA_MERGE_SEPARATE;
@@ -446,20 +444,31 @@ static void traits(const mla_config *, const mla_device *, mla_traits *t)
 
 static cudaError_t prepare(const mla_config *, const mla_device *)
 {
-	return allow_shared(tall<__nv_bfloat16>, tall<__half>, sizeof(tile_memory<__half>));
+	return allow_shared(sizeof(tile_memory<__half>), tall<__nv_bfloat16>, tall<__half>);
 }
 
 static cudaError_t run(const mla_launch *launch, cudaStream_t stream)
 {
-	const int bytes = sizeof(tile_memory<__half>); /* both types are two bytes wide */
 	void (*const kernel)(mla_params) =
 		launch->config->q_dtype == MLA_BF16 ? tall<__nv_bfloat16> : tall<__half>;
+	const launch_shape shape = {
+		.blocks = launch->num_workers,
+		.threads = THREADS,
+		.shared_bytes = sizeof(tile_memory<__half>), /* both types are two bytes wide */
+		.early = starts_early(launch),
+	};
 
-	return launch_early(kernel, launch->num_workers, THREADS, bytes, launch, stream);
+	return launch_kernel(shape, stream, kernel, launch->params);
 }
 
 MLA_KERNEL_DESCRIPTOR(08_tall) = {
+	.abi = MLA_KERNEL_ABI,
 	.summary = "64 rows per block in two groups that take turns, fragments used twice as often",
+	.ideas = "tall",
+	.threads = THREADS,
+	.cluster = 1,
+	.tile_rows = ROWS,
+	.kv_granule = KEYS,
 	.fixed_split = true,
 	.refuses = refuses,
 	.traits = traits,

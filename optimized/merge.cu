@@ -5,7 +5,10 @@
  *
  * A state that saw no key (lse -inf) has weight 0: its values may be anything.
  */
-#include "mla_device.cuh"
+#include "parts/elements.cuh"
+#include "parts/launch.cuh"
+#include "parts/ptx_sm90.cuh"
+#include "parts/reduce.cuh"
 
 enum {
 	WARPS = 16, /* of a block */
@@ -334,9 +337,12 @@ cudaError_t mla_merge_launch(const mla_launch *launch, cudaStream_t stream)
 	const int64_t rows = (int64_t)launch->max_merges * launch->traits->tile_rows;
 	const int64_t places = rows * ((launch->config->head_dim_ckv + CHUNK - 1) / CHUNK);
 	const int64_t full = launch->device->sm_count * BLOCKS;
-	const unsigned blocks = (unsigned)(places < full ? places : full);
+	const int blocks = (int)(places < full ? places : full);
 
-	return launch_early(merge_partials, blocks, THREADS, 0, launch, stream);
+	const launch_shape shape = {
+		.blocks = blocks, .threads = THREADS, .early = starts_early(launch)};
+
+	return launch_kernel(shape, stream, merge_partials, launch->params);
 }
 
 /* ---- mla_merge: states of any layout -------------------------------------------------------- */
@@ -414,6 +420,6 @@ cudaError_t mla_merge_states_launch(const mla_merge_args *args, cudaStream_t str
 
 	if (a.rows == 0)
 		return cudaSuccess;
-	merge_states<<<(unsigned)(blocks < 65536 ? blocks : 65536), THREADS, 0, stream>>>(a);
-	return cudaGetLastError();
+	return launch_kernel({(int)(blocks < 65536 ? blocks : 65536), THREADS}, stream,
+			     merge_states, a);
 }

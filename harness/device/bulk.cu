@@ -6,25 +6,16 @@
 #include <math_constants.h>
 
 #include "base/random.h"
-extern "C" {
-#include "lib/error.h"
-}
+#include "device/gpu.h"
+#include "parts/launch.cuh"
+#include "parts/ptx_sm80.cuh"
 
 enum { THREADS = 256, MAX_BLOCKS = 1 << 16 };
 
-static mla_status launched(const char *what)
-{
-	const cudaError_t error = cudaGetLastError();
-
-	return error ? mla_fail(MLA_CUDA, "%s: %s (%s)", what, cudaGetErrorString(error),
-				cudaGetErrorName(error))
-		     : MLA_OK;
-}
-
 /* Blocks for n pieces of work; the kernels loop over what is left. */
-static unsigned blocks_for(int64_t n)
+static int blocks_for(int64_t n)
 {
-	return n < 1 ? 1 : n < MAX_BLOCKS ? (unsigned)n : (unsigned)MAX_BLOCKS;
+	return n < 1 ? 1 : n < MAX_BLOCKS ? (int)n : MAX_BLOCKS;
 }
 
 /* ---- inputs --------------------------------------------------------------------------------- */
@@ -39,9 +30,9 @@ static __global__ void fill(uint16_t *data, int64_t elements, uint64_t seed)
 
 mla_status bulk_fill(void *data, int64_t elements, uint64_t seed, mla_stream stream)
 {
-	fill<<<blocks_for((elements + THREADS - 1) / THREADS), THREADS, 0, stream>>>(
-		(uint16_t *)data, elements, seed);
-	return launched("fill");
+	return gpu_status(launch_kernel({blocks_for((elements + THREADS - 1) / THREADS), THREADS},
+					stream, fill, (uint16_t *)data, elements, seed),
+			  "fill");
 }
 
 static __global__ void fill_pool(const bulk_pool pool)
@@ -59,8 +50,9 @@ static __global__ void fill_pool(const bulk_pool pool)
 
 mla_status bulk_fill_pool(const struct bulk_pool *pool, mla_stream stream)
 {
-	fill_pool<<<blocks_for(pool->entries), THREADS, 0, stream>>>(*pool);
-	return launched("fill of the cache");
+	return gpu_status(
+		launch_kernel({blocks_for(pool->entries), THREADS}, stream, fill_pool, *pool),
+		"fill of the cache");
 }
 
 /* ---- checksum ------------------------------------------------------------------------------- */
@@ -87,9 +79,10 @@ static __global__ void add_checksum(const uint8_t *data, int64_t bytes, unsigned
 
 mla_status bulk_add_checksum(const void *data, int64_t bytes, uint64_t *sum, mla_stream stream)
 {
-	add_checksum<<<blocks_for((bytes / 16 + THREADS - 1) / THREADS), THREADS, 0, stream>>>(
-		(const uint8_t *)data, bytes, (unsigned long long *)sum);
-	return launched("checksum");
+	return gpu_status(launch_kernel({blocks_for((bytes / 16 + THREADS - 1) / THREADS), THREADS},
+					stream, add_checksum, (const uint8_t *)data, bytes,
+					(unsigned long long *)sum),
+			  "checksum");
 }
 
 /* ---- comparison ----------------------------------------------------------------------------- */
@@ -180,31 +173,26 @@ static __global__ void clear(bulk_difference *difference)
 mla_status bulk_compare(const struct bulk_comparison *comparison,
 			struct bulk_difference *difference, mla_stream stream)
 {
-	clear<<<1, 1, 0, stream>>>(difference);
-	compare<<<blocks_for(comparison->rows), THREADS, 0, stream>>>(*comparison, difference);
-	return launched("comparison");
+	cudaError_t error = launch_kernel({1, 1}, stream, clear, difference);
+
+	if (!error)
+		error = launch_kernel({blocks_for(comparison->rows), THREADS}, stream, compare,
+				      *comparison, difference);
+	return gpu_status(error, "comparison");
 }
 
 /* ---- waiting -------------------------------------------------------------------------------- */
 
-static __device__ uint64_t nanoseconds(void)
-{
-	uint64_t now;
-
-	asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now));
-	return now;
-}
-
 static __global__ void spin(uint64_t duration)
 {
-	const uint64_t start = nanoseconds();
+	const uint64_t start = global_timer();
 
-	while (nanoseconds() - start < duration)
+	while (global_timer() - start < duration)
 		;
 }
 
 mla_status bulk_spin(double microseconds, mla_stream stream)
 {
-	spin<<<1, 1, 0, stream>>>((uint64_t)(microseconds * 1e3));
-	return launched("spin");
+	return gpu_status(launch_kernel({1, 1}, stream, spin, (uint64_t)(microseconds * 1e3)),
+			  "spin");
 }

@@ -14,13 +14,14 @@ struct gpu_timer {
 	cudaEvent_t start, stop;
 };
 
-static mla_status check(cudaError_t error, const char *what)
+mla_status gpu_status(int error, const char *what)
 {
 	if (!error)
 		return MLA_OK;
 	(void)cudaGetLastError(); /* or the next launch on this thread would be blamed for it */
 	return mla_fail(error == cudaErrorMemoryAllocation ? MLA_NO_MEMORY : MLA_CUDA,
-			"%s: %s (%s)", what, cudaGetErrorString(error), cudaGetErrorName(error));
+			"%s: %s (%s)", what, cudaGetErrorString((cudaError_t)error),
+			cudaGetErrorName((cudaError_t)error));
 }
 
 const char *gpu_missing(void)
@@ -77,7 +78,7 @@ size_t gpu_l2_bytes(void)
 mla_status gpu_alloc(void **device, size_t bytes)
 {
 	*device = NULL;
-	return check(cudaMalloc(device, bytes ? bytes : 1), "device memory");
+	return gpu_status(cudaMalloc(device, bytes ? bytes : 1), "device memory");
 }
 
 void gpu_free(void *device)
@@ -87,28 +88,29 @@ void gpu_free(void *device)
 
 mla_status gpu_upload(void *device, const void *host, size_t bytes)
 {
-	return check(cudaMemcpy(device, host, bytes, cudaMemcpyHostToDevice), "copy to the device");
+	return gpu_status(cudaMemcpy(device, host, bytes, cudaMemcpyHostToDevice),
+			  "copy to the device");
 }
 
 mla_status gpu_download(void *host, const void *device, size_t bytes)
 {
-	return check(cudaMemcpy(host, device, bytes, cudaMemcpyDeviceToHost),
-		     "copy from the device");
+	return gpu_status(cudaMemcpy(host, device, bytes, cudaMemcpyDeviceToHost),
+			  "copy from the device");
 }
 
 mla_status gpu_fill(void *device, int byte, size_t bytes)
 {
-	return check(cudaMemset(device, byte, bytes), "device memset");
+	return gpu_status(cudaMemset(device, byte, bytes), "device memset");
 }
 
 mla_status gpu_sync(mla_stream stream)
 {
-	return check(cudaStreamSynchronize(stream), "kernel");
+	return gpu_status(cudaStreamSynchronize(stream), "kernel");
 }
 
 mla_status gpu_stream_create(mla_stream *stream)
 {
-	return check(cudaStreamCreateWithFlags(stream, cudaStreamNonBlocking), "stream");
+	return gpu_status(cudaStreamCreateWithFlags(stream, cudaStreamNonBlocking), "stream");
 }
 
 void gpu_stream_destroy(mla_stream stream)
@@ -118,15 +120,15 @@ void gpu_stream_destroy(mla_stream stream)
 
 mla_status gpu_capture_begin(mla_stream stream)
 {
-	return check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal),
-		     "begin of a graph capture");
+	return gpu_status(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal),
+			  "begin of a graph capture");
 }
 
 mla_status gpu_capture_end(mla_stream stream, struct gpu_graph **graph)
 {
 	cudaGraph_t captured = NULL;
 	mla_status status =
-		check(cudaStreamEndCapture(stream, &captured), "end of a graph capture");
+		gpu_status(cudaStreamEndCapture(stream, &captured), "end of a graph capture");
 
 	*graph = NULL;
 	if (status)
@@ -134,7 +136,7 @@ mla_status gpu_capture_end(mla_stream stream, struct gpu_graph **graph)
 
 	struct gpu_graph *g = calloc(1, sizeof(*g));
 
-	status = g ? check(cudaGraphInstantiate(&g->exec, captured, 0), "graph")
+	status = g ? gpu_status(cudaGraphInstantiate(&g->exec, captured, 0), "graph")
 		   : mla_fail(MLA_NO_MEMORY, "no memory for a graph");
 	cudaGraphDestroy(captured);
 	if (status) {
@@ -147,7 +149,7 @@ mla_status gpu_capture_end(mla_stream stream, struct gpu_graph **graph)
 
 mla_status gpu_graph_launch(struct gpu_graph *graph, mla_stream stream)
 {
-	return check(cudaGraphLaunch(graph->exec, stream), "graph launch");
+	return gpu_status(cudaGraphLaunch(graph->exec, stream), "graph launch");
 }
 
 void gpu_graph_destroy(struct gpu_graph *graph)
@@ -172,7 +174,7 @@ mla_status gpu_timer_create(struct gpu_timer **timer)
 		error = cudaEventCreate(&t->stop);
 	if (error) {
 		gpu_timer_destroy(t);
-		return check(error, "event");
+		return gpu_status(error, "event");
 	}
 	*timer = t;
 	return MLA_OK;
@@ -191,12 +193,12 @@ void gpu_timer_destroy(struct gpu_timer *timer)
 
 mla_status gpu_timer_start(struct gpu_timer *timer, mla_stream stream)
 {
-	return check(cudaEventRecord(timer->start, stream), "event");
+	return gpu_status(cudaEventRecord(timer->start, stream), "event");
 }
 
 mla_status gpu_timer_stop(struct gpu_timer *timer, mla_stream stream)
 {
-	return check(cudaEventRecord(timer->stop, stream), "event");
+	return gpu_status(cudaEventRecord(timer->stop, stream), "event");
 }
 
 mla_status gpu_timer_read(struct gpu_timer *timer, double *microseconds)
@@ -207,5 +209,5 @@ mla_status gpu_timer_read(struct gpu_timer *timer, double *microseconds)
 	if (!error)
 		error = cudaEventElapsedTime(&milliseconds, timer->start, timer->stop);
 	*microseconds = 1000.0 * milliseconds;
-	return check(error, "timed kernel");
+	return gpu_status(error, "timed kernel");
 }

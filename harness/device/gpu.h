@@ -8,6 +8,14 @@
 
 #include "mla.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* MLA_OK for cudaSuccess, else a sentence: "WHAT: out of memory (cudaErrorMemoryAllocation)". Of
+ * the build with CUDA. */
+mla_status gpu_status(int cuda_error, const char *what);
+
 /* NULL if a CUDA device is usable, else why not: "built without CUDA", "no CUDA device". */
 const char *gpu_missing(void);
 /* "NVIDIA H200"; valid for the life of the program. "" without a device. */
@@ -47,5 +55,9 @@ void gpu_timer_destroy(struct gpu_timer *timer);
 mla_status gpu_timer_start(struct gpu_timer *timer, mla_stream stream);
 mla_status gpu_timer_stop(struct gpu_timer *timer, mla_stream stream);
 mla_status gpu_timer_read(struct gpu_timer *timer, double *microseconds); /* waits for stop */
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -53,6 +53,27 @@ struct mla_plan {
 	void (*release_gpu)(struct plan_gpu *gpu);
 };
 
+/* ---- structs.c: struct_size. Every struct of mla.h that has one is taken and given through these.
+ */
+
+enum mla_struct {
+	MLA_STRUCT_CONFIG,
+	MLA_STRUCT_BATCH,
+	MLA_STRUCT_DEVICE,
+	MLA_STRUCT_CAPACITY,
+	MLA_STRUCT_TRAITS,
+	MLA_STRUCT_KERNEL_INFO,
+	MLA_STRUCT_PLAN_INFO,
+	MLA_STRUCT_TENSORS,
+	MLA_STRUCT_MERGE_ARGS,
+};
+/* Is it there, and of a size that a release had? Enough for a struct that never grew. */
+mla_status mla_struct_check(enum mla_struct kind, const void *object);
+/* The same, and a copy of today's size: fields that its owner does not know are 0. */
+mla_status mla_struct_take(enum mla_struct kind, const void *object, void *whole);
+/* Fills in as much of an output as its owner knows; what was never said is the size of 0.1.0. */
+void mla_struct_give(enum mla_struct kind, const void *whole, void *object);
+
 /* ---- validate.c: every value that enters the library is checked there. A message names the
  * argument, the index, what was found and what was expected. */
 
@@ -69,7 +90,7 @@ mla_status mla_check_ranges(const struct mla_range *ranges, size_t count);
 
 mla_status mla_check_config(const mla_config *config);
 mla_status mla_check_device(const mla_device *device);
-mla_status mla_check_traits(const mla_traits *traits);
+mla_status mla_check_traits(const mla_traits *traits); /* a whole one */
 mla_status mla_check_batch(const mla_config *config, const mla_batch *batch);
 mla_status mla_check_problem(const mla_config *config, const mla_batch *batch); /* both */
 

@@ -43,6 +43,12 @@ static const char *summary(const struct ladder_rung *rung)
 	return "";
 }
 
+static const char *ideas(const struct ladder_rung *rung)
+{
+	(void)rung;
+	return "";
+}
+
 static bool promises_fixed_split(const struct ladder_rung *rung)
 {
 	(void)rung;
@@ -83,6 +89,11 @@ static const char *summary(const struct ladder_rung *rung)
 	return rung->kernel->summary;
 }
 
+static const char *ideas(const struct ladder_rung *rung)
+{
+	return rung->kernel->ideas;
+}
+
 static bool promises_fixed_split(const struct ladder_rung *rung)
 {
 	return rung->kernel->fixed_split;
@@ -100,6 +111,11 @@ static bool arch_fits(const char *arch, int32_t device_arch)
 static mla_status accepts(const struct ladder_rung *rung, const mla_config *config,
 			  const mla_device *device)
 {
+	if (rung->kernel->abi != MLA_KERNEL_ABI)
+		return mla_fail(MLA_REFUSED,
+				"%s was built for kernel interface %u, this library has %u (its "
+				"descriptor begins with .abi = MLA_KERNEL_ABI)",
+				rung->name, rung->kernel->abi, MLA_KERNEL_ABI);
 	if (!arch_fits(rung->arch, device->arch))
 		return mla_fail(MLA_REFUSED, "%s needs %s, this device is sm_%d", rung->name,
 				rung->arch, device->arch);
@@ -117,8 +133,16 @@ static mla_status accepts(const struct ladder_rung *rung, const mla_config *conf
 static mla_status fill_traits(const struct ladder_rung *rung, const mla_config *config,
 			      const mla_device *device, mla_traits *traits)
 {
-	rung->kernel->traits(config, device, traits);
-	traits->struct_size = sizeof(*traits);
+	const struct mla_kernel *kernel = rung->kernel;
+
+	*traits = (mla_traits){
+		.struct_size = sizeof(*traits),
+		.tile_rows = kernel->tile_rows,
+		.kv_granule = kernel->kv_granule,
+		.ctas_per_worker = kernel->cluster,
+		.threads = kernel->threads,
+	};
+	kernel->traits(config, device, traits);
 	return mla_check_traits(traits);
 }
 
@@ -129,17 +153,23 @@ mla_status mla_kernel_get(int index, mla_kernel_info *info)
 	if (index < 0 || index >= RUNGS)
 		return mla_fail(MLA_INVALID, "kernel index is %d, expected 0 to %d", index,
 				RUNGS - 1);
-	if (!info || info->struct_size != sizeof(*info))
-		return mla_fail(MLA_INVALID, "info is %s, this library expects struct_size %zu",
-				info ? "of another size" : "NULL", sizeof(*info));
-	*info = (mla_kernel_info){
-		.struct_size = sizeof(*info),
+
+	const mla_status status = mla_struct_check(MLA_STRUCT_KERNEL_INFO, info);
+
+	if (status)
+		return status;
+
+	const mla_kernel_info whole = {
+		.struct_size = sizeof(whole),
 		.built = ladder[index].kernel != NULL,
 		.name = ladder[index].name,
 		.summary = summary(&ladder[index]),
 		.arch = ladder[index].arch,
 		.fixed_split = promises_fixed_split(&ladder[index]),
+		.ideas = ideas(&ladder[index]),
 	};
+
+	mla_struct_give(MLA_STRUCT_KERNEL_INFO, &whole, info);
 	return MLA_OK;
 }
 
@@ -214,14 +244,17 @@ mla_status mla_kernel_traits(const char *kernel, const mla_config *config, const
 			     mla_traits *traits)
 {
 	const struct ladder_rung *rung;
-	const mla_status status =
+	mla_traits whole;
+	mla_status status =
 		ladder_find(kernel, config, device, config ? config->num_heads : 0, &rung);
 
-	if (status)
-		return status;
-	if (!traits)
-		return mla_fail(MLA_INVALID, "traits is NULL");
-	return fill_traits(rung, config, device, traits);
+	if (!status && !traits)
+		status = mla_fail(MLA_INVALID, "traits is NULL");
+	if (!status)
+		status = fill_traits(rung, config, device, &whole);
+	if (!status)
+		mla_struct_give(MLA_STRUCT_TRAITS, &whole, traits);
+	return status;
 }
 
 /* Packed rows of the largest request that the plan may get; 0 if not known yet to be valid. */

@@ -191,17 +191,22 @@ mla_status mla_plan_create_for_traits(const mla_traits *traits, const mla_config
 				      const mla_device *device, const mla_capacity *capacity,
 				      mla_plan **plan_out)
 {
-	mla_status status = MLA_OK;
+	mla_traits whole;
+	mla_status status;
 
 	if (!plan_out)
 		return mla_fail(MLA_INVALID, "plan is NULL: nowhere to put the new plan");
 	*plan_out = NULL;
-	if (!capacity || capacity->struct_size != sizeof(*capacity))
-		return mla_fail(MLA_INVALID,
-				"mla_capacity is %s, this library expects struct_size %zu",
-				capacity ? "of another size" : "NULL", sizeof(*capacity));
-	if ((status = mla_check_config(config)) || (status = mla_check_device(device)) ||
-	    (status = mla_check_traits(traits)))
+	status = mla_struct_check(MLA_STRUCT_CAPACITY, capacity);
+	if (!status)
+		status = mla_check_config(config);
+	if (!status)
+		status = mla_check_device(device);
+	if (!status)
+		status = mla_struct_take(MLA_STRUCT_TRAITS, traits, &whole);
+	if (!status)
+		status = mla_check_traits(&whole);
+	if (status)
 		return status;
 
 	mla_plan *plan = calloc(1, sizeof(*plan));
@@ -211,7 +216,7 @@ mla_status mla_plan_create_for_traits(const mla_traits *traits, const mla_config
 	plan->config = *config;
 	plan->device = *device;
 	plan->capacity = *capacity;
-	plan->traits = *traits;
+	plan->traits = whole;
 	plan->kernel_name = "";
 	status = set_up(plan);
 	if (status) {
@@ -499,15 +504,14 @@ mla_status mla_plan_build(mla_plan *plan, const mla_batch *batch)
 
 mla_status mla_plan_get_info(const mla_plan *plan, mla_plan_info *info)
 {
-	if (!plan || !info || info->struct_size != sizeof(*info))
-		return mla_fail(MLA_INVALID,
-				"%s, expected a plan and an mla_plan_info with struct_size %zu",
-				!plan   ? "plan is NULL"
-				: !info ? "info is NULL"
-					: "info has another struct_size",
-				sizeof(*info));
-	*info = (mla_plan_info){
-		.struct_size = sizeof(*info),
+	const mla_status status = plan ? mla_struct_check(MLA_STRUCT_PLAN_INFO, info)
+				       : mla_fail(MLA_INVALID, "plan is NULL");
+
+	if (status)
+		return status;
+
+	const mla_plan_info whole = {
+		.struct_size = sizeof(whole),
 		.batch_size = plan->built ? plan->header->batch_size : -1,
 		.total_q = plan->built ? plan->header->total_q : 0,
 		.num_workers = plan->num_workers,
@@ -524,6 +528,8 @@ mla_status mla_plan_get_info(const mla_plan *plan, mla_plan_info *info)
 		.kernel = plan->kernel_name,
 		.traits = plan->traits,
 	};
+
+	mla_struct_give(MLA_STRUCT_PLAN_INFO, &whole, info);
 	return MLA_OK;
 }
 

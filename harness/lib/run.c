@@ -17,6 +17,7 @@ struct plan_gpu {
 	char *blob;         /* device memory */
 	char *staging;      /* pinned host memory of the same size */
 	cudaEvent_t copied; /* the staging buffer's last copy is done */
+	void *keep;         /* what the kernel's run() keeps, see mla_launch */
 };
 
 /* Clears the error too, or the next launch on this thread would be blamed for it. */
@@ -67,6 +68,7 @@ static void release_gpu(struct plan_gpu *gpu)
 	cudaFreeHost(gpu->staging);
 	if (gpu->copied)
 		cudaEventDestroy(gpu->copied);
+	free(gpu->keep);
 	free(gpu);
 }
 
@@ -74,6 +76,10 @@ static mla_status allocate_gpu(struct plan_gpu *gpu, size_t bytes)
 {
 	cudaError_t error = cudaGetDevice(&gpu->ordinal);
 
+	gpu->keep = aligned_alloc(128, MLA_KEEP_BYTES);
+	if (!gpu->keep)
+		return mla_fail(MLA_NO_MEMORY, "no memory for what the kernel keeps of a plan");
+	memset(gpu->keep, 0, MLA_KEEP_BYTES);
 	if (!error)
 		error = cudaMalloc((void **)&gpu->blob, bytes);
 	if (!error)
@@ -293,6 +299,7 @@ mla_status mla_run(const mla_plan *plan, const mla_tensors *tensors, mla_stream 
 		.max_queries = plan->capacity.max_queries,
 		.max_merges = plan->max_merges,
 		.num_pages = tensors->ckv.extent[0],
+		.keep = plan->gpu->keep,
 	};
 	cudaError_t error = plan->kernel->run(&launch, stream);
 

@@ -9,20 +9,6 @@
 #include "lib/internal.h"
 #include "reference/reference.h"
 
-/* Every struct begins with struct_size, which tells apart callers of other library versions. */
-static mla_status check_struct(const void *object, size_t size, const char *name)
-{
-	if (!object)
-		return mla_fail(MLA_INVALID, "%s is NULL", name);
-
-	const uint32_t found = *(const uint32_t *)object;
-
-	if (found != size)
-		return mla_fail(MLA_INVALID, "%s.struct_size is %u, this library expects %zu", name,
-				found, size);
-	return MLA_OK;
-}
-
 mla_status mla_check_ranges(const struct mla_range *ranges, size_t count)
 {
 	for (size_t i = 0; i < count; i++) {
@@ -40,7 +26,7 @@ mla_status mla_check_ranges(const struct mla_range *ranges, size_t count)
 
 mla_status mla_check_config(const mla_config *config)
 {
-	mla_status status = check_struct(config, sizeof(*config), "mla_config");
+	mla_status status = mla_struct_check(MLA_STRUCT_CONFIG, config);
 
 	if (status)
 		return status;
@@ -73,7 +59,7 @@ mla_status mla_check_config(const mla_config *config)
 
 mla_status mla_check_device(const mla_device *device)
 {
-	const mla_status status = check_struct(device, sizeof(*device), "mla_device");
+	const mla_status status = mla_struct_check(MLA_STRUCT_DEVICE, device);
 
 	if (status)
 		return status;
@@ -88,11 +74,6 @@ mla_status mla_check_device(const mla_device *device)
 
 mla_status mla_check_traits(const mla_traits *traits)
 {
-	const mla_status status = check_struct(traits, sizeof(*traits), "mla_traits");
-
-	if (status)
-		return status;
-
 	const struct mla_range ranges[] = {
 		{"traits.tile_rows", traits->tile_rows, 1, 1 << 30},
 		{"traits.kv_granule", traits->kv_granule, 1, 1 << 20},
@@ -102,6 +83,7 @@ mla_status mla_check_traits(const mla_traits *traits)
 		{"traits.merge_cost", traits->merge_cost, 0, 1 << 20},
 		{"traits.merge", traits->merge, MLA_MERGE_NONE, MLA_MERGE_FUSED},
 		{"traits.align", traits->align, 1, 256},
+		{"traits.threads", traits->threads, 0, 1024},
 	};
 	return mla_check_ranges(ranges, COUNT(ranges));
 }
@@ -145,7 +127,7 @@ static mla_status check_request(const mla_config *config, const mla_batch *batch
 
 mla_status mla_check_batch(const mla_config *config, const mla_batch *batch)
 {
-	mla_status status = check_struct(batch, sizeof(*batch), "mla_batch");
+	mla_status status = mla_struct_check(MLA_STRUCT_BATCH, batch);
 
 	if (status)
 		return status;
@@ -267,7 +249,7 @@ static mla_status check_tensor(const struct tensor_rule *rule, int32_t align, co
 
 mla_status mla_check_tensors(const struct mla_expect *expect, const mla_tensors *tensors)
 {
-	mla_status status = check_struct(tensors, sizeof(*tensors), "mla_tensors");
+	mla_status status = mla_struct_check(MLA_STRUCT_TENSORS, tensors);
 
 	if (status)
 		return status;
@@ -317,7 +299,7 @@ mla_status mla_check_tensors(const struct mla_expect *expect, const mla_tensors 
 
 mla_status mla_check_table(const mla_batch *batch, const mla_tensors *tensors)
 {
-	const mla_status status = check_struct(tensors, sizeof(*tensors), "mla_tensors");
+	const mla_status status = mla_struct_check(MLA_STRUCT_TENSORS, tensors);
 	const int64_t entries = batch->batch_size ? batch->kv_indptr[batch->batch_size] : 0;
 
 	if (status)
@@ -332,7 +314,7 @@ mla_status mla_check_table(const mla_batch *batch, const mla_tensors *tensors)
 
 mla_status mla_check_merge_args(const mla_merge_args *args)
 {
-	mla_status status = check_struct(args, sizeof(*args), "mla_merge_args");
+	mla_status status = mla_struct_check(MLA_STRUCT_MERGE_ARGS, args);
 
 	if (status)
 		return status;

@@ -1,5 +1,5 @@
-/* tile.cuh - the tile of 07_ldmatrix and 08_tall: 32 keys, swizzled, fetched by eight warps. Where
- * a chunk lies, how rows of q get there, and the worker's items; no arithmetic.
+/* tile_sm80.cuh - the tile of 07_ldmatrix and 08_tall: 32 keys, swizzled, fetched by eight warps.
+ * Where a chunk lies, how rows of q get there, and the worker's items; no arithmetic.
  *
  * A row is 576 dimensions: 72 chunks of 16 bytes, 9 x 128 bytes. Chunk c of row r lies at
  * c ^ (r % 8), so that eight rows of a matrix come from eight different bank groups without
@@ -7,7 +7,9 @@
  */
 #pragma once
 
-#include "ptx.cuh"
+#include "parts/elements.cuh"
+#include "parts/ptx_sm80.cuh"
+#include "parts/ptx_sm90.cuh"
 
 enum {
 	THREADS = 256,
