@@ -285,6 +285,7 @@ demo: $(MLA)
 # README's table and the lessons' figures, from data/results/; CHECK=1 only says what is stale.
 # Where nvcc is, the kernels' registers are written down first.
 docs: $(if $(and $(NVCC),$(if $(CHECK),,1)),$(MERGE_O) $(RUNG_O))
+	harness/tools/map.py $(if $(CHECK),--check)
 	harness/tools/docs.py $(if $(CHECK),--check,$(if $^,--nvcc '$(NVCC)' --ptxas $(^:.o=.ptxas)))
 
 # data/results/$(GPU)/ anew, on the machine with the GPU; PYTHON=... is one that has torch.

@@ -113,6 +113,7 @@ check "cppcheck" cppcheck --enable=warning,portability,performance --inline-supp
 check "codespell" codespell "${texts[@]}"
 check "ladder.def and the folder" ladder
 check "rooms" layers
+check "map of the rooms" harness/tools/map.py --check
 check "links of documents" links
 check "no trailing white space" no_trailing_space
 check "libmla.so exports mla.h" exports
