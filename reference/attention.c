@@ -27,7 +27,7 @@ struct ref_softmax ref_softmax(double *s, int64_t n)
 
 		s[j] = exp(x);
 		row.l += s[j];
-		if (s[j] != 0) /* 0 * -inf is not an entropy */
+		if (s[j]) /* 0 * -inf is not an entropy */
 			weighted += s[j] * x;
 	}
 	if (row.l == 0)

@@ -17,6 +17,7 @@ static const struct format f16 = {.mantissa = 10, .bias = 15};
 static double bits_to_double(uint64_t bits)
 {
 	double value;
+
 	memcpy(&value, &bits, sizeof(value));
 	return value;
 }
@@ -25,6 +26,7 @@ static double decode_bf16(uint16_t bits)
 {
 	uint32_t wide = (uint32_t)bits << 16; /* bf16 is the upper half of a float */
 	float value;
+
 	memcpy(&value, &wide, sizeof(value));
 	return value;
 }
@@ -36,6 +38,7 @@ static double decode_f16(uint16_t bits)
 
 	if (exponent == 0) { /* zero and subnormals: multiples of 2^-24 */
 		const double value = (double)mantissa * 0x1p-24;
+
 		return sign ? -value : value;
 	}
 	if (exponent == 0x1f)
@@ -70,6 +73,7 @@ static uint16_t encode(const struct format *format, double value)
 static void load_bf16(const void *row, int64_t n, double *out)
 {
 	const uint16_t *in = row;
+
 	for (int64_t i = 0; i < n; i++)
 		out[i] = decode_bf16(in[i]);
 }
@@ -77,6 +81,7 @@ static void load_bf16(const void *row, int64_t n, double *out)
 static void load_f16(const void *row, int64_t n, double *out)
 {
 	const uint16_t *in = row;
+
 	for (int64_t i = 0; i < n; i++)
 		out[i] = decode_f16(in[i]);
 }
@@ -84,6 +89,7 @@ static void load_f16(const void *row, int64_t n, double *out)
 static void load_f32(const void *row, int64_t n, double *out)
 {
 	const float *in = row;
+
 	for (int64_t i = 0; i < n; i++)
 		out[i] = in[i];
 }
@@ -124,6 +130,7 @@ const char *ref_dtype_name(int32_t dtype)
 int ref_dtype_size(int32_t dtype)
 {
 	const int32_t known = sizeof(dtypes) / sizeof(dtypes[0]);
+
 	return dtype >= 0 && dtype < known ? dtypes[dtype].size : 0;
 }
 
@@ -135,6 +142,7 @@ void ref_load_row(const void *row, int32_t dtype, int64_t n, double *out)
 double ref_load(const void *element, int32_t dtype)
 {
 	double value;
+
 	dtypes[dtype].load(element, 1, &value);
 	return value;
 }

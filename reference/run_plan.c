@@ -91,6 +91,7 @@ static int64_t longest_item(const mla_work *items, int32_t n)
 
 	for (int32_t i = 0; i < n; i++) {
 		const int64_t keys = (int64_t)items[i].kv_end - items[i].kv_begin;
+
 		most = keys > most ? keys : most;
 	}
 	return most;
@@ -134,7 +135,7 @@ int ref_attention_plan(const mla_plan *plan, const mla_tensors *tensors)
 	struct partials partials;
 	int failed;
 
-	if (mla_plan_get_info(plan, &info) != MLA_OK)
+	if (mla_plan_get_info(plan, &info))
 		return -1;
 	failed = partials_make(&partials, info.partial_rows, config->head_dim_ckv);
 	if (!failed)

@@ -44,6 +44,7 @@ static void transpose(const char *row, int32_t dtype, int32_t n, int j, double *
 
 	for (int32_t c = 0; c < n; c += 64) {
 		const int32_t m = n - c < 64 ? n - c : 64;
+
 		ref_load_row(row + (int64_t)c * ref_dtype_size(dtype), dtype, m, part);
 		for (int32_t i = 0; i < m; i++)
 			k[(int64_t)(c + i) * TILE_KEYS + j] = part[i];
@@ -84,9 +85,11 @@ static void add_products(int n, const double *a, const double *k, double *sum)
 
 	for (; c + 4 <= n; c += 4, k += 4 * TILE_KEYS) {
 		const double a0 = a[c], a1 = a[c + 1], a2 = a[c + 2], a3 = a[c + 3];
+
 #pragma omp simd
 		for (int j = 0; j < TILE_KEYS; j++) {
 			double t = sum[j] + a0 * k[j];
+
 			t += a1 * k[TILE_KEYS + j];
 			t += a2 * k[2 * TILE_KEYS + j];
 			sum[j] = t + a3 * k[3 * TILE_KEYS + j];
@@ -120,9 +123,11 @@ void ref_accumulate(int64_t n, int d, const double *p, const double *v, double *
 	for (; j + 4 <= n; j += 4) {
 		const double p0 = p[j], p1 = p[j + 1], p2 = p[j + 2], p3 = p[j + 3];
 		const double *v0 = v + j * d, *v1 = v0 + d, *v2 = v1 + d, *v3 = v2 + d;
+
 #pragma omp simd
 		for (int c = 0; c < d; c++) {
 			double t = acc[c] + p0 * v0[c];
+
 			t += p1 * v1[c];
 			t += p2 * v2[c];
 			acc[c] = t + p3 * v3[c];

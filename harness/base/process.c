@@ -24,10 +24,13 @@ int process_run(const char *const *argv, bool quiet)
 	posix_spawn_file_actions_t actions;
 	pid_t child;
 	int status = 0;
+
 	fflush(NULL); /* what was said before the child speaks comes before it */
-	if (posix_spawn_file_actions_init(&actions) != 0)
+	if (posix_spawn_file_actions_init(&actions))
 		return CANNOT_START;
+
 	int failed = posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
+
 	for (int stream = 1; stream <= 2 && quiet && !failed; stream++)
 		failed = posix_spawn_file_actions_addopen(&actions, stream, "/dev/null", O_WRONLY,
 							  0);
@@ -42,18 +45,22 @@ int process_run(const char *const *argv, bool quiet)
 static bool runnable(const char *path)
 {
 	struct stat found;
-	return stat(path, &found) == 0 && S_ISREG(found.st_mode) && access(path, X_OK) == 0;
+
+	return !stat(path, &found) && S_ISREG(found.st_mode) && !access(path, X_OK);
 }
 
 bool process_exists(const char *program)
 {
 	if (strchr(program, '/'))
 		return runnable(program);
+
 	const char *path = getenv("PATH");
 	char *folders = text_format("%s", path ? path : ""), *rest = folders;
 	bool found = false;
+
 	for (char *folder; !found && (folder = strsep(&rest, ":"));) {
 		char *file = text_format("%s/%s", *folder ? folder : ".", program);
+
 		found = runnable(file);
 		free(file);
 	}
@@ -65,6 +72,7 @@ char *process_self(void)
 {
 	char path[PATH_MAX];
 	const ssize_t length = readlink("/proc/self/exe", path, sizeof(path) - 1);
+
 	path[length > 0 ? length : 0] = '\0';
 	return text_format("%s", path);
 }
@@ -72,11 +80,14 @@ char *process_self(void)
 char *process_beside(const char *relative)
 {
 	char *self = process_self(), *slash = strrchr(self, '/');
+
 	if (slash)
 		*slash = '\0';
+
 	char *path = text_format("%s/%s", self, relative);
+
 	free(self);
-	if (slash && access(path, F_OK) == 0)
+	if (slash && !access(path, F_OK))
 		return path;
 	free(path);
 	return NULL;

@@ -9,6 +9,7 @@
 static int compare(const void *a, const void *b)
 {
 	const double x = *(const double *)a, y = *(const double *)b;
+
 	return (x > y) - (x < y);
 }
 
@@ -18,7 +19,8 @@ static double quantile(const double *sorted, int n, int numerator, int denominat
 {
 	const long product = (long)n * numerator;
 	const long rank = product / denominator;
-	if (product % denominator != 0)
+
+	if (product % denominator)
 		return sorted[rank];
 	return 0.5 * (sorted[rank - 1] + sorted[rank]);
 }
@@ -29,6 +31,7 @@ static void median_interval(const double *sorted, struct stats *stats)
 {
 	const int n = stats->n;
 	int k = (int)floor(0.5 * (n - 1.96 * sqrt(n)));
+
 	if (k < 1)
 		k = 1;
 	stats->low = sorted[k - 1];
@@ -43,7 +46,9 @@ int stats_of(const double *samples, int n, struct stats *stats)
 			return -1;
 	if (n < 1)
 		return -1;
+
 	double *sorted = malloc((size_t)n * sizeof(*sorted));
+
 	if (!sorted)
 		return -1;
 	memcpy(sorted, samples, (size_t)n * sizeof(*sorted));

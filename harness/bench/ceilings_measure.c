@@ -248,6 +248,7 @@ int ceilings_measure(const struct bench_stop *stop, const struct nvml *nvml,
 	snprintf(ceilings->gpu, sizeof(ceilings->gpu), "%s", gpu_name());
 	if (gmtime_r(&now, &utc))
 		strftime(ceilings->date, sizeof(ceilings->date), "%Y-%m-%dT%H:%M:%SZ", &utc);
+
 	const mla_status status = open_meter(&meter);
 	const struct bench_clock clock = {.mode = BENCH_LAUNCH,
 					  .stop = *stop,

@@ -88,6 +88,7 @@ void case_describe(const struct mla_case *c, char *text, size_t size)
 	const mla_config *config = &c->config;
 	struct range q = {0}, kv = {0};
 	char q_text[32], kv_text[32];
+
 	for (int32_t b = 0; b < c->batch.batch_size; b++) {
 		extend(&q, c->batch.qo_indptr[b + 1] - c->batch.qo_indptr[b], b == 0);
 		extend(&kv, c->batch.kv_len[b], b == 0);

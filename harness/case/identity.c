@@ -41,7 +41,7 @@ static void add_shape(struct sha256 *sha, const struct mla_case *c)
 	snprintf(text, sizeof(text), "mla-case 1 %d %d %d %d %d %d %d %d %d %d %.17g %d %d",
 		 config->num_heads, config->head_dim_ckv, config->head_dim_kpe, config->page_size,
 		 config->causal, config->lse_base, config->q_dtype, config->ckv_dtype,
-		 config->kpe_dtype, config->out_dtype, config->sm_scale, n, batch->q_pos0 != NULL);
+		 config->kpe_dtype, config->out_dtype, config->sm_scale, n, batch->q_pos0 ? 1 : 0);
 	add_text(sha, text);
 	if (n == 0)
 		return;

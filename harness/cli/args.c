@@ -17,8 +17,11 @@ static long parse_long(struct argp_state *state, const char *option, const char 
 		       long high)
 {
 	char *end;
+
 	errno = 0;
+
 	const long value = strtol(*text, &end, 10);
+
 	if (end == *text || isspace((unsigned char)**text))
 		argp_error(state, "%s: found \"%s\", expected a whole number", option, *text);
 	if (errno == ERANGE || value < low || value > high)
@@ -33,6 +36,7 @@ long cli_integer(struct argp_state *state, const char *option, const char *text,
 {
 	const char *end = text;
 	const long value = parse_long(state, option, &end, low, high);
+
 	if (*end)
 		argp_error(state, "%s: found \"%s\", expected a whole number", option, text);
 	return value;
@@ -42,6 +46,7 @@ double cli_positive(struct argp_state *state, const char *option, const char *te
 {
 	char *end;
 	const double value = strtod(text, &end);
+
 	if (end == text || *end || isspace((unsigned char)*text))
 		argp_error(state, "%s: found \"%s\", expected a number", option, text);
 	if (!isfinite(value) || !(value > 0))
@@ -78,11 +83,14 @@ int cli_choice(struct argp_state *state, const char *option, const char *text,
 	       const char *const *names, int n)
 {
 	for (int i = 0; i < n; i++)
-		if (strcmp(text, names[i]) == 0)
+		if (!strcmp(text, names[i]))
 			return i;
+
 	char expected[256] = "";
+
 	for (int i = 0; i < n; i++) {
 		const size_t used = strlen(expected);
+
 		snprintf(expected + used, sizeof(expected) - used, "%s%s", i ? ", " : "", names[i]);
 	}
 	argp_error(state, "%s: found \"%s\", expected one of: %s", option, text, expected);
@@ -98,8 +106,10 @@ static void append_range(struct argp_state *state, const char *option, long firs
 		argp_error(state, "%s: the range %ld-%ld is empty", option, first, last);
 	if (last - first + 1 > MAX_LIST - list->count)
 		argp_error(state, "%s: more than %d values", option, MAX_LIST);
+
 	const size_t count = (size_t)(list->count + last - first + 1);
 	int *values = text_alloc(count * sizeof(*values));
+
 	if (list->count)
 		memcpy(values, list->values, (size_t)list->count * sizeof(*values));
 	for (long value = first; value <= last; value++)
@@ -114,12 +124,13 @@ void cli_int_list(struct argp_state *state, const char *option, const char *text
 	for (;;) {
 		const long first = parse_long(state, option, &text, low, high);
 		long last = first;
+
 		if (*text == '-') {
 			text++;
 			last = parse_long(state, option, &text, low, high);
 		}
 		append_range(state, option, first, last, list);
-		if (*text == '\0')
+		if (!*text)
 			return;
 		if (*text != ',')
 			argp_error(state, "%s: found \"%s\", expected a list such as 0,2,5 or 0-7",
@@ -132,6 +143,7 @@ void cli_strings_add(struct cli_strings *list, const char *text)
 {
 	const size_t count = (size_t)list->count;
 	const char **values = text_alloc((count + 1) * sizeof(*values));
+
 	if (count)
 		memcpy(values, list->values, count * sizeof(*values));
 	values[list->count++] = text;
@@ -142,6 +154,7 @@ void cli_strings_add(struct cli_strings *list, const char *text)
 void cli_strings_split(struct cli_strings *list, const char *text)
 {
 	char *rest = list->owned = text_format("%s", text);
+
 	for (char *word; (word = strsep(&rest, ","));)
 		cli_strings_add(list, word);
 }
@@ -160,15 +173,20 @@ static int distance(const char *a, const char *b)
 {
 	int row[LONGEST_NAME + 1];
 	const int length = (int)strlen(b);
+
 	for (int j = 0; j <= length; j++)
 		row[j] = j;
 	for (int i = 1; *a; a++, i++) {
 		int diagonal = row[0];
+
 		row[0] = i;
 		for (int j = 1; j <= length; j++) {
 			const int replaced = diagonal + (*a != b[j - 1]);
+
 			diagonal = row[j];
+
 			const int least = row[j] < row[j - 1] ? row[j] + 1 : row[j - 1] + 1;
+
 			row[j] = replaced < least ? replaced : least;
 		}
 	}
@@ -179,10 +197,13 @@ const char *cli_similar(const char *text, const char *const *names, int n)
 {
 	const char *best = NULL;
 	int least = 3;
+
 	for (int i = 0; i < n && strlen(text) <= LONGEST_NAME; i++) {
 		if (strlen(names[i]) > LONGEST_NAME)
 			continue;
+
 		const int d = distance(text, names[i]);
+
 		if (d < least) {
 			least = d;
 			best = names[i];

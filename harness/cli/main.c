@@ -36,13 +36,18 @@ static char *add_verbs(int key, const char *text, void *input)
 	(void)input;
 	if (key != ARGP_KEY_HELP_POST_DOC)
 		return (char *)text;
+
 	char *help = text_format("%s", "Verbs (each has its own --help):\n");
+
 	for (int i = 0; i < NUM_VERBS; i++) {
 		char *longer = text_format("%s  %-8s %s\n", help, verbs[i].name, verbs[i].summary);
+
 		free(help);
 		help = longer;
 	}
+
 	char *whole = text_format("%s\n%s", help, text);
+
 	free(help);
 	return whole; /* argp frees what differs from its text */
 }
@@ -51,7 +56,9 @@ static char *add_verbs(int key, const char *text, void *input)
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
 	(void)arg;
+
 	int *verb_index = state->input;
+
 	if (key == ARGP_KEY_ARG) {
 		*verb_index = state->next - 1;
 		state->next = state->argc;
@@ -73,9 +80,12 @@ static const struct argp argp = {
 static int unknown_verb(const char *word)
 {
 	const char *names[NUM_VERBS];
+
 	for (int i = 0; i < NUM_VERBS; i++)
 		names[i] = verbs[i].name;
+
 	const char *similar = cli_similar(word, names, NUM_VERBS);
+
 	fprintf(stderr, "mla: unknown verb \"%s\"; ", word);
 	if (similar)
 		fprintf(stderr, "did you mean \"%s\"? ", similar);
@@ -86,8 +96,9 @@ static int unknown_verb(const char *word)
 static int run_verb(int argc, char **argv)
 {
 	for (int i = 0; i < NUM_VERBS; i++)
-		if (strcmp(argv[0], verbs[i].name) == 0) {
+		if (!strcmp(argv[0], verbs[i].name)) {
 			char name[32]; /* what argp puts before its messages */
+
 			snprintf(name, sizeof(name), "mla %s", verbs[i].name);
 			argv[0] = name;
 			return verbs[i].run(argc, argv);
@@ -99,11 +110,15 @@ int main(int argc, char **argv)
 {
 	argp_err_exit_status = CLI_USAGE;
 	argp_program_version_hook = print_version;
+
 	int verb_index = 0;
+
 	argp_parse(&argp, argc, argv, ARGP_IN_ORDER, NULL, &verb_index);
+
 	const int code = run_verb(argc - verb_index, argv + verb_index);
+
 	/* A full disk must not look like success. */
-	if (fflush(stdout) != 0 || ferror(stdout)) {
+	if (fflush(stdout) || ferror(stdout)) {
 		fputs("mla: standard output cannot be written\n", stderr);
 		return CLI_FAILED;
 	}

@@ -89,12 +89,15 @@ void cli_shape_free(struct cli_shape *shape)
 static void parse_kv_len(struct cli_shape *shape, const char *text, struct argp_state *state)
 {
 	static const char uniform[] = "uniform:";
-	if (strncmp(text, uniform, sizeof(uniform) - 1) != 0) {
+
+	if (strncmp(text, uniform, sizeof(uniform) - 1)) {
 		cli_int_list(state, "--kv-len", text, 0, MAX_LEN, &shape->kv_len);
 		return;
 	}
+
 	const char *range = text + sizeof(uniform) - 1, *dash = strchr(range, '-');
 	char low[32];
+
 	if (!dash || (size_t)(dash - range) >= sizeof(low))
 		argp_error(state, "--kv-len: found \"%s\", expected uniform:LOW-HIGH", text);
 	snprintf(low, sizeof(low), "%.*s", (int)(dash - range), range);
@@ -118,6 +121,7 @@ static bool parse_number(int key, const char *text, struct cli_shape *shape,
 		{OPT_CKV_DIM, "--ckv-dim", &config->head_dim_ckv, 1, 1 << 16},
 		{OPT_KPE_DIM, "--kpe-dim", &config->head_dim_kpe, 0, 1 << 16},
 	};
+
 	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++)
 		if (table[i].key == key) {
 			*table[i].place = (int32_t)cli_integer(state, table[i].option, text,
@@ -136,8 +140,10 @@ static void spread(struct cli_ints *list, const char *option, long n, int missin
 	if (list->count > 1)
 		argp_error(state, "%s names %d requests, the batch has %ld", option, list->count,
 			   n);
+
 	const int value = list->count ? list->values[0] : missing;
 	int *values = text_alloc((size_t)n * sizeof(*values));
+
 	for (long i = 0; i < n; i++)
 		values[i] = value;
 	free(list->values);
@@ -148,6 +154,7 @@ static void spread(struct cli_ints *list, const char *option, long n, int missin
 static uint64_t next_random(uint64_t *state)
 {
 	uint64_t z = *state += 0x9e3779b97f4a7c15u;
+
 	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
 	z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
 	return z ^ (z >> 31);
@@ -162,6 +169,7 @@ static void resolve(struct cli_shape *shape, struct argp_state *state)
 {
 	struct generate_spec *spec = &shape->spec;
 	long n = shape->batch_size;
+
 	if (n == 0)
 		n = largest(largest(shape->qo_len.count, shape->kv_len.count),
 			    largest(shape->q_pos0.count, 1));
@@ -169,7 +177,9 @@ static void resolve(struct cli_shape *shape, struct argp_state *state)
 	if (shape->high >= 0 && shape->kv_len.count)
 		argp_error(state, "--kv-len: a list and uniform: exclude each other");
 	spread(&shape->kv_len, "--kv-len", n, 1024, state);
+
 	uint64_t random = spec->seed;
+
 	for (long b = 0; b < n && shape->high >= 0; b++)
 		shape->kv_len.values[b] =
 			(int)(shape->low + (long)(next_random(&random) %
@@ -189,6 +199,7 @@ static void resolve(struct cli_shape *shape, struct argp_state *state)
 static error_t parse_config(int key, char *arg, struct cli_shape *shape, struct argp_state *state)
 {
 	mla_config *config = &shape->spec.config;
+
 	switch (key) {
 	case OPT_CAUSAL:
 		config->causal = 1;
@@ -249,12 +260,15 @@ static error_t parse_values(int key, char *arg, struct cli_shape *shape, struct 
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
 	struct cli_shape *shape = state->input;
+
 	if (key == ARGP_KEY_END) {
 		resolve(shape, state);
 		return 0;
 	}
+
 	const error_t error = parse_values(key, arg, shape, state);
-	shape->given |= error == 0;
+
+	shape->given |= !error;
 	return error;
 }
 

@@ -9,6 +9,7 @@
 int cli_source_file(struct cli_source *source, const char *file)
 {
 	struct capture_error error = {0};
+
 	*source = (struct cli_source){.file = file, .capture = capture_open(file, &error)};
 	if (!source->capture) {
 		fprintf(stderr, "mla: %s\n", error.text);
@@ -39,6 +40,7 @@ void cli_source_id(const struct cli_source *source, int index, char *id, size_t 
 {
 	if (source->capture) {
 		const int layers = capture_num_layers(source->capture);
+
 		snprintf(id, size, "%03d/%03d",
 			 capture_step_number(source->capture, index / layers),
 			 capture_layer_number(source->capture, index % layers));
@@ -53,13 +55,15 @@ void cli_source_id(const struct cli_source *source, int index, char *id, size_t 
 static bool two_numbers(const char *text, int *step, int *layer)
 {
 	int end = 0;
-	return sscanf(text, "%9d/%9d%n", step, layer, &end) == 2 && text[end] == '\0';
+
+	return sscanf(text, "%9d/%9d%n", step, layer, &end) == 2 && !text[end];
 }
 
 bool cli_id_matches(const char *id, const char *pattern)
 {
 	int step, layer, wanted_step, wanted_layer;
-	if (!pattern || fnmatch(pattern, id, 0) == 0)
+
+	if (!pattern || !fnmatch(pattern, id, 0))
 		return true;
 	return two_numbers(id, &step, &layer) &&
 	       two_numbers(pattern, &wanted_step, &wanted_layer) && step == wanted_step &&
@@ -70,8 +74,9 @@ bool cli_random_id(const char *pattern, struct cli_source *source)
 {
 	uint64_t seed;
 	int number, end = 0;
+
 	if (!pattern || sscanf(pattern, "random:%" SCNu64 ".%9d%n", &seed, &number, &end) != 2 ||
-	    pattern[end] != '\0' || number < 0)
+	    pattern[end] || number < 0)
 		return false;
 	cli_source_random(source, seed, number, 1);
 	return true;
@@ -83,14 +88,17 @@ int cli_source_load(const struct cli_source *source, int index, struct mla_case 
 	if (source->capture) {
 		struct capture_error error = {0};
 		const int layers = capture_num_layers(source->capture);
-		if (capture_load(source->capture, index / layers, index % layers, c, &error) == 0)
+
+		if (!capture_load(source->capture, index / layers, index % layers, c, &error))
 			return 0;
 		fprintf(stderr, "mla: %s\n", error.text);
 		return -1;
 	}
+
 	const int failed = source->shape
 				   ? generate_case(&source->shape->spec, c)
 				   : generate_adversarial(source->seed, source->first + index, c);
+
 	if (failed)
 		fprintf(stderr, "mla: not enough memory to generate the case\n");
 	return failed;
@@ -102,7 +110,7 @@ int cli_source_first(const struct cli_source *source, const char *pattern, struc
 	for (int i = 0; i < source->count; i++) {
 		cli_source_id(source, i, id, size);
 		if (cli_id_matches(id, pattern))
-			return cli_source_load(source, i, c) == 0 ? CLI_OK : CLI_BAD_FILE;
+			return !cli_source_load(source, i, c) ? CLI_OK : CLI_BAD_FILE;
 	}
 	fprintf(stderr, "mla: no case \"%s\" in %s\n", pattern ? pattern : "*",
 		source->file ? source->file : "the generated cases");

@@ -17,12 +17,14 @@ static struct known known_names(void)
 {
 	const int kernels = mla_kernel_count();
 	struct known known = {.num_variants = num_variants};
+
 	known.names = text_alloc((size_t)(num_variants + kernels + 2) * sizeof(*known.names));
 	for (int i = 0; i < num_variants; i++)
 		known.names[known.count++] = variants[i].name;
 	for (int i = 0; i < kernels; i++) {
 		mla_kernel_info info = {.struct_size = sizeof(info)};
-		if (mla_kernel_get(i, &info) == MLA_OK)
+
+		if (!mla_kernel_get(i, &info))
 			known.names[known.count++] = info.name;
 	}
 	return known;
@@ -32,19 +34,23 @@ static struct known known_names(void)
 static bool means(const char *word, const char *kernel)
 {
 	const char *idea = strchr(kernel, '_');
-	if (strcmp(word, kernel) == 0 || (idea && strcmp(word, idea + 1) == 0))
+
+	if (!strcmp(word, kernel) || (idea && !strcmp(word, idea + 1)))
 		return true;
+
 	char *end;
 	const long number = strtol(word, &end, 10);
-	return word[0] >= '0' && word[0] <= '9' && *end == '\0' && idea &&
+
+	return word[0] >= '0' && word[0] <= '9' && !*end && idea &&
 	       number == strtol(kernel, NULL, 10);
 }
 
 static void add(struct cli_subjects *subjects, const struct known *known, int index, bool named)
 {
 	const char *name = known->names[index];
+
 	for (int i = 0; i < subjects->count; i++)
-		if (strcmp(subjects->list[i].name, name) == 0)
+		if (!strcmp(subjects->list[i].name, name))
 			return;
 	subjects->list[subjects->count++] = (struct cli_subject){
 		.name = name,
@@ -56,25 +62,29 @@ static void add(struct cli_subjects *subjects, const struct known *known, int in
 /* How many subjects the word adds. */
 static int add_word(struct cli_subjects *subjects, const struct known *known, const char *word)
 {
-	const bool all = strcmp(word, "all") == 0;
-	const bool cpu = all || strcmp(word, "cpu") == 0, gpu = all || strcmp(word, "gpu") == 0;
+	const bool all = !strcmp(word, "all");
+	const bool cpu = all || !strcmp(word, "cpu"), gpu = all || !strcmp(word, "gpu");
 	int found = 0;
+
 	for (int i = 0; i < known->count; i++) {
 		const bool variant = i < known->num_variants;
 		const bool named =
-			variant ? strcmp(word, known->names[i]) == 0 : means(word, known->names[i]);
+			variant ? !strcmp(word, known->names[i]) : means(word, known->names[i]);
+
 		if (!named && !(variant ? cpu : gpu))
 			continue;
 		add(subjects, known, i, named);
 		found++;
 	}
-	const bool facts = strcmp(word, VARIANT_FACTS) == 0;
+
+	const bool facts = !strcmp(word, VARIANT_FACTS);
+
 	if (cpu || facts) {
 		subjects->facts = true;
 		subjects->facts_named |= facts;
 		found++;
 	}
-	if (strcmp(word, "auto") == 0) {
+	if (!strcmp(word, "auto")) {
 		subjects->list[subjects->count++] =
 			(struct cli_subject){.name = "auto", .named = true};
 		found++;
@@ -85,6 +95,7 @@ static int add_word(struct cli_subjects *subjects, const struct known *known, co
 static void complain(const struct known *known, const char *word)
 {
 	const char *similar = cli_similar(word, known->names, known->count);
+
 	fprintf(stderr, "mla: -k: unknown implementation \"%s\"; ", word);
 	if (similar)
 		fprintf(stderr, "did you mean \"%s\"? ", similar);
@@ -96,12 +107,13 @@ int cli_subjects_choose(const char *names, struct cli_subjects *subjects)
 	const struct known known = known_names();
 	struct cli_strings words = {0};
 	int result = 0;
+
 	*subjects = (struct cli_subjects){0};
 	cli_strings_split(&words, names ? names : "all");
 	subjects->list =
 		text_alloc((size_t)(known.count + words.count + 1) * sizeof(*subjects->list));
 	for (int i = 0; i < words.count && result == 0; i++)
-		if (add_word(subjects, &known, words.values[i]) == 0) {
+		if (!add_word(subjects, &known, words.values[i])) {
 			complain(&known, words.values[i]);
 			result = -1;
 		}

@@ -182,8 +182,9 @@ static bool parse_choice(int key, const char *arg, struct bench_verb *bench,
 
 static void check_arguments(const struct bench_verb *bench, struct argp_state *state)
 {
-	const int sources = (bench->file != NULL) + bench->shape.given + (bench->suite != NULL) +
-			    (bench->cells.count > 0);
+	const bool given[] = {bench->file, bench->shape.given, bench->suite,
+			      bench->cells.count > 0};
+	const int sources = given[0] + given[1] + given[2] + given[3];
 	struct cell cell;
 	char why[256];
 
@@ -440,7 +441,7 @@ static int time_source_case(struct bench_verb *bench, const struct cli_source *s
 	char *name;
 	int code = CLI_BAD_FILE;
 
-	if (cli_source_load(source, index, &c) != 0)
+	if (cli_source_load(source, index, &c))
 		return code;
 	name = bench->file ? text_format("%s:%s", base_name(bench->file), id)
 			   : text_format("generated %s", id);
@@ -456,7 +457,7 @@ static int time_source(struct bench_verb *bench)
 	char id[CLI_ID_SIZE];
 	int code = CLI_OK;
 
-	if (open_source(bench, &source) != 0)
+	if (open_source(bench, &source))
 		return CLI_BAD_FILE;
 	for (int i = 0; i < source.count; i++) {
 		cli_source_id(&source, i, id, sizeof(id));
@@ -467,7 +468,7 @@ static int time_source(struct bench_verb *bench)
 			bench->file ? bench->file : "the generated cases");
 		code = CLI_USAGE;
 	}
-	for (int i = 0; i < source.count && code == CLI_OK; i++) {
+	for (int i = 0; i < source.count && !code; i++) {
 		cli_source_id(&source, i, id, sizeof(id));
 		if (is_chosen(bench, id, i))
 			code = time_source_case(bench, &source, i, id);
@@ -483,7 +484,7 @@ static int time_source(struct bench_verb *bench)
 
 static bool is_wanted(const struct bench_verb *bench, const char *cell)
 {
-	return !bench->pattern || fnmatch(bench->pattern, cell, 0) == 0;
+	return !bench->pattern || !fnmatch(bench->pattern, cell, 0);
 }
 
 static bool fits_host(const struct mla_case *c)
@@ -497,14 +498,15 @@ static int time_cell(struct bench_verb *bench, const struct cell *cell)
 	struct mla_case c;
 	int code = CLI_FAILED;
 
-	if (cell_case(cell, seed, &c) != 0) {
+	if (cell_case(cell, seed, &c)) {
 		fprintf(stderr, "mla bench: cell \"%s\" is too large for a page table\n",
 			cell->name);
 		return code;
 	}
+
 	const bool on_host = fits_host(&c);
 
-	if (on_host && cell_fill(&c, seed) != 0)
+	if (on_host && cell_fill(&c, seed))
 		fprintf(stderr, "mla bench: not enough memory for cell \"%s\"\n", cell->name);
 	else
 		code = time_case(bench, &c, cell->name,
@@ -520,10 +522,10 @@ static void list_cell(const struct bench_verb *bench, const struct cell *cell,
 	struct case_work work;
 	char text[256];
 
-	if (cell_case(cell, bench->seed, &c) != 0)
+	if (cell_case(cell, bench->seed, &c))
 		return;
 	report_cell(table, "%s", cell->name);
-	if (case_work_of(&c, &work) == 0) {
+	if (!case_work_of(&c, &work)) {
 		report_cell(table, "%.4g", work.bytes * 1e-6);
 		report_cell(table, "%.4g", work.flop * 1e-9);
 		report_cell(table, "%.3g", work.flop / work.bytes);
@@ -543,7 +545,7 @@ static int go_through_cells(struct bench_verb *bench)
 
 	for (int i = 0; i < count; i++)
 		bench->total += is_wanted(bench, names[i]);
-	for (int i = 0; i < count && code == CLI_OK; i++) {
+	for (int i = 0; i < count && !code; i++) {
 		struct cell cell;
 		char why[256];
 
@@ -627,7 +629,7 @@ static int close_outputs(struct bench_verb *bench)
 
 	bool bad = bench->csv_file && ferror(bench->csv_file);
 
-	bad |= bench->csv_file && fclose(bench->csv_file) != 0;
+	bad |= bench->csv_file && fclose(bench->csv_file);
 	if (bad) {
 		fprintf(stderr, "mla bench: %s cannot be written\n", bench->csv);
 		code = CLI_BAD_FILE;
@@ -644,22 +646,22 @@ static int run(struct bench_verb *bench, int argc, char **argv)
 	const char *kernels = bench->kernels ? bench->kernels : cells ? "gpu" : "all";
 	int code = load_ceilings(bench), closed;
 
-	if (code != CLI_OK)
+	if (code)
 		return code;
-	if (cli_subjects_choose(kernels, &bench->subjects) != 0)
+	if (cli_subjects_choose(kernels, &bench->subjects))
 		return CLI_USAGE;
 	bench->nvml = gpu_missing() ? NULL : nvml_open(NULL, gpu_bus_id());
 	bench->options.nvml = bench->nvml;
 	code = open_outputs(bench, argc, argv);
-	if (code == CLI_OK)
+	if (!code)
 		code = cells ? go_through_cells(bench) : time_source(bench);
-	if (code == CLI_OK && !bench->list)
+	if (!code && !bench->list)
 		print_foot(bench);
 	closed = close_outputs(bench);
 	nvml_close(bench->nvml);
 	cli_subjects_free(&bench->subjects);
-	if (code != CLI_OK || closed != CLI_OK)
-		return code != CLI_OK ? code : closed;
+	if (code || closed)
+		return code ? code : closed;
 	if (bench->failed)
 		return CLI_FAILED;
 	return bench->timed || bench->list ? CLI_OK : CLI_SKIPPED;

@@ -124,7 +124,7 @@ static int measure(const struct ceilings_verb *verb, const char *path)
 	print_ceilings(&ceilings);
 	if (measured == 0)
 		return CLI_FAILED;
-	if (ceilings_save(path, &ceilings, why, sizeof(why)) != 0) {
+	if (ceilings_save(path, &ceilings, why, sizeof(why))) {
 		fprintf(stderr, "mla ceilings: %s\n", why);
 		return CLI_BAD_FILE;
 	}
@@ -138,6 +138,7 @@ int cli_ceilings(int argc, char **argv)
 	int code;
 
 	argp_parse(&argp, argc, argv, 0, NULL, &verb);
+
 	char *path = verb.file ? text_format("%s", verb.file) : ceilings_default_path();
 
 	if (!path) {

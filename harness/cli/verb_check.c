@@ -73,6 +73,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 {
 	struct check_options *options = state->input;
 	struct cli_source source;
+
 	switch (key) {
 	case 'k':
 		options->kernels = arg;
@@ -130,6 +131,7 @@ struct run {
 static void count(struct run *run, enum check_outcome outcome)
 {
 	int *const counts[] = {&run->total.passed, &run->total.failed, &run->total.skipped};
+
 	++*counts[outcome];
 }
 
@@ -138,6 +140,7 @@ static void check_one(const struct run *run, const struct mla_case *c,
 		      struct check_verdict *verdict)
 {
 	const double cost = case_multiply_adds(c);
+
 	*verdict = (struct check_verdict){0};
 	if (subject->variant && !subject->named && cost > CHECK_CPU_BUDGET) {
 		verdict->outcome = CHECK_SKIP;
@@ -146,6 +149,7 @@ static void check_one(const struct run *run, const struct mla_case *c,
 			 subject->name);
 		return;
 	}
+
 	const struct check_subject what = {
 		.name = subject->name,
 		.run = subject->variant ? subject->variant->run : NULL,
@@ -154,6 +158,7 @@ static void check_one(const struct run *run, const struct mla_case *c,
 		.graph = run->options->graph,
 	};
 	struct mla_case same = *c; /* a view: variants take what they are asked from the config */
+
 	same.config.fixed_split = subject->variant ? run->options->fixed_split : 0;
 	check_subject(&same, truth, &what, verdict);
 }
@@ -166,6 +171,7 @@ static char *rerun_line(const struct run *run, const struct cli_source *source, 
 					   .file = source->file,
 					   .fixed_split = run->options->fixed_split,
 					   .graph = run->options->graph};
+
 	return report_rerun_line(&rerun);
 }
 
@@ -174,9 +180,11 @@ static json_t *check_subjects(struct run *run, const struct cli_source *source,
 			      const struct check_truth *truth, struct view *view)
 {
 	json_t *verdicts = json_array();
+
 	for (int s = 0; s < run->subjects.count; s++) {
 		const struct cli_subject *subject = &run->subjects.list[s];
 		struct check_verdict verdict;
+
 		report_progress("%s %s", id, subject->name);
 		check_one(run, c, truth, subject, &verdict);
 		count(run, verdict.outcome);
@@ -189,6 +197,7 @@ static json_t *check_subjects(struct run *run, const struct cli_source *source,
 static json_t *fact_json(const struct variant_fact *fact)
 {
 	json_t *json = json_object();
+
 	report_json_set(json, "name", json_string(fact->name));
 	report_json_set(json, "outcome", json_string(variant_fact_good(fact) ? "PASS" : "FAIL"));
 	if (fact->has_out) {
@@ -207,6 +216,7 @@ static json_t *check_facts(struct run *run, const struct cli_source *source,
 {
 	struct variant_fact facts[VARIANT_MAX_FACTS];
 	json_t *array = json_array();
+
 	if (!run->subjects.facts || !variant_has_facts(c))
 		return array;
 	if (!run->subjects.facts_named && variant_facts_cost(c) > CHECK_CPU_BUDGET) {
@@ -215,7 +225,9 @@ static json_t *check_facts(struct run *run, const struct cli_source *source,
 		return array;
 	}
 	report_progress("%s %s", id, VARIANT_FACTS);
+
 	const int n = variant_facts(c, facts);
+
 	if (n < 0) {
 		fprintf(stderr, "mla check: %s: not enough memory for textbook attention\n", id);
 		count(run, CHECK_FAIL);
@@ -234,19 +246,24 @@ static int check_case(struct run *run, const struct cli_source *source, int inde
 {
 	struct mla_case c;
 	struct check_truth truth = {0};
+
 	report_progress("%s loading", id);
-	if (cli_source_load(source, index, &c) != 0)
+	if (cli_source_load(source, index, &c))
 		return -1;
 	view_case(view, &c);
 	report_progress("%s truth", id);
+
 	const int64_t rows = run->options->rows >= 0 ? run->options->rows : check_truth_rows(&c);
-	if (check_truth_make(&c, rows, &truth) != 0) {
+
+	if (check_truth_make(&c, rows, &truth)) {
 		fprintf(stderr, "mla check: %s: not enough memory for the truth\n", id);
 		count(run, CHECK_FAIL);
 		case_free(&c);
 		return 0;
 	}
+
 	json_t *json = report_json_case(&c, id);
+
 	if (source->file)
 		report_json_set(json, "file", report_json_string(source->file));
 	report_json_set(json, "rows_checked",
@@ -269,13 +286,14 @@ static void check_source(struct run *run, struct cli_source *source)
 							      : VIEW_SUMMARY;
 	struct view view;
 	char id[CLI_ID_SIZE];
+
 	view_open(&view, style, &run->subjects);
 	for (int i = 0; i < source->count; i++) {
 		cli_source_id(source, i, id, sizeof(id));
 		if (!cli_id_matches(id, run->options->pattern))
 			continue;
 		run->matched++;
-		if (check_case(run, source, i, id, &view) != 0)
+		if (check_case(run, source, i, id, &view))
 			run->bad_file = true;
 	}
 	if (view.cases)
@@ -304,9 +322,11 @@ static int run_suite_gpu(const struct check_options *options, const struct cli_s
 		printf("SKIPPED, %s\n", gpu_missing());
 		return CLI_SKIPPED;
 	}
+
 	const char **kernels = text_alloc(((size_t)subjects->count + 1) * sizeof(*kernels));
 	struct suite_result result = {0};
 	int n = 0;
+
 	for (int i = 0; i < subjects->count && options->kernels; i++)
 		if (!subjects->list[i].variant)
 			kernels[n++] = subjects->list[i].name;
@@ -323,8 +343,9 @@ static void check_sources(struct run *run)
 {
 	const struct check_options *options = run->options;
 	struct cli_source source;
+
 	for (int i = 0; i < options->files.count; i++)
-		if (cli_source_file(&source, options->files.values[i]) == 0)
+		if (!cli_source_file(&source, options->files.values[i]))
 			check_source(run, &source);
 		else
 			run->bad_file = true;
@@ -340,7 +361,9 @@ static int write_json(struct run *run)
 {
 	if (!run->cases)
 		return 0;
+
 	json_t *root = report_json_new("mla-check"), *total = json_object();
+
 	report_json_set(total, "passed", json_integer(run->total.passed));
 	report_json_set(total, "failed", json_integer(run->total.failed));
 	report_json_set(total, "skipped", json_integer(run->total.skipped));
@@ -348,7 +371,9 @@ static int write_json(struct run *run)
 	report_json_set(root, "fixed_split", json_integer(run->options->fixed_split));
 	report_json_set(root, "graph", json_boolean(run->options->graph));
 	report_json_set(root, "cases", run->cases);
+
 	const int failed = report_json_write(root, run->options->json);
+
 	json_decref(root);
 	return failed;
 }
@@ -358,7 +383,9 @@ static int run_checks(struct run *run)
 	if (run->options->json)
 		run->cases = json_array();
 	check_sources(run);
+
 	const int unwritten = write_json(run);
+
 	if (run->matched)
 		print_total(&run->total);
 	else if (!run->bad_file)
@@ -373,7 +400,8 @@ static int run_checks(struct run *run)
 /* host and smoke are the ordinary check with fixed choices. */
 static void apply_suite(struct check_options *options)
 {
-	const bool host = strcmp(options->suite, "host") == 0;
+	const bool host = !strcmp(options->suite, "host");
+
 	if (!options->kernels && host)
 		options->kernels = "cpu";
 	if (!options->random)
@@ -383,13 +411,16 @@ static void apply_suite(struct check_options *options)
 int cli_check(int argc, char **argv)
 {
 	struct check_options options = {.seed = 1, .rows = -1};
+
 	argp_parse(&argp, argc, argv, 0, NULL, &options);
+
 	struct run run = {.options = &options};
-	const bool gpu = options.suite && strcmp(options.suite, "gpu") == 0;
+	const bool gpu = options.suite && !strcmp(options.suite, "gpu");
 	int code = CLI_USAGE;
+
 	if (options.suite && !gpu)
 		apply_suite(&options);
-	if (cli_subjects_choose(options.kernels, &run.subjects) == 0)
+	if (!cli_subjects_choose(options.kernels, &run.subjects))
 		code = gpu ? run_suite_gpu(&options, &run.subjects) : run_checks(&run);
 	cli_subjects_free(&run.subjects);
 	cli_strings_free(&options.files);

@@ -36,11 +36,14 @@ static double parse_percent(struct argp_state *state, const char *text)
 	char number[32];
 	const size_t length = strlen(text);
 	const size_t digits = length && text[length - 1] == '%' ? length - 1 : length;
+
 	if (digits >= sizeof(number))
 		argp_error(state, "--threshold: found \"%s\", expected a percentage", text);
 	memcpy(number, text, digits);
 	number[digits] = '\0';
+
 	const double percent = cli_positive(state, "--threshold", number);
+
 	if (percent > 1000)
 		argp_error(state, "--threshold: %s is out of range, expected at most 1000%%", text);
 	return percent / 100;
@@ -51,7 +54,9 @@ static void parse_pairing(struct argp_state *state, const char *text, struct com
 	if (verb->owned)
 		argp_error(state, "--implementation: one pair at a time");
 	verb->owned = text_format("%s", text);
+
 	char *equals = strchr(verb->owned, '=');
+
 	if (equals)
 		*equals = '\0';
 	verb->pairing.from = verb->owned;
@@ -71,7 +76,9 @@ static void check_files(struct argp_state *state, const struct compare_verb *ver
 {
 	if (!verb->a)
 		argp_error(state, "A.json is missing");
-	const bool pair = verb->owned && strcmp(verb->pairing.from, verb->pairing.to) != 0;
+
+	const bool pair = verb->owned && strcmp(verb->pairing.from, verb->pairing.to);
+
 	if (!verb->b && !pair)
 		argp_error(state, "B.json is missing; within one file say --implementation X=Y");
 }
@@ -79,6 +86,7 @@ static void check_files(struct argp_state *state, const struct compare_verb *ver
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
 	struct compare_verb *verb = state->input;
+
 	switch (key) {
 	case OPT_THRESHOLD:
 		verb->threshold = parse_percent(state, arg);
@@ -139,8 +147,9 @@ static void add_row(struct report_table *table, const struct compare_time *a,
 		    const struct compare_time *b, const struct compare_result *result)
 {
 	char text[32];
+
 	report_cell(table, "%s", a->name);
-	if (strcmp(a->implementation, b->implementation) == 0)
+	if (!strcmp(a->implementation, b->implementation))
 		report_cell(table, "%s", a->implementation);
 	else
 		report_cell(table, "%s, %s", a->implementation, b->implementation);
@@ -167,6 +176,7 @@ static json_t *pair_json(const struct compare_time *a, const struct compare_time
 			 const struct compare_result *result)
 {
 	json_t *json = json_object();
+
 	report_json_set(json, "case", report_json_string(a->name));
 	report_json_set(json, "sha256", report_json_string(a->sha256));
 	report_json_set(json, "implementation_a", report_json_string(a->implementation));
@@ -191,9 +201,10 @@ static void explain_missing(const struct comparison *c, const struct compare_tim
 			    const struct compare_time *partner)
 {
 	const char *why = "is not in";
+
 	for (int i = 0; i < c->second->count && !partner; i++)
-		if (strcmp(c->second->times[i].name, a->name) == 0 &&
-		    strcmp(c->second->times[i].sha256, a->sha256) != 0)
+		if (!strcmp(c->second->times[i].name, a->name) &&
+		    strcmp(c->second->times[i].sha256, a->sha256))
 			why = "has other contents (sha256) in";
 	fprintf(stderr, "mla compare: case %s, %s %s %s ", a->name, a->implementation, a->mode,
 		a->cache);
@@ -207,16 +218,21 @@ static void compare_one(struct comparison *c, const struct compare_time *a,
 			struct report_table *table, json_t *pairs)
 {
 	const struct compare_pairing *pairing = &c->verb->pairing;
-	if (a->stats.n == 0 || (pairing->from && strcmp(pairing->from, a->implementation) != 0))
+
+	if (a->stats.n == 0 || (pairing->from && strcmp(pairing->from, a->implementation)))
 		return;
+
 	const int index = compare_partner(a, c->second, pairing);
 	const struct compare_time *b = index < 0 ? NULL : &c->second->times[index];
-	if (!b || (b->stats.n == 0 && strcmp(b->status, "FAIL") != 0)) {
+
+	if (!b || (b->stats.n == 0 && strcmp(b->status, "FAIL"))) {
 		explain_missing(c, a, b);
 		c->unmatched++;
 		return;
 	}
+
 	const struct compare_result result = compare_times(a, b, c->threshold);
+
 	add_row(table, a, b, &result);
 	report_json_append(pairs, pair_json(a, b, &result));
 	c->counts[result.verdict]++;
@@ -228,6 +244,7 @@ static void compare_one(struct comparison *c, const struct compare_time *a,
 static void print_summary(const struct comparison *c)
 {
 	const int timed = c->pairs - c->counts[COMPARE_WRONG];
+
 	for (int v = 0; v <= COMPARE_WRONG; v++)
 		printf("%s%d %s", v ? ", " : "", c->counts[v],
 		       compare_verdict_name((enum compare_verdict)v));
@@ -240,6 +257,7 @@ static void print_summary(const struct comparison *c)
 static json_t *comparison_json(const struct comparison *c, json_t *pairs)
 {
 	json_t *root = report_json_new("mla-compare"), *counts = json_object();
+
 	for (int v = 0; v <= COMPARE_WRONG; v++)
 		report_json_set(counts, compare_verdict_name((enum compare_verdict)v),
 				json_integer(c->counts[v]));
@@ -261,8 +279,10 @@ static int finish(const struct comparison *c, const struct report_table *table, 
 	}
 	report_table_print(table, stdout);
 	print_summary(c);
+
 	json_t *root = comparison_json(c, pairs);
 	const int failed = c->verb->json ? report_json_write(root, c->verb->json) : 0;
+
 	json_decref(root);
 	if (failed)
 		return CLI_BAD_FILE;
@@ -273,9 +293,12 @@ static int compare_all(struct comparison *c)
 {
 	struct report_table *table = report_table_new(titles, NUM_TITLES);
 	json_t *pairs = json_array();
+
 	for (int i = 0; i < c->a.count; i++)
 		compare_one(c, &c->a.times[i], table, pairs);
+
 	const int code = finish(c, table, pairs);
+
 	json_decref(pairs);
 	report_table_free(table);
 	return code;
@@ -291,7 +314,8 @@ static const char *gpu_of(const struct compare_file *file)
 static bool same_machine(const struct comparison *c)
 {
 	const struct compare_file *a = &c->a, *b = c->second;
-	if (strcmp(a->gpu, b->gpu) != 0) {
+
+	if (strcmp(a->gpu, b->gpu)) {
 		fprintf(stderr, "mla compare: %s ran on %s, %s on %s%s\n", a->path, gpu_of(a),
 			b->path, gpu_of(b),
 			c->verb->force ? ""
@@ -310,14 +334,15 @@ static bool same_machine(const struct comparison *c)
 static bool has_implementation(const struct compare_file *file, const char *wanted)
 {
 	for (int i = 0; i < file->count; i++)
-		if (strcmp(file->times[i].implementation, wanted) == 0)
+		if (!strcmp(file->times[i].implementation, wanted))
 			return true;
 	fprintf(stderr, "mla compare: %s has no implementation \"%s\"; it has", file->path, wanted);
 	for (int i = 0; i < file->count; i++) {
 		bool said = false;
+
 		for (int j = 0; j < i; j++)
-			said |= strcmp(file->times[i].implementation,
-				       file->times[j].implementation) == 0;
+			said |= !strcmp(file->times[i].implementation,
+					file->times[j].implementation);
 		if (!said)
 			fprintf(stderr, " %s", file->times[i].implementation);
 	}
@@ -329,16 +354,19 @@ static int open_files(struct comparison *c)
 {
 	const struct compare_verb *verb = c->verb;
 	char why[512];
-	if (compare_open(verb->a, &c->a, why, sizeof(why)) != 0 ||
-	    (verb->b && compare_open(verb->b, &c->b, why, sizeof(why)) != 0)) {
+
+	if (compare_open(verb->a, &c->a, why, sizeof(why)) ||
+	    (verb->b && compare_open(verb->b, &c->b, why, sizeof(why)))) {
 		fprintf(stderr, "mla compare: %s\n", why);
 		return CLI_BAD_FILE;
 	}
 	c->second = verb->b ? &c->b : &c->a;
-	c->threshold = verb->threshold > 0                        ? verb->threshold
-		       : verb->b && strcmp(verb->a, verb->b) != 0 ? COMPARE_TWO_FILES
-								  : COMPARE_SAME_FILE;
+	c->threshold = verb->threshold > 0                   ? verb->threshold
+		       : verb->b && strcmp(verb->a, verb->b) ? COMPARE_TWO_FILES
+							     : COMPARE_SAME_FILE;
+
 	const struct compare_pairing *pairing = &verb->pairing;
+
 	if (pairing->from && (!has_implementation(&c->a, pairing->from) ||
 			      !has_implementation(c->second, pairing->to)))
 		return CLI_USAGE;
@@ -348,10 +376,13 @@ static int open_files(struct comparison *c)
 int cli_compare(int argc, char **argv)
 {
 	struct compare_verb verb = {0};
+
 	argp_parse(&argp, argc, argv, 0, NULL, &verb);
+
 	struct comparison c = {.verb = &verb};
 	int code = open_files(&c);
-	if (code == CLI_OK)
+
+	if (!code)
 		code = compare_all(&c);
 	compare_close(&c.a);
 	compare_close(&c.b);

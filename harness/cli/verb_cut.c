@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-
 struct cut_options {
 	struct cli_ints steps, layers, heads, requests;
 	const char *in, *out;
@@ -26,8 +25,10 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 {
 	struct cut_options *cut = state->input;
 	struct cli_ints *const lists[] = {&cut->steps, &cut->layers, &cut->heads, &cut->requests};
+
 	if (key >= OPT_STEPS && key <= OPT_REQUESTS) {
 		char option[32];
+
 		snprintf(option, sizeof(option), "--%s", options[key - OPT_STEPS].name);
 		cli_int_list(state, option, arg, 0, INT_MAX, lists[key - OPT_STEPS]);
 		return 0;
@@ -61,6 +62,7 @@ static int to_indices(const struct capture *capture, const char *what, struct cl
 {
 	for (int i = 0; i < list->count; i++) {
 		int index = 0;
+
 		while (index < count && number_of(capture, index) != list->values[i])
 			index++;
 		if (index == count) {
@@ -77,14 +79,17 @@ static int choose(struct cut_options *cut)
 {
 	struct capture_error error = {0};
 	struct capture *capture = capture_open(cut->in, &error);
+
 	if (!capture) {
 		fprintf(stderr, "mla: %s\n", error.text);
 		return CLI_BAD_FILE;
 	}
+
 	const int failed = to_indices(capture, "step", &cut->steps, capture_num_steps(capture),
 				      capture_step_number) ||
 			   to_indices(capture, "layer", &cut->layers, capture_num_layers(capture),
 				      capture_layer_number);
+
 	capture_close(capture);
 	return failed ? CLI_USAGE : CLI_OK;
 }
@@ -103,8 +108,9 @@ static int write_part(const struct cut_options *cut)
 		.head_begin = n ? cut->heads.values[0] : 0,
 		.head_end = n ? cut->heads.values[n - 1] + 1 : 0,
 	};
+
 	fflush(stdout);
-	if (capture_cut(cut->in, cut->out, &part, &error) != 0) {
+	if (capture_cut(cut->in, cut->out, &part, &error)) {
 		fprintf(stderr, "mla: %s\n", error.text);
 		return CLI_BAD_FILE;
 	}
@@ -115,9 +121,12 @@ static int write_part(const struct cut_options *cut)
 int cli_cut(int argc, char **argv)
 {
 	struct cut_options cut = {0};
+
 	argp_parse(&argp, argc, argv, 0, NULL, &cut);
+
 	int code = choose(&cut);
-	if (code == CLI_OK)
+
+	if (!code)
 		code = write_part(&cut);
 	free(cut.steps.values);
 	free(cut.layers.values);

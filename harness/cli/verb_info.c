@@ -12,6 +12,7 @@ struct files {
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
 	struct files *files = state->input;
+
 	switch (key) {
 	case 's':
 		files->strict = true;
@@ -36,7 +37,8 @@ static int info_one(const char *file)
 {
 	struct capture_error error = {0};
 	struct capture *capture = capture_open(file, &error);
-	const bool good = capture && capture_print_info(capture, stdout, &error) == 0;
+	const bool good = capture && !capture_print_info(capture, stdout, &error);
+
 	if (!good)
 		fprintf(stderr, "mla: %s\n", error.text);
 	if (capture)
@@ -47,12 +49,15 @@ static int info_one(const char *file)
 int cli_info(int argc, char **argv)
 {
 	struct files files = {0};
+
 	argp_parse(&info_argp, argc, argv, 0, NULL, &files);
+
 	int code = CLI_OK;
+
 	for (int i = 0; i < files.list.count; i++) {
 		if (i > 0)
 			putchar('\n');
-		if (info_one(files.list.values[i]) != CLI_OK)
+		if (info_one(files.list.values[i]))
 			code = CLI_BAD_FILE;
 	}
 	cli_strings_free(&files.list);
@@ -76,15 +81,21 @@ static const struct argp verify_argp = {
 int cli_verify(int argc, char **argv)
 {
 	struct files files = {0};
+
 	argp_parse(&verify_argp, argc, argv, 0, NULL, &files);
+
 	int code = CLI_OK;
+
 	for (int i = 0; i < files.list.count; i++) {
 		struct capture_error error = {0};
+
 		report_progress("verifying %s", files.list.values[i]);
 		/* The child inherits what is buffered, and would print it again. */
 		fflush(stdout);
+
 		const int failed =
 			capture_verify(files.list.values[i], files.strict, stdout, &error);
+
 		report_progress("%s", "");
 		if (failed) {
 			fprintf(stderr, "mla: %s\n", error.text);

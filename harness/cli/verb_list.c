@@ -35,8 +35,9 @@ static void add_kernel(struct report_table *table, const mla_kernel_info *info,
 		       const mla_device *device)
 {
 	const char *missing = gpu_missing();
-	const bool runs = info->built && !missing &&
-			  mla_kernel_accepts(info->name, &deepseek_v3, device) == MLA_OK;
+	const bool runs =
+		info->built && !missing && !mla_kernel_accepts(info->name, &deepseek_v3, device);
+
 	report_cell(table, "%s", info->name);
 	report_cell(table, "%s", info->arch);
 	report_cell(table, "%s", info->built ? "yes" : "no");
@@ -58,10 +59,12 @@ static void print_device(const mla_device *device)
 int cli_list(int argc, char **argv)
 {
 	argp_parse(&argp, argc, argv, 0, NULL, NULL);
+
 	static const char *const titles[] = {"name", "arch", "built", "runs here", "summary"};
 	struct report_table *table = report_table_new(titles, 5);
 	mla_device device = {.struct_size = sizeof(device)};
-	if (!gpu_missing() && mla_device_query(&device) != MLA_OK)
+
+	if (!gpu_missing() && mla_device_query(&device))
 		fprintf(stderr, "mla: %s\n", mla_last_error());
 	print_device(&device);
 	for (int i = 0; i < num_variants; i++) {
@@ -78,7 +81,8 @@ int cli_list(int argc, char **argv)
 	report_cell(table, "textbook attention; only captures that carry W_UK and W_UV");
 	for (int i = 0; i < mla_kernel_count(); i++) {
 		mla_kernel_info info = {.struct_size = sizeof(info)};
-		if (mla_kernel_get(i, &info) == MLA_OK)
+
+		if (!mla_kernel_get(i, &info))
 			add_kernel(table, &info, &device);
 	}
 	report_table_print(table, stdout);

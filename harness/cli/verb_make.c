@@ -21,6 +21,7 @@ static const struct argp_option options[] = {
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
 	struct make_options *make = state->input;
+
 	switch (key) {
 	case ARGP_KEY_INIT:
 		state->child_inputs[0] = &make->shape;
@@ -56,8 +57,10 @@ static const struct argp argp = {
 static char *command_line(int argc, char **argv)
 {
 	char *line = text_format("%s", "mla make");
+
 	for (int i = 1; i < argc; i++) {
 		char *longer = text_format("%s %s", line, argv[i]);
+
 		free(line);
 		line = longer;
 	}
@@ -70,13 +73,18 @@ static int write_case(const struct make_options *make, const char *notes)
 	struct cli_source source;
 	struct capture_error error = {0};
 	char text[256];
+
 	cli_source_shape(&source, &make->shape);
-	if (cli_source_load(&source, 0, &c) != 0)
+	if (cli_source_load(&source, 0, &c))
 		return CLI_FAILED;
+
 	const struct capture_writing how = {
 		.notes = notes, .tool = "mla make", .compress = make->compress};
+
 	fflush(stdout);
+
 	const int failed = capture_write(make->out, &c, &how, &error);
+
 	case_describe(&c, text, sizeof(text));
 	if (failed)
 		fprintf(stderr, "mla: %s\n", error.text);
@@ -89,10 +97,15 @@ static int write_case(const struct make_options *make, const char *notes)
 int cli_make(int argc, char **argv)
 {
 	struct make_options make = {0};
+
 	cli_shape_init(&make.shape);
+
 	char *notes = command_line(argc, argv); /* argp reorders argv */
+
 	argp_parse(&argp, argc, argv, 0, NULL, &make);
+
 	const int code = write_case(&make, notes);
+
 	free(notes);
 	cli_shape_free(&make.shape);
 	return code;

@@ -76,6 +76,7 @@ static bool parse_number(int key, const char *text, struct plan_options *plan,
 		{OPT_SMEM, "--smem", &plan->device.smem_per_block, 1},
 		{OPT_FIXED_SPLIT, "--fixed-split", &plan->fixed_split, 0},
 	};
+
 	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++)
 		if (table[i].key == key) {
 			*table[i].place = (int32_t)cli_integer(state, table[i].option, text,
@@ -96,6 +97,7 @@ static void check_arguments(const struct plan_options *plan, struct argp_state *
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
 	struct plan_options *plan = state->input;
+
 	switch (key) {
 	case ARGP_KEY_INIT:
 		state->child_inputs[0] = &plan->shape;
@@ -141,10 +143,12 @@ static int shape_batch(const struct generate_spec *spec, struct mla_case *c)
 	const int32_t n = spec->batch_size;
 	const size_t bytes = ((size_t)n + 1) * sizeof(int32_t);
 	int32_t *qo_indptr = case_alloc(c, bytes), *kv_indptr = case_alloc(c, bytes);
+
 	if (!qo_indptr || !kv_indptr)
 		return -1;
 	for (int32_t b = 0; b < n; b++) {
 		const int64_t pages = geometry_pages(&spec->config, spec->kv_len[b]);
+
 		if (qo_indptr[b] > INT32_MAX - spec->qo_len[b] || kv_indptr[b] > INT32_MAX - pages)
 			return -1;
 		qo_indptr[b + 1] = qo_indptr[b] + spec->qo_len[b];
@@ -164,16 +168,20 @@ static int load(const struct plan_options *options, struct mla_case *c)
 {
 	*c = (struct mla_case){0};
 	if (!options->file) {
-		if (shape_batch(&options->shape.spec, c) == 0)
+		if (!shape_batch(&options->shape.spec, c))
 			return CLI_OK;
 		fputs("mla plan: the batch has more queries or pages than 32 bits count\n", stderr);
 		return CLI_USAGE;
 	}
+
 	struct cli_source source;
 	char id[CLI_ID_SIZE];
-	if (cli_source_file(&source, options->file) != 0)
+
+	if (cli_source_file(&source, options->file))
 		return CLI_BAD_FILE;
+
 	const int code = cli_source_first(&source, options->pattern, c, id, sizeof(id));
+
 	cli_source_close(&source);
 	return code;
 }
@@ -183,6 +191,7 @@ static char *format_plan(const mla_plan *plan, bool json)
 {
 	const size_t size = mla_plan_format(plan, json, NULL, 0) + 1;
 	char *text = text_alloc(size);
+
 	mla_plan_format(plan, json, text, size);
 	return text;
 }
@@ -191,8 +200,8 @@ static void print_text(const char *text, mla_status covered, const char *why)
 {
 	fputs(text, stdout);
 	fputs("coverage    ", stdout);
-	report_outcome(stdout, covered == MLA_OK ? CHECK_PASS : CHECK_FAIL);
-	printf("  %s\n", covered == MLA_OK ? "every visible key of every row exactly once" : why);
+	report_outcome(stdout, covered ? CHECK_FAIL : CHECK_PASS);
+	printf("  %s\n", covered ? why : "every visible key of every row exactly once");
 }
 
 static void print_json(const char *text, mla_status covered, const char *why)
@@ -200,7 +209,8 @@ static void print_json(const char *text, mla_status covered, const char *why)
 	json_error_t error;
 	json_t *root = report_json_new("mla-plan"), *plan = json_loads(text, 0, &error);
 	json_t *coverage = json_object();
-	report_json_set(coverage, "outcome", json_string(covered == MLA_OK ? "PASS" : "FAIL"));
+
+	report_json_set(coverage, "outcome", json_string(covered ? "FAIL" : "PASS"));
 	report_json_set(coverage, "why", json_string(why));
 	report_json_set(root, "coverage", coverage);
 	report_json_set(root, "plan", plan);
@@ -214,9 +224,10 @@ static int show(const mla_plan *plan, bool json)
 	char why[512] = "";
 	const mla_status covered = plan_check(plan, why, sizeof(why));
 	char *text = format_plan(plan, json);
+
 	(json ? print_json : print_text)(text, covered, why);
 	free(text);
-	return covered == MLA_OK ? CLI_OK : CLI_FAILED;
+	return covered ? CLI_FAILED : CLI_OK;
 }
 
 /* A refusal is no failure: this kernel or this build cannot. */
@@ -232,17 +243,22 @@ static int plan_case(const struct plan_options *options, struct mla_case *c)
 {
 	mla_capacity capacity = {.struct_size = sizeof(capacity)};
 	mla_plan *plan = NULL;
+
 	c->config.fixed_split = options->fixed_split;
+
 	mla_status status = mla_capacity_of(&c->config, &c->batch, &capacity);
-	if (status == MLA_OK)
+
+	if (!status)
 		status = options->kernel
 				 ? mla_plan_create(options->kernel, &c->config, &options->device,
 						   &capacity, &plan)
 				 : mla_plan_create_for_traits(&options->traits, &c->config,
 							      &options->device, &capacity, &plan);
-	if (status == MLA_OK)
+	if (!status)
 		status = mla_plan_build(plan, &c->batch);
-	const int code = status == MLA_OK ? show(plan, options->json) : explain(status);
+
+	const int code = !status ? show(plan, options->json) : explain(status);
+
 	mla_plan_destroy(plan);
 	return code;
 }
@@ -264,10 +280,13 @@ int cli_plan(int argc, char **argv)
 			   .smem_per_block = 232448},
 	};
 	struct mla_case c;
+
 	cli_shape_init(&options.shape);
 	argp_parse(&argp, argc, argv, 0, NULL, &options);
+
 	int code = load(&options, &c);
-	if (code == CLI_OK)
+
+	if (!code)
 		code = plan_case(&options, &c);
 	case_free(&c);
 	cli_shape_free(&options.shape);

@@ -32,6 +32,7 @@ static const char *const caches[] = {"cold", "hot"};
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
 	struct plot_verb *plot = state->input;
+
 	switch (key) {
 	case 'o':
 		plot->out = arg;
@@ -83,10 +84,12 @@ static char *find_python(void)
 	const char *candidates[] = {chosen, built, "python3", "/usr/bin/python3"};
 	const int count = chosen && *chosen ? 1 : 4;
 	char *found = NULL;
+
 	for (int i = 0; i < count && !found; i++) {
 		const char *words[] = {candidates[i], "-c", "import matplotlib", NULL};
+
 		if (candidates[i] && *candidates[i] && process_exists(candidates[i]) &&
-		    process_run(words, true) == 0)
+		    !process_run(words, true))
 			found = text_format("%s", candidates[i]);
 	}
 	free(built);
@@ -112,13 +115,16 @@ static int draw(const struct plot_verb *plot, const char *python, const char *sc
 	char *joined[5] = {0};
 	const char *words[16] = {python, "-B", script};
 	int n = 3;
+
 	for (int i = 0; i < 5; i++)
 		if (options[i].value)
 			words[n++] = joined[i] =
 				text_format("%s=%s", options[i].option, options[i].value);
 	words[n++] = "--";
 	words[n] = plot->file;
+
 	const int code = process_run(words, false);
+
 	for (int i = 0; i < 5; i++)
 		free(joined[i]);
 	return code;
@@ -127,9 +133,12 @@ static int draw(const struct plot_verb *plot, const char *python, const char *sc
 int cli_plot(int argc, char **argv)
 {
 	struct plot_verb plot = {.kind = kinds[0]};
+
 	argp_parse(&argp, argc, argv, 0, NULL, &plot);
+
 	char *script = process_beside(SCRIPT), *python = script ? find_python() : NULL;
 	int code = CLI_SKIPPED;
+
 	if (!script)
 		fprintf(stderr,
 			"mla plot: there is no %s beside the program: it was moved away "

@@ -38,6 +38,7 @@ void view_verdict(struct view *view, int subject, const struct check_verdict *ve
 		  const char *case_id, char *rerun)
 {
 	struct tally *tally = &view->tallies[subject];
+
 	tally_add(tally, verdict, case_id, rerun);
 	if (view->style == VIEW_CASES) {
 		tally_row(view->table, view->subjects->list[subject].name, case_id, tally);
@@ -48,9 +49,12 @@ void view_verdict(struct view *view, int subject, const struct check_verdict *ve
 void view_fact(struct view *view, const struct variant_fact *fact, const char *case_id, char *rerun)
 {
 	int k = 0;
-	while (k < view->num_facts && strcmp(view->fact_tallies[k].worst.name, fact->name) != 0)
+
+	while (k < view->num_facts && strcmp(view->fact_tallies[k].worst.name, fact->name))
 		k++;
+
 	struct tally_fact *tally = &view->fact_tallies[k];
+
 	tally_fact_add(tally, fact, case_id, rerun);
 	if (view->style == VIEW_CASES) {
 		tally_fact_row(view->facts, case_id, tally);
@@ -69,6 +73,7 @@ static void print_skipped_facts(const struct view *view)
 {
 	char why[128];
 	struct suite_result uncounted = {0};
+
 	snprintf(why, sizeof(why),
 		 "textbook attention takes a CPU long for %d case%s; -k %s runs it",
 		 view->skipped_facts, view->skipped_facts == 1 ? "" : "s", VARIANT_FACTS);
@@ -98,6 +103,7 @@ static void print_line(const char *name, enum check_outcome outcome, const char 
 		       const char *rerun)
 {
 	struct suite_result uncounted = {0}; /* verdicts were counted when they came */
+
 	suite_line(&uncounted, outcome, name, detail);
 	if (outcome == CHECK_FAIL && rerun)
 		printf("    rerun: %s\n", rerun);
@@ -108,19 +114,23 @@ static void print_lines(const struct view *view)
 	for (int s = 0; s < view->subjects->count; s++) {
 		const struct tally *tally = &view->tallies[s];
 		char detail[96], ratio[32];
+
 		snprintf(detail, sizeof(detail), "%d cases, largest error %s of its bound",
 			 tally->passed, report_ratio(tally->worst_element, ratio, sizeof(ratio)));
+
 		const char *const details[] = {
 			[CHECK_PASS] = detail,
 			[CHECK_FAIL] = tally->failures[0],
 			[CHECK_SKIP] = tally->skip,
 		};
 		const enum check_outcome outcome = tally_outcome(tally);
+
 		print_line(view->subjects->list[s].name, outcome, details[outcome],
 			   tally->reruns[0]);
 	}
 	for (int k = 0; k < view->num_facts; k++) {
 		const struct tally_fact *fact = &view->fact_tallies[k];
+
 		if (fact->worst.bound > 0)
 			print_line(fact->worst.name, fact->failed ? CHECK_FAIL : CHECK_PASS,
 				   fact->failed ? fact->failure : fact->worst.meaning, fact->rerun);

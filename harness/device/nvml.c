@@ -53,7 +53,7 @@ static bool find_device(struct nvml *nvml, const char *bus_id)
 	     sizeof(nvml->temperature));
 	if (!driver || driver(nvml->driver, sizeof(nvml->driver)))
 		nvml->driver[0] = '\0';
-	return by_bus_id(bus_id, &nvml->device) == 0;
+	return !by_bus_id(bus_id, &nvml->device);
 }
 
 struct nvml *nvml_open(const char *library, const char *bus_id)
@@ -85,7 +85,7 @@ static double choice(const struct nvml *nvml, choice_call call, int which)
 {
 	unsigned value = 0;
 
-	return call && call(nvml->device, which, &value) == 0 ? value : 0;
+	return call && !call(nvml->device, which, &value) ? value : 0;
 }
 
 bool nvml_read(const struct nvml *nvml, struct nvml_reading *reading)
@@ -98,7 +98,7 @@ bool nvml_read(const struct nvml *nvml, struct nvml_reading *reading)
 	reading->sm_mhz = choice(nvml, nvml->clock, CLOCK_SM);
 	reading->max_sm_mhz = choice(nvml, nvml->max_clock, CLOCK_SM);
 	reading->celsius = choice(nvml, nvml->temperature, TEMPERATURE_GPU);
-	if (nvml->power && nvml->power(nvml->device, &milliwatts) == 0)
+	if (nvml->power && !nvml->power(nvml->device, &milliwatts))
 		reading->power_w = milliwatts * 1e-3;
 	return reading->sm_mhz > 0;
 }

@@ -179,7 +179,7 @@ mla_status peak_wgmma(int32_t rounds, float *sink, double *flop, mla_stream stre
 	cudaGetDevice(&ordinal);
 	cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, ordinal);
 	cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, ordinal);
-	if (major != 9 || minor != 0)
+	if (10 * major + minor != 90)
 		return mla_fail(MLA_REFUSED, "wgmma is of compute capability 9.0, this is %d.%d",
 				major, minor);
 

@@ -56,6 +56,7 @@ static mla_status check_all(const mla_config *config, const mla_batch *batch,
 		.pages = n ? batch->kv_indptr[n] : 0,
 		.reason = " (this batch)",
 	};
+
 	status = mla_check_tensors(&expect, tensors);
 	return status ? status : check_ids(config, batch, tensors);
 }

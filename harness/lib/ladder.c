@@ -161,7 +161,7 @@ mla_status mla_kernel_get(int index, mla_kernel_info *info)
 
 	const mla_kernel_info whole = {
 		.struct_size = sizeof(whole),
-		.built = ladder[index].kernel != NULL,
+		.built = ladder[index].kernel ? 1 : 0,
 		.name = ladder[index].name,
 		.summary = summary(&ladder[index]),
 		.arch = ladder[index].arch,

@@ -259,6 +259,7 @@ static mla_status check_fits(const mla_plan *plan, const mla_batch *batch)
 		{"keys (max_kv_tokens)", need.max_kv_tokens, c->max_kv_tokens},
 		{"page table entries (max_pages)", need.max_pages, c->max_pages},
 	};
+
 	for (size_t i = 0; i < sizeof(limits) / sizeof(limits[0]); i++)
 		if (limits[i].need > limits[i].have)
 			return mla_fail(MLA_CAPACITY,

@@ -19,7 +19,9 @@ static void put(struct sink *s, const char *format, ...)
 	va_list args;
 
 	va_start(args, format);
+
 	const int n = vsnprintf(s->buffer ? s->buffer + at : NULL, s->size - at, format, args);
+
 	va_end(args);
 	s->length += n > 0 ? (size_t)n : 0;
 }
@@ -76,6 +78,7 @@ static void json(struct sink *s, const mla_plan *plan, const mla_plan_info *i)
 	    i->kernel, i->batch_size, i->total_q, c->num_heads, c->causal, c->fixed_split,
 	    i->traits.tile_rows, i->traits.kv_granule, i->num_workers, i->max_worker_cost,
 	    i->mean_worker_cost, i->partial_rows, i->blob_bytes, i->scratch_bytes);
+
 	const char *separator = "";
 
 	for (int32_t w = 0; w < i->num_workers; w++)

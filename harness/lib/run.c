@@ -225,6 +225,7 @@ static mla_status check_run(const mla_plan *plan, const mla_tensors *tensors, ml
 		.reason = capturing ? " (the plan's capacity, because the stream is being captured)"
 				    : " (this batch)",
 	};
+
 	status = mla_check_tensors(&expect, tensors);
 	if (status)
 		return status;

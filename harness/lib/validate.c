@@ -44,6 +44,7 @@ mla_status mla_check_config(const mla_config *config)
 		{"config.out_dtype", config->out_dtype, MLA_BF16, MLA_F32},
 		{"config.fixed_split", config->fixed_split, 0, MLA_MAX_KV_LEN},
 	};
+
 	status = mla_check_ranges(ranges, COUNT(ranges));
 	if (status)
 		return status;
@@ -69,6 +70,7 @@ mla_status mla_check_device(const mla_device *device)
 		{"device.sm_count", device->sm_count, 1, 4096},
 		{"device.smem_per_block", device->smem_per_block, 0, INT32_MAX},
 	};
+
 	return mla_check_ranges(ranges, COUNT(ranges));
 }
 
@@ -85,6 +87,7 @@ mla_status mla_check_traits(const mla_traits *traits)
 		{"traits.align", traits->align, 1, 256},
 		{"traits.threads", traits->threads, 0, 1024},
 	};
+
 	return mla_check_ranges(ranges, COUNT(ranges));
 }
 
@@ -93,7 +96,7 @@ static mla_status check_indptr(const char *name, const int32_t *indptr, int32_t 
 {
 	if (!indptr)
 		return mla_fail(MLA_INVALID, "batch.%s is NULL", name);
-	if (indptr[0] != 0)
+	if (indptr[0])
 		return mla_fail(MLA_INVALID, "batch.%s[0] is %d, expected 0", name, indptr[0]);
 	for (int32_t i = 0; i < batch_size; i++)
 		if (indptr[i + 1] < indptr[i])

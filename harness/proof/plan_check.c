@@ -100,14 +100,14 @@ static mla_status check_batch(struct proof *p)
 			    p->info.batch_size);
 	if (b->batch_size == 0 && p->info.total_q == 0)
 		return MLA_OK;
-	if (b->qo_indptr == NULL || b->kv_indptr == NULL || b->kv_len == NULL)
+	if (!b->qo_indptr || !b->kv_indptr || !b->kv_len)
 		return fail(p, "batch: qo_indptr, kv_indptr or kv_len is NULL");
-	if (p->config->causal && b->q_pos0 == NULL)
+	if (p->config->causal && !b->q_pos0)
 		return fail(p, "batch: q_pos0 is NULL in a causal plan, expected it filled in");
-	if (b->qo_indptr[0] != 0 || b->qo_indptr[b->batch_size] != p->info.total_q)
+	if (b->qo_indptr[0] || b->qo_indptr[b->batch_size] != p->info.total_q)
 		return fail(p, "batch: queries [%d, %d), the plan's info says [0, %d)",
 			    b->qo_indptr[0], b->qo_indptr[b->batch_size], p->info.total_q);
-	for (int32_t r = 0; r < b->batch_size && status == MLA_OK; r++)
+	for (int32_t r = 0; r < b->batch_size && !status; r++)
 		status = check_request(p, r);
 	return status;
 }
@@ -135,10 +135,10 @@ static mla_status check_counts(struct proof *p)
 			    "%lld bytes",
 			    (long long)i->scratch_bytes, (long long)i->max_partial_rows,
 			    (long long)scratch_row);
-	if (i->traits.merge == MLA_MERGE_NONE && (i->num_merges != 0 || i->partial_rows != 0))
+	if (i->traits.merge == MLA_MERGE_NONE && (i->num_merges || i->partial_rows))
 		return fail(p, "%d merges and %lld partial rows for a kernel that never splits",
 			    i->num_merges, (long long)i->partial_rows);
-	if ((i->num_items > 0 && p->items == NULL) || (i->num_merges > 0 && p->merges == NULL))
+	if ((i->num_items > 0 && !p->items) || (i->num_merges > 0 && !p->merges))
 		return fail(p, "items or merges are NULL");
 	return MLA_OK;
 }
@@ -147,9 +147,9 @@ static mla_status check_workers(struct proof *p)
 {
 	int32_t n = p->info.num_workers;
 
-	if (n < 1 || p->workers == NULL)
+	if (n < 1 || !p->workers)
 		return fail(p, "%d workers, expected at least 1", n);
-	if (p->workers[0] != 0)
+	if (p->workers[0])
 		return fail(p, "worker 0 begins at item %d, expected 0", p->workers[0]);
 	for (int32_t w = 0; w < n; w++)
 		if (p->workers[w + 1] < p->workers[w])
@@ -174,7 +174,7 @@ static mla_status check_copies(struct proof *p, const mla_work *w)
 				 b->kv_indptr[w->request]);
 	if (w->q_pos0 != pos)
 		return fail_item(p, w, "q_pos0 is %d, expected %d", w->q_pos0, pos);
-	if (w->reserved[0] != 0 || w->reserved[1] != 0 || w->reserved[2] != 0)
+	if (w->reserved[0] || w->reserved[1] || w->reserved[2])
 		return fail_item(p, w, "reserved is not 0");
 	return MLA_OK;
 }
@@ -212,13 +212,13 @@ static int order_items(const void *left, const void *right)
 	const mla_work *b = *(const mla_work *const *)right;
 	int by = compare(a->request, b->request);
 
-	if (by == 0)
+	if (!by)
 		by = compare(a->row_begin, b->row_begin);
-	if (by == 0)
+	if (!by)
 		by = compare(a->kv_begin, b->kv_begin);
-	if (by == 0)
+	if (!by)
 		by = compare(a->kv_end, b->kv_end);
-	return by != 0 ? by : compare(a->partial, b->partial);
+	return by ? by : compare(a->partial, b->partial);
 }
 
 static int order_merges_by_row(const void *left, const void *right)
@@ -294,7 +294,7 @@ static mla_status check_cuts(struct proof *p, const struct tile *tile)
 		if (fixed > 0 && (int64_t)w->kv_end - w->kv_begin > fixed)
 			return fail_item(p, w, "holds more keys than fixed_split %lld",
 					 (long long)fixed);
-		if (fixed == 0 && s > 0 && w->kv_begin % granule != 0)
+		if (fixed == 0 && s > 0 && w->kv_begin % granule)
 			return fail_item(p, w, "begins off the multiples of kv_granule %d",
 					 granule);
 	}
@@ -308,7 +308,7 @@ static mla_status check_writer(struct proof *p, const struct tile *tile)
 	const mla_merge_item *m =
 		p->next_merge < p->info.num_merges ? p->by_tile[p->next_merge] : NULL;
 
-	if (m != NULL && m->row_begin < tile->batch_row)
+	if (m && m->row_begin < tile->batch_row)
 		return fail(p,
 			    "merge %td (batch row %d, %d rows): no split tile begins at this row",
 			    m - p->merges, m->row_begin, m->rows);
@@ -316,7 +316,7 @@ static mla_status check_writer(struct proof *p, const struct tile *tile)
 		return MLA_OK; /* a merge of these rows is met as "no split tile" by the next */
 	if (tile->splits == 1)
 		return fail_item(p, first, "a partial state that has no second split");
-	if (m == NULL || m->row_begin != tile->batch_row)
+	if (!m || m->row_begin != tile->batch_row)
 		return fail_item(p, first, "split into %d, but no merge writes batch row %lld",
 				 tile->splits, (long long)tile->batch_row);
 	if (m->rows != tile->rows || m->num_splits != tile->splits)
@@ -351,9 +351,9 @@ static mla_status check_tile(struct proof *p, const struct tile *tile)
 					 first - p->items, first->kv_begin, first->kv_end);
 	}
 	status = check_keys(p, tile);
-	if (status == MLA_OK)
+	if (!status)
 		status = check_cuts(p, tile);
-	if (status == MLA_OK)
+	if (!status)
 		status = check_writer(p, tile);
 	return status;
 }
@@ -375,7 +375,7 @@ static mla_status sweep_request(struct proof *p, int32_t request, int32_t *next)
 		if (w->row_begin > row)
 			break;
 		status = check_tile(p, &tile);
-		if (status != MLA_OK)
+		if (status)
 			return status;
 		row = w->row_end;
 		*next += tile.splits;
@@ -391,9 +391,9 @@ static mla_status sweep(struct proof *p)
 	mla_status status = MLA_OK;
 	int32_t next = 0;
 
-	for (int32_t r = 0; r < p->batch->batch_size && status == MLA_OK; r++)
+	for (int32_t r = 0; r < p->batch->batch_size && !status; r++)
 		status = sweep_request(p, r, &next);
-	if (status == MLA_OK && p->next_merge < p->info.num_merges) {
+	if (!status && p->next_merge < p->info.num_merges) {
 		const mla_merge_item *m = p->by_tile[p->next_merge];
 
 		return fail(p,
@@ -432,33 +432,33 @@ static mla_status check_sorted(struct proof *p)
 {
 	mla_status status = MLA_OK;
 
-	for (int32_t i = 0; i < p->info.num_items && status == MLA_OK; i++) {
+	for (int32_t i = 0; i < p->info.num_items && !status; i++) {
 		p->by_row[i] = &p->items[i];
 		status = check_item(p, &p->items[i]);
 	}
-	if (status != MLA_OK)
+	if (status)
 		return status;
 	for (int32_t i = 0; i < p->info.num_merges; i++)
 		p->by_tile[i] = &p->merges[i];
 	qsort(p->by_row, (size_t)p->info.num_items, sizeof *p->by_row, order_items);
 	qsort(p->by_tile, (size_t)p->info.num_merges, sizeof *p->by_tile, order_merges_by_row);
 	status = sweep(p);
-	return status == MLA_OK ? check_scratch(p) : status;
+	return status ? status : check_scratch(p);
 }
 
 static mla_status check_all(struct proof *p)
 {
 	mla_status status = check_batch(p);
 
-	if (status == MLA_OK)
+	if (!status)
 		status = check_counts(p);
-	if (status == MLA_OK)
+	if (!status)
 		status = check_workers(p);
-	if (status != MLA_OK)
+	if (status)
 		return status;
 	p->by_row = malloc(((size_t)p->info.num_items + 1) * sizeof *p->by_row);
 	p->by_tile = malloc(((size_t)p->info.num_merges + 1) * sizeof *p->by_tile);
-	if (p->by_row != NULL && p->by_tile != NULL)
+	if (p->by_row && p->by_tile)
 		status = check_sorted(p);
 	else
 		status = MLA_NO_MEMORY;
@@ -474,10 +474,10 @@ mla_status plan_check(const mla_plan *plan, char *why, size_t size)
 
 	if (size > 0)
 		why[0] = '\0';
-	if (plan == NULL)
+	if (!plan)
 		return fail(&p, "the plan is NULL");
 	status = mla_plan_get_info(plan, &p.info);
-	if (status != MLA_OK)
+	if (status)
 		return fail(&p, "the plan has no info: %s", mla_last_error());
 	if (p.info.batch_size < 0)
 		return fail(&p, "the plan has no batch");
@@ -486,7 +486,7 @@ mla_status plan_check(const mla_plan *plan, char *why, size_t size)
 	p.items = mla_plan_items(plan);
 	p.workers = mla_plan_workers(plan);
 	p.merges = mla_plan_merges(plan);
-	if (p.config == NULL || p.batch == NULL)
+	if (!p.config || !p.batch)
 		return fail(&p, "the plan shows no config or no batch");
 	status = check_all(&p);
 	if (status == MLA_NO_MEMORY)

@@ -31,6 +31,7 @@ static int fail(const struct reader *reader, const char *format, ...)
 {
 	char text[256], place[48] = "";
 	va_list arguments;
+
 	va_start(arguments, format);
 	vsnprintf(text, sizeof(text), format, arguments);
 	va_end(arguments);
@@ -46,6 +47,7 @@ static const char *kind_of(const json_t *value)
 		[JSON_OBJECT] = "an object", [JSON_ARRAY] = "an array", [JSON_STRING] = "a string",
 		[JSON_INTEGER] = "a number", [JSON_REAL] = "a number",  [JSON_TRUE] = "true",
 		[JSON_FALSE] = "false",      [JSON_NULL] = "null"};
+
 	return value ? kinds[json_typeof(value)] : "nothing";
 }
 
@@ -54,6 +56,7 @@ static int read_string(const struct reader *reader, const json_t *object, const 
 		       bool needed, const char **text)
 {
 	const json_t *value = json_object_get(object, key);
+
 	*text = json_is_string(value) ? json_string_value(value) : "";
 	if (json_is_string(value) ? (**text || !needed)
 				  : (!needed && (!value || json_is_null(value))))
@@ -66,6 +69,7 @@ static int read_string(const struct reader *reader, const json_t *object, const 
 static int compare_doubles(const void *a, const void *b)
 {
 	const double x = *(const double *)a, y = *(const double *)b;
+
 	return (x > y) - (x < y);
 }
 
@@ -73,8 +77,10 @@ static int compare_doubles(const void *a, const void *b)
 static double smallest_step(const double *sorted, int n)
 {
 	double step = 0;
+
 	for (int i = 1; i < n; i++) {
 		const double difference = sorted[i] - sorted[i - 1];
+
 		if (difference > 1e-6 * sorted[i] && (step == 0 || difference < step))
 			step = difference;
 	}
@@ -86,15 +92,21 @@ static int read_samples(const struct reader *reader, const json_t *timing,
 {
 	const json_t *samples = json_object_get(timing, "samples_us");
 	const size_t n = json_array_size(samples);
+
 	if (!json_is_array(samples) || n == 0 || n > 100000000)
 		return fail(reader, "\"samples_us\" is %s, expected an array of microseconds",
 			    json_is_array(samples) ? "empty" : kind_of(samples));
+
 	double *values = malloc(n * sizeof(*values));
+
 	if (!values)
 		return fail(reader, "not enough memory for %zu samples", n);
+
 	int status = 0;
+
 	for (size_t i = 0; i < n && status == 0; i++) {
 		const json_t *value = json_array_get(samples, i);
+
 		values[i] = json_number_value(value);
 		if (!json_is_number(value) || !(values[i] > 0))
 			status = fail(reader, "samples_us[%zu] is %s, expected a time above 0", i,
@@ -103,7 +115,7 @@ static int read_samples(const struct reader *reader, const json_t *timing,
 	if (status == 0) {
 		qsort(values, n, sizeof(*values), compare_doubles);
 		time->tick = smallest_step(values, (int)n);
-		if (stats_of(values, (int)n, &time->stats) != 0)
+		if (stats_of(values, (int)n, &time->stats))
 			status = fail(reader, "not enough memory for %zu samples", n);
 	}
 	free(values);
@@ -120,14 +132,17 @@ static bool same_times(const struct compare_time *a, const struct compare_time *
 static int append(struct reader *reader, const struct compare_time *time)
 {
 	struct compare_file *file = reader->file;
+
 	for (int i = 0; i < file->count; i++)
 		if (same_times(&file->times[i], time))
 			return fail(reader, "case %s, %s, %s %s stands in the file twice",
 				    time->name, time->implementation, time->mode, time->cache);
 	if (file->count == reader->max_times) {
 		reader->max_times = 2 * reader->max_times + 16;
+
 		struct compare_time *grown =
 			realloc(file->times, (size_t)reader->max_times * sizeof(*grown));
+
 		if (!grown)
 			return fail(reader, "not enough memory");
 		file->times = grown;
@@ -141,6 +156,7 @@ static int read_measurement(struct reader *reader, const json_t *json)
 	struct compare_time time = {.mode = "", .cache = ""};
 	const json_t *c = json_object_get(json, "case"),
 		     *timings = json_object_get(json, "timings");
+
 	if (!json_is_object(c))
 		return fail(reader, "\"case\" is %s, expected an object", kind_of(c));
 	if (read_string(reader, c, "name", true, &time.name) ||
@@ -149,13 +165,14 @@ static int read_measurement(struct reader *reader, const json_t *json)
 	    read_string(reader, json, "status", true, &time.status) ||
 	    read_string(reader, json, "why", false, &time.why))
 		return -1;
-	if (strcmp(time.status, "PASS") != 0)
+	if (strcmp(time.status, "PASS"))
 		return append(reader, &time);
 	if (!json_is_array(timings) || json_array_size(timings) == 0)
 		return fail(reader, "\"timings\" is %s, expected an array with something in it",
 			    json_is_array(timings) ? "empty" : kind_of(timings));
 	for (size_t i = 0; i < json_array_size(timings); i++) {
 		const json_t *timing = json_array_get(timings, i);
+
 		if (read_string(reader, timing, "mode", true, &time.mode) ||
 		    read_string(reader, timing, "cache", true, &time.cache) ||
 		    read_samples(reader, timing, &time) || append(reader, &time))
@@ -169,6 +186,7 @@ static void read_environment(struct compare_file *file)
 	const json_t *environment = json_object_get(file->root, "environment");
 	const json_t *gpu = json_object_get(environment, "gpu");
 	const json_t *mhz = json_object_get(json_object_get(environment, "clocks"), "sm_mhz");
+
 	file->gpu = json_is_string(gpu) ? json_string_value(gpu) : "";
 	for (size_t i = 0; i < json_array_size(mhz); i++)
 		file->sm_mhz +=
@@ -180,7 +198,8 @@ static int read_root(struct reader *reader)
 	const json_t *root = reader->file->root, *schema = json_object_get(root, "schema");
 	const json_t *version = json_object_get(root, "schema_version");
 	const json_t *measurements = json_object_get(root, "measurements");
-	if (!json_is_string(schema) || strcmp(json_string_value(schema), SCHEMA) != 0)
+
+	if (!json_is_string(schema) || strcmp(json_string_value(schema), SCHEMA))
 		return fail(reader, "\"schema\" is %s%s%s, expected \"%s\"",
 			    json_is_string(schema) ? "\"" : "",
 			    json_is_string(schema) ? json_string_value(schema) : kind_of(schema),
@@ -194,7 +213,7 @@ static int read_root(struct reader *reader)
 	read_environment(reader->file);
 	for (size_t i = 0; i < json_array_size(measurements); i++) {
 		reader->index = (int)i;
-		if (read_measurement(reader, json_array_get(measurements, i)) != 0)
+		if (read_measurement(reader, json_array_get(measurements, i)))
 			return -1;
 	}
 	return 0;
@@ -204,13 +223,14 @@ int compare_open(const char *path, struct compare_file *file, char *why, size_t 
 {
 	struct reader reader = {.file = file, .why = why, .size = size, .index = -1};
 	json_error_t error;
+
 	*file = (struct compare_file){.path = path, .gpu = ""};
 	file->root = json_load_file(path, 0, &error);
 	if (!file->root && error.line < 0) /* not read at all; the text names the path */
 		snprintf(why, size, "%s", error.text);
 	else if (!file->root)
 		fail(&reader, "line %d: %s", error.line, error.text);
-	else if (read_root(&reader) == 0)
+	else if (!read_root(&reader))
 		return 0;
 	compare_close(file);
 	return -1;
@@ -231,12 +251,14 @@ const char *compare_verdict_name(enum compare_verdict verdict)
 		[COMPARE_FASTER] = "FASTER", [COMPARE_SAME] = "SAME",   [COMPARE_SLOWER] = "SLOWER",
 		[COMPARE_UNSURE] = "UNSURE", [COMPARE_WRONG] = "WRONG",
 	};
+
 	return names[verdict];
 }
 
 static enum compare_verdict judge(const struct compare_result *r, double floor)
 {
 	const double most = 1 + floor, least = 1 / (1 + floor);
+
 	if (r->low > 1 && r->ratio > most)
 		return COMPARE_FASTER;
 	if (r->high < 1 && r->ratio < least)
@@ -249,12 +271,15 @@ struct compare_result compare_times(const struct compare_time *a, const struct c
 {
 	const struct stats *old = &a->stats, *new = &b->stats;
 	struct compare_result result = {.verdict = COMPARE_WRONG};
+
 	if (new->n == 0)
 		return result;
 	result.ratio = old->median / new->median;
 	result.low = old->low / new->high;
 	result.high = old->high / new->low;
+
 	const double steps = fmax(a->tick / old->median, b->tick / new->median);
+
 	result.verdict = old->n < COMPARE_MIN_SAMPLES || new->n < COMPARE_MIN_SAMPLES
 				 ? COMPARE_UNSURE
 				 : judge(&result, fmax(threshold, steps));
@@ -265,14 +290,16 @@ int compare_partner(const struct compare_time *a, const struct compare_file *b,
 		    const struct compare_pairing *pairing)
 {
 	const char *wanted = a->implementation;
+
 	if (pairing->from) {
-		if (strcmp(wanted, pairing->from) != 0)
+		if (strcmp(wanted, pairing->from))
 			return -1;
 		wanted = pairing->to;
 	}
 	for (int i = 0; i < b->count; i++) {
 		const struct compare_time *t = &b->times[i];
 		const bool same_mode = !strcmp(t->mode, a->mode) && !strcmp(t->cache, a->cache);
+
 		if (!strcmp(t->name, a->name) && !strcmp(t->sha256, a->sha256) &&
 		    !strcmp(t->implementation, wanted) && (same_mode || t->stats.n == 0))
 			return i;

@@ -24,13 +24,13 @@ static json_t *need(json_t *value)
 
 void report_json_set(json_t *object, const char *key, json_t *value)
 {
-	if (json_object_set_new(object, key, need(value)) != 0)
+	if (json_object_set_new(object, key, need(value)))
 		need(NULL);
 }
 
 void report_json_append(json_t *array, json_t *value)
 {
-	if (json_array_append_new(array, need(value)) != 0)
+	if (json_array_append_new(array, need(value)))
 		need(NULL);
 }
 
@@ -46,9 +46,12 @@ json_t *report_json_number(double value)
 json_t *report_json_string(const char *text)
 {
 	json_t *value = json_string(text);
+
 	if (value)
 		return value;
+
 	char *ascii = text_format("%s", text);
+
 	for (char *p = ascii; *p; p++)
 		if ((unsigned char)*p >= 0x80)
 			*p = '?';
@@ -61,8 +64,10 @@ static json_t *gpu_json(void)
 {
 	if (gpu_missing())
 		return json_null();
+
 	mla_device device = {.struct_size = sizeof(device)};
-	if (mla_device_query(&device) != MLA_OK)
+
+	if (mla_device_query(&device))
 		return json_null();
 	return need(json_pack("{s:o, s:i, s:i, s:i, s:I}", "name", report_json_string(gpu_name()),
 			      "arch", (int)device.arch, "sm_count", (int)device.sm_count,
@@ -73,8 +78,11 @@ static json_t *gpu_json(void)
 static json_t *environment(void)
 {
 	unsigned major = 0, minor = 0, release = 0;
+
 	H5get_libversion(&major, &minor, &release);
+
 	char hdf5[32];
+
 	snprintf(hdf5, sizeof(hdf5), "%u.%u.%u", major, minor, release);
 	return need(json_pack("{s:o, s:s, s:s, s:s, s:i}", "gpu", gpu_json(), "compiler",
 			      __VERSION__, "hdf5", hdf5, "jansson", JANSSON_VERSION, "threads",
@@ -85,6 +93,7 @@ json_t *report_json_new(const char *schema)
 {
 	json_t *program = need(json_pack("{s:s, s:s, s:s}", "name", "mla", "version", MLA_VERSION,
 					 "commit", version_commit));
+
 	return need(json_pack("{s:s, s:i, s:o, s:o}", "schema", schema, "schema_version", 1,
 			      "program", program, "environment", environment()));
 }
@@ -94,6 +103,7 @@ static json_t *element_json(const struct check_element *e)
 	json_t *json = need(json_pack("{s:I, s:I, s:I, s:I}", "request", (json_int_t)e->request,
 				      "query", (json_int_t)e->query, "head", (json_int_t)e->head,
 				      "dim", (json_int_t)e->dim));
+
 	report_json_set(json, "got", report_json_number(e->got));
 	report_json_set(json, "want", report_json_number(e->want));
 	report_json_set(json, "ratio", report_json_number(e->ratio));
@@ -105,6 +115,7 @@ json_t *report_json_verdict(const char *name, const struct check_verdict *verdic
 	json_t *json = need(json_pack("{s:s, s:s, s:o}", "name", name, "outcome",
 				      report_outcome_name(verdict->outcome), "why",
 				      report_json_string(verdict->why)));
+
 	if (verdict->outcome == CHECK_SKIP)
 		return json;
 	report_json_set(json, "worst_element", report_json_number(verdict->worst_element));
@@ -123,6 +134,7 @@ json_t *report_json_verdict(const char *name, const struct check_verdict *verdic
 static json_t *integers_json(const int32_t *values, int n)
 {
 	json_t *array = need(json_array());
+
 	for (int i = 0; i < n; i++)
 		report_json_append(array, json_integer(values[i]));
 	return array;
@@ -131,6 +143,7 @@ static json_t *integers_json(const int32_t *values, int n)
 static json_t *differences_json(const int32_t *indptr, int n)
 {
 	json_t *array = need(json_array());
+
 	for (int i = 0; i < n; i++)
 		report_json_append(array, json_integer(indptr[i + 1] - indptr[i]));
 	return array;
@@ -147,6 +160,7 @@ json_t *report_json_case(const struct mla_case *c, const char *id)
 		(int)config->page_size, "causal", (int)config->causal, "q_dtype",
 		ref_dtype_name(config->q_dtype), "ckv_dtype", ref_dtype_name(config->ckv_dtype),
 		"out_dtype", ref_dtype_name(config->out_dtype)));
+
 	report_json_set(shape, "sm_scale", report_json_number(config->sm_scale));
 	report_json_set(shape, "qo_len", differences_json(c->batch.qo_indptr, c->batch.batch_size));
 	report_json_set(shape, "kv_len", integers_json(c->batch.kv_len, c->batch.batch_size));
@@ -166,8 +180,9 @@ int report_json_write(const json_t *root, const char *path)
 {
 	FILE *file = fopen(path, "w");
 	const bool written =
-		file && json_dumpf(root, file, JSON_INDENT(1)) == 0 && fputc('\n', file) != EOF;
-	if ((file && fclose(file) != 0) || !written) {
+		file && !json_dumpf(root, file, JSON_INDENT(1)) && fputc('\n', file) != EOF;
+
+	if ((file && fclose(file)) || !written) {
 		fprintf(stderr, "mla: %s: cannot be written\n", path);
 		return -1;
 	}

@@ -52,11 +52,13 @@ static const struct proof {
 static bool proves(const struct proof *proof, const char *kernel)
 {
 	const char *idea = strchr(kernel, '_');
+
 	if (!*proof->ideas)
 		return true;
 	for (const char *word = proof->ideas; idea && *word;) {
 		const size_t length = strcspn(word, " ");
-		if (strncmp(idea + 1, word, length) == 0)
+
+		if (!strncmp(idea + 1, word, length))
 			return true;
 		word += length + strspn(word + length, " ");
 	}
@@ -66,10 +68,13 @@ static bool proves(const struct proof *proof, const char *kernel)
 char *ncu_metrics(const char *kernel)
 {
 	char *list = text_format("%s", "");
+
 	for (int i = 0; i < NUM_PROOFS; i++) {
 		if (!proves(&proofs[i], kernel))
 			continue;
+
 		char *longer = text_format("%s%s%s", list, *list ? "," : "", proofs[i].metric);
+
 		free(list);
 		list = longer;
 	}
@@ -79,7 +84,7 @@ char *ncu_metrics(const char *kernel)
 static const char *meaning_of(const char *metric)
 {
 	for (int i = 0; i < NUM_PROOFS; i++)
-		if (strcmp(proofs[i].metric, metric) == 0)
+		if (!strcmp(proofs[i].metric, metric))
 			return proofs[i].meaning;
 	return "";
 }
@@ -92,9 +97,11 @@ enum { MAX_FIELDS = 64 };
 static int split_csv(char *line, char **fields)
 {
 	int count = 0;
+
 	for (char *from = line; *from && count < MAX_FIELDS;) {
 		char *to = fields[count++] = from;
 		const bool quoted = *from == '"';
+
 		for (from += quoted; *from && (quoted || *from != ','); from++) {
 			if (quoted && *from == '"' && *++from != '"')
 				break;
@@ -110,7 +117,7 @@ static int split_csv(char *line, char **fields)
 static int find_field(char *const *fields, int count, const char *name)
 {
 	for (int i = 0; i < count; i++)
-		if (strcmp(fields[i], name) == 0)
+		if (!strcmp(fields[i], name))
 			return i;
 	return -1;
 }
@@ -132,6 +139,7 @@ static void add_row(struct report_table *table, char *const *fields, const int *
 static bool read_header(char *const *fields, int count, int *at)
 {
 	int found[NUM_COLUMNS];
+
 	for (int i = 0; i < NUM_COLUMNS; i++)
 		if ((found[i] = find_field(fields, count, columns[i])) < 0)
 			return false;
@@ -146,11 +154,14 @@ struct report_table *ncu_figures(FILE *log)
 	int at[NUM_COLUMNS], width = 0;
 	char *line = NULL, *fields[MAX_FIELDS];
 	size_t size = 0;
+
 	while (getline(&line, &size, log) > 0) {
 		line[strcspn(line, "\r\n")] = '\0';
 		if (line[0] != '"')
 			continue;
+
 		const int count = split_csv(line, fields);
+
 		if (read_header(fields, count, at))
 			width = count;
 		else if (count == width)
@@ -164,6 +175,7 @@ void ncu_messages(FILE *log, FILE *out)
 {
 	char *line = NULL;
 	size_t size = 0;
+
 	rewind(log);
 	while (getline(&line, &size, log) > 0)
 		if (line[0] != '"')

@@ -47,7 +47,7 @@ static json_t *os_json(void)
 {
 	struct utsname name;
 
-	if (uname(&name) != 0)
+	if (uname(&name))
 		return json_null();
 	return json_sprintf("%s %s %s", name.sysname, name.release, name.machine);
 }
@@ -55,7 +55,7 @@ static json_t *os_json(void)
 static void add_device(json_t *json)
 {
 	mla_device device = {.struct_size = sizeof(device)};
-	const bool here = !gpu_missing() && mla_device_query(&device) == MLA_OK;
+	const bool here = !gpu_missing() && !mla_device_query(&device);
 
 	report_json_set(json, "gpu", here ? report_json_string(gpu_name()) : json_null());
 	report_json_set(json, "arch", here ? json_sprintf("sm_%d", device.arch) : json_null());
@@ -104,6 +104,7 @@ static json_t *command_json(int argc, char *const *argv)
 		free(line);
 		line = longer;
 	}
+
 	json_t *json = report_json_string(line);
 
 	free(line);
@@ -171,6 +172,7 @@ static json_t *errors_json(const struct check_verdict *verdict)
 {
 	if (verdict->outcome == CHECK_SKIP)
 		return json_null();
+
 	json_t *json = json_object();
 
 	report_json_set(json, "element", report_json_number(verdict->worst_element));

@@ -13,7 +13,8 @@
 static bool colourful(FILE *out)
 {
 	const char *no_color = getenv("NO_COLOR"), *term = getenv("TERM");
-	if ((no_color && *no_color) || !term || strcmp(term, "dumb") == 0)
+
+	if ((no_color && *no_color) || !term || !strcmp(term, "dumb"))
 		return false;
 	return isatty(fileno(out)) == 1;
 }
@@ -35,6 +36,7 @@ const char *report_outcome_name(enum check_outcome outcome)
 void report_outcome(FILE *out, enum check_outcome outcome)
 {
 	const bool colour = colourful(out);
+
 	fprintf(out, "%s%s%s", colour ? outcomes[outcome].colour : "", outcomes[outcome].name,
 		colour ? "\033[0m" : "");
 }
@@ -42,15 +44,18 @@ void report_outcome(FILE *out, enum check_outcome outcome)
 void report_progress(const char *format, ...)
 {
 	static bool shown;
+
 	if (isatty(STDERR_FILENO) != 1 || (!shown && !*format))
 		return;
+
 	va_list arguments;
+
 	va_start(arguments, format);
 	fputs("\r\033[K", stderr);
 	vfprintf(stderr, format, arguments);
 	fflush(stderr);
 	va_end(arguments);
-	shown = *format != '\0';
+	shown = *format;
 }
 
 /* ---- tables ---------------------------------------------------------------------------------- */
@@ -72,6 +77,7 @@ struct report_table {
 struct report_table *report_table_new(const char *const *titles, int num_columns)
 {
 	struct report_table *table = text_alloc(sizeof(*table));
+
 	table->titles = titles;
 	table->num_columns = num_columns;
 	return table;
@@ -93,7 +99,9 @@ void report_table_free(struct report_table *table)
 void report_cell(struct report_table *table, const char *format, ...)
 {
 	table->cells = text_grow(table->cells, table->num_cells, &table->max_cells, sizeof(char *));
+
 	va_list arguments;
+
 	va_start(arguments, format);
 	table->cells[table->num_cells++] = text_vformat(format, arguments);
 	va_end(arguments);
@@ -103,9 +111,13 @@ void report_note(struct report_table *table, const char *format, ...)
 {
 	table->notes =
 		text_grow(table->notes, table->num_notes, &table->max_notes, sizeof(struct note));
+
 	struct note *note = &table->notes[table->num_notes++];
+
 	note->row = report_table_rows(table) - 1;
+
 	va_list arguments;
+
 	va_start(arguments, format);
 	note->text = text_vformat(format, arguments);
 	va_end(arguments);
@@ -129,6 +141,7 @@ static const char *title_of(const struct report_table *table, int column)
 static int width_of(const struct report_table *table, int column)
 {
 	size_t width = strlen(title_of(table, column));
+
 	for (int i = column; i < table->num_cells; i += table->num_columns)
 		if (strlen(table->cells[i]) > width)
 			width = strlen(table->cells[i]);
@@ -140,11 +153,14 @@ static void print_cell(const struct report_table *table, int column, int width, 
 		       FILE *out, bool colour)
 {
 	const char *begin = "";
+
 	for (int o = 0; colour && o < NUM_OUTCOMES; o++)
-		if (strcmp(text, outcomes[o].name) == 0)
+		if (!strcmp(text, outcomes[o].name))
 			begin = outcomes[o].colour;
+
 	const bool last = column == table->num_columns - 1;
 	const int padding = is_right(table, column) ? width : last ? 0 : -width;
+
 	fprintf(out, "%s%*s%s%s", begin, padding, text, *begin ? "\033[0m" : "",
 		last ? "\n" : "  ");
 }
@@ -153,11 +169,14 @@ void report_table_print(const struct report_table *table, FILE *out)
 {
 	const bool colour = colourful(out);
 	int *width = text_alloc((size_t)table->num_columns * sizeof(*width));
+
 	for (int c = 0; c < table->num_columns; c++)
 		width[c] = width_of(table, c);
 	for (int c = 0; c < table->num_columns; c++)
 		print_cell(table, c, width[c], title_of(table, c), out, false);
+
 	int note = 0;
+
 	for (int row = 0; row < report_table_rows(table); row++) {
 		for (int c = 0; c < table->num_columns; c++)
 			print_cell(table, c, width[c], table->cells[row * table->num_columns + c],
@@ -175,10 +194,13 @@ const char *report_time(double microseconds, char *buffer, size_t size)
 		const char *unit;
 	} units[] = {{1e3, 1, "us"}, {1e6, 1e3, "ms"}, {INFINITY, 1e6, "s"}};
 	int u = 0;
+
 	while (u < 2 && !(microseconds < units[u].below))
 		u++;
+
 	const double value = microseconds / units[u].divisor;
 	const int decimals = value < 10 ? 2 : value < 100 ? 1 : 0;
+
 	snprintf(buffer, size, "%.*f %s", decimals, value, units[u].unit);
 	return buffer;
 }
@@ -198,9 +220,12 @@ char *report_shell_word(const char *text)
 {
 	static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 				    "0123456789_-./:=,+@%";
+
 	if (*text && strspn(text, plain) == strlen(text))
 		return text_format("%s", text);
+
 	char *quoted = text_alloc(4 * strlen(text) + 3), *end = quoted;
+
 	*end++ = '\'';
 	for (; *text; text++)
 		end = *text == '\'' ? stpcpy(end, "'\\''") : stpncpy(end, text, 1);
@@ -211,8 +236,10 @@ char *report_shell_word(const char *text)
 char *report_rerun_line(const struct report_rerun *rerun)
 {
 	char split[32] = "";
+
 	if (rerun->fixed_split > 0)
 		snprintf(split, sizeof(split), " --fixed-split %d", (int)rerun->fixed_split);
+
 	char *subject = report_shell_word(rerun->subject),
 	     *case_id = report_shell_word(rerun->case_id);
 	/* A file named like an option must not be read as one. */
@@ -221,6 +248,7 @@ char *report_rerun_line(const struct report_rerun *rerun)
 	char *line =
 		text_format("mla check -k %s -c %s%s%s%s%s%s", subject, case_id, split,
 			    rerun->graph ? " --graph" : "", rerun->file ? " " : "", dashes, file);
+
 	free(subject);
 	free(case_id);
 	free(file);

@@ -31,13 +31,13 @@ void tally_add(struct tally *tally, const struct check_verdict *verdict, const c
 		tally->skipped++;
 		if (!tally->skip)
 			tally->skip = text_format("%s", verdict->why);
-		else if (strcmp(tally->skip, verdict->why) != 0)
+		else if (strcmp(tally->skip, verdict->why))
 			tally->other_skips = true;
 		free(rerun);
 		return;
 	}
 	tally->compared +=
-		verdict->outcome == CHECK_PASS || verdict->num_wrong > 0 || verdict->worst_rms != 0;
+		verdict->outcome == CHECK_PASS || verdict->num_wrong > 0 || verdict->worst_rms;
 	tally->worst_element = worse(tally->worst_element, verdict->worst_element);
 	tally->worst_rms = worse(tally->worst_rms, verdict->worst_rms);
 	tally->worst_lse = worse(tally->worst_lse, verdict->worst_lse);
@@ -100,6 +100,7 @@ static void number_cells(struct report_table *table, const struct tally *tally)
 	const double ratios[] = {tally->worst_element, tally->worst_lse, tally->worst_rms};
 	const int ran = tally->passed + tally->failed;
 	char text[32];
+
 	for (int i = 0; i < 3; i++)
 		report_cell(table, "%s",
 			    tally->compared ? report_ratio(ratios[i], text, sizeof(text)) : "-");
@@ -126,6 +127,7 @@ void tally_row(struct report_table *table, const char *name, const char *label,
 	       const struct tally *tally)
 {
 	const int ran = tally->passed + tally->failed;
+
 	report_cell(table, "%s", name);
 	report_cell(table, "%s", report_outcome_name(tally_outcome(tally)));
 	if (label)
@@ -142,6 +144,7 @@ void tally_fact_add(struct tally_fact *tally, const struct variant_fact *fact, c
 		    char *rerun)
 {
 	const bool good = variant_fact_good(fact);
+
 	if (!good && !tally->failed) {
 		tally->failure = text_format("%s is the first beyond the bound", case_id);
 		tally->rerun = rerun;
@@ -185,6 +188,7 @@ static void error_cell(struct report_table *table, bool has, double error)
 void tally_fact_row(struct report_table *table, const char *label, const struct tally_fact *tally)
 {
 	const struct variant_fact *worst = &tally->worst;
+
 	report_cell(table, "%s", worst->name);
 	if (worst->bound > 0)
 		report_cell(table, "%s", tally->failed ? "FAIL" : "PASS");
