@@ -41,7 +41,7 @@ static int make_case(struct mla_case *c)
 		.batch_size = 1,
 		.qo_len = qo_len,
 		.kv_len = kv_len,
-		.values = GEN_NORMAL,
+		.values = GENERATE_NORMAL,
 	};
 
 	return generate_case(&spec, c);

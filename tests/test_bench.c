@@ -70,8 +70,7 @@ Test(values, neighbours_and_seeds_are_independent)
 static struct cell cell_of(const char *text)
 {
 	struct cell cell;
-	char why[256];
-	cr_assert(cell_parse(text, &cell, why, sizeof(why)) == 0, "%s", why);
+	cr_assert(!cell_parse(text, &cell), "%s", mla_last_error());
 	return cell;
 }
 
@@ -108,10 +107,9 @@ Test(cells, wrong_names_get_a_sentence)
 	};
 	for (int i = 0; i < COUNT(cases); i++) {
 		struct cell cell;
-		char why[256] = "";
-		cr_expect(cell_parse(cases[i].text, &cell, why, sizeof(why)) == -1, "%s",
-			  cases[i].text);
-		cr_expect(strstr(why, cases[i].sentence), "%s: %s", cases[i].text, why);
+		cr_expect(cell_parse(cases[i].text, &cell) == MLA_INVALID, "%s", cases[i].text);
+		cr_expect(strstr(mla_last_error(), cases[i].sentence), "%s: %s", cases[i].text,
+			  mla_last_error());
 	}
 }
 
@@ -134,6 +132,16 @@ Test(cells, suites_are_sound)
 	cr_expect_str_eq(cell_suites[1].name, "peers");
 	cr_expect(cell_suites[1].num_cells == 20);
 	cr_expect(cell_suites[2].num_cells == 40);
+}
+
+Test(cells, too_large_for_a_page_table)
+{
+	const struct cell cell = cell_of("b65536_500000K_h1");
+	struct mla_case c;
+	cr_expect(cell_case(&cell, 1, &c) == MLA_CAPACITY);
+	cr_expect_str_eq(mla_last_error(),
+			 "cell \"b65536_500000K_h1\" is too large for a page table");
+	cr_expect(!c.owned, "a refused cell keeps memory");
 }
 
 /* The page table is the beginning of a permutation of the pool, and no order that a prefetcher or a
@@ -265,7 +273,7 @@ Test(cells, a_case_is_known_by_its_sha256)
 	char first[SHA256_TEXT], second[SHA256_TEXT];
 	struct mla_case c;
 	cr_assert(cell_case(&cell, one, &c) == 0 && cell_fill(&c, one) == 0);
-	identity_sha256(&c, &one, first);
+	cr_assert(!identity_sha256(&c, &one, first));
 	identity_sha256(&c, &one, second);
 	cr_expect(strlen(first) == 64);
 	cr_expect_str_eq(first, second);

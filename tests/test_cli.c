@@ -6,6 +6,7 @@
  */
 #define _GNU_SOURCE
 #include <criterion/criterion.h>
+#include <criterion/redirect.h>
 #include <fcntl.h>
 #include <jansson.h>
 #include <limits.h>
@@ -18,11 +19,15 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/process.h"
 #include "base/text.h"
 #include "capture/capture.h"
 #include "case/generate.h"
+#include "cli/args.h"
 #include "cli/cli.h"
+#include "cli/source.h"
 #include "device/gpu.h"
+#include "lib/error.h"
 #include "report/json.h"
 #include "report/table.h"
 #include "report/tally.h"
@@ -418,6 +423,8 @@ Test(files, bench_suites_and_cells)
 	expect("bench --suite smoke -k online -c nothing", 2, NULL, "no cell \"nothing\"");
 	expect("bench --cells b1_9_h2,b2_9v_h3_q2_p4 -k split-k --samples 3", 0, "b2_9v_h3_q2_p4",
 	       NULL);
+	expect("bench --cells b65536_500000K_h1 --list", 1, "cell",
+	       "mla bench: cell \"b65536_500000K_h1\" is too large for a page table");
 	expect("bench --explain", 0, "of the samples, per call", NULL);
 	expect("bench --suite smoke -k online --csv no/such/folder.csv", 3, NULL,
 	       "no/such/folder.csv");
@@ -711,6 +718,78 @@ Test(cli, similar_names)
 	cr_expect(cli_similar("frobnicate", names, 3) == NULL);
 	cr_expect(cli_similar("", names, 1) == NULL);
 }
+
+Test(cli, unknown_words)
+{
+	static const char *const names[] = {"check", "cut", "bench"};
+	cr_expect(cli_unknown("no verb", "bensh", names, 3, "ask") == MLA_INVALID);
+	cr_expect_str_eq(mla_last_error(), "no verb \"bensh\"; did you mean \"bench\"? ask");
+	cr_expect(cli_unknown("no verb", "frobnicate", names, 3, "ask") == MLA_INVALID);
+	cr_expect_str_eq(mla_last_error(), "no verb \"frobnicate\"; ask");
+}
+
+Test(cli, a_status_is_an_exit_code)
+{
+	static const struct {
+		mla_status status;
+		int code;
+	} cases[] = {
+		{MLA_INVALID, CLI_USAGE},    {MLA_REFUSED, CLI_SKIPPED}, {MLA_CAPACITY, CLI_FAILED},
+		{MLA_NO_MEMORY, CLI_FAILED}, {MLA_CUDA, CLI_FAILED},     {MLA_NO_CUDA, CLI_SKIPPED},
+	};
+	cr_redirect_stderr();
+	for (int i = 0; i < COUNT(cases); i++) {
+		const mla_status status = mla_fail(cases[i].status, "sentence %d", i);
+		cr_expect(cli_fail("mla test", status) == cases[i].code, "%s",
+			  mla_status_name(status));
+	}
+	mla_fail(MLA_NO_MEMORY, "x.h5: not there");
+	cr_expect(cli_fail_file("mla") == CLI_BAD_FILE);
+	fflush(stderr);
+	cr_expect_stderr_eq_str("mla test: sentence 0\nmla test: sentence 1\nmla test: sentence 2\n"
+				"mla test: sentence 3\nmla test: sentence 4\nmla test: sentence 5\n"
+				"mla: x.h5: not there\n");
+}
+
+/* ---- other programs -------------------------------------------------------------------------- */
+
+Test(process, how_a_program_ended)
+{
+	static const struct {
+		const char *script;
+		int code;
+	} cases[] = {{"exit 0", 0}, {"exit 7", 7}, {"kill -9 $$", 128 + 9}};
+	for (int i = 0; i < COUNT(cases); i++) {
+		const char *words[] = {"sh", "-c", cases[i].script, NULL};
+		int code = -1;
+		cr_expect(!process_run(words, false, &code) && code == cases[i].code, "%s: %d",
+			  cases[i].script, code);
+	}
+}
+
+Test(process, quiet_says_nothing)
+{
+	const char *words[] = {"sh", "-c", "echo out; echo err >&2", NULL};
+	int code;
+	cr_redirect_stdout();
+	cr_redirect_stderr();
+	cr_expect(!process_run(words, true, &code) && code == 0);
+	cr_expect(!process_run(words, false, &code) && code == 0);
+	cr_expect_stdout_eq_str("out\n");
+	cr_expect_stderr_eq_str("err\n");
+}
+
+Test(process, one_that_is_not_there)
+{
+	const char *words[] = {"/no/such/program", NULL};
+	int code = -1;
+	cr_expect(!process_exists(words[0]) && process_exists("sh"));
+	cr_expect(process_run(words, false, &code) == MLA_REFUSED && code == -1);
+	cr_expect_str_eq(mla_last_error(),
+			 "/no/such/program cannot be started: No such file or directory");
+}
+
+/* ---- cases ----------------------------------------------------------------------------------- */
 
 Test(cli, case_patterns)
 {

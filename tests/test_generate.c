@@ -157,7 +157,7 @@ Test(generator, pages_are_laid_out_as_asked)
 		.batch_size = 2,
 		.qo_len = qo_len,
 		.kv_len = kv_len,
-		.pages = GEN_PAGES_CONTIGUOUS};
+		.pages = GENERATE_PAGES_CONTIGUOUS};
 	struct mla_case c;
 	int misplaced = 0;
 
@@ -166,7 +166,7 @@ Test(generator, pages_are_laid_out_as_asked)
 		cr_expect_eq(c.tensors.kv_indices[i], i);
 	case_free(&c);
 
-	spec.pages = GEN_PAGES_SHUFFLED;
+	spec.pages = GENERATE_PAGES_SHUFFLED;
 	cr_assert_eq(generate_case(&spec, &c), 0);
 	for (int32_t i = 0; i < 26; i++) {
 		misplaced += c.tensors.kv_indices[i] != i;
@@ -177,7 +177,7 @@ Test(generator, pages_are_laid_out_as_asked)
 	cr_expect_gt(c.tensors.ckv.extent[0], 26, "pages that nobody uses lie between");
 	case_free(&c);
 
-	spec.pages = GEN_PAGES_SHARED;
+	spec.pages = GENERATE_PAGES_SHARED;
 	cr_assert_eq(generate_case(&spec, &c), 0);
 	for (int32_t i = 0; i < 5; i++)
 		cr_expect_eq(c.tensors.kv_indices[i], c.tensors.kv_indices[16 + i]);

@@ -88,22 +88,28 @@ Test(ncu, every_prefix_is_read)
 	}
 }
 
-Test(ncu, a_rung_is_asked_for_its_own_figures)
+Test(ncu, ideas_are_asked_for_their_own_figures)
 {
 	static const struct {
-		const char *kernel, *has, *lacks;
+		const char *ideas, *has, *lacks;
 	} cases[] = {
-		{"auto", "gpu__time_duration.sum", "sm__cycles_active"},
-		{"01_naive", "l1tex__average_t_sectors_per_request", "tensor"},
-		{"02_splitk", "sm__cycles_active.max", "bank_conflicts"},
-		{"07_ldmatrix", "bank_conflicts", "gmma"},
-		{"09_wgmma", "gmma", "hmma"},
-		{"99_unheard", "gpu__time_duration.sum", "sm__cycles_active"},
+		{"", "gpu__time_duration.sum", "sm__cycles_active"},
+		{"naive", "l1tex__average_t_sectors_per_request", "tensor"},
+		{"split", "sm__cycles_active.max", "bank_conflicts"},
+		{"ldmatrix", "bank_conflicts", "gmma"},
+		{"wgmma", "gmma", "hmma"},
+		{"tma wgmma", "smsp__inst_executed.sum", "hmma"},
+		{"tma wgmma", "gmma", "hmma"},
+		{"unheard", "gpu__time_duration.sum", "sm__cycles_active"},
+		{"unheard  split", "sm__cycles_active.max", "bank_conflicts"},
+		{"splitk", "gpu__time_duration.sum", "sm__cycles_active"}, /* whole words */
+		{"spl it", "gpu__time_duration.sum", "sm__cycles_active"},
+		{"naive vector", "lts__t_bytes.sum", "sm__cycles_active"},
 	};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		char *metrics = ncu_metrics(cases[i].kernel);
-		cr_expect(strstr(metrics, cases[i].has), "%s: %s", cases[i].kernel, metrics);
-		cr_expect(!strstr(metrics, cases[i].lacks), "%s: %s", cases[i].kernel, metrics);
+		char *metrics = ncu_metrics(cases[i].ideas);
+		cr_expect(strstr(metrics, cases[i].has), "%s: %s", cases[i].ideas, metrics);
+		cr_expect(!strstr(metrics, cases[i].lacks), "%s: %s", cases[i].ideas, metrics);
 		free(metrics);
 	}
 }

@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "base/process.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <spawn.h>
@@ -14,32 +15,40 @@
 #include <unistd.h>
 
 #include "base/text.h"
+#include "lib/error.h"
 
 extern char **environ;
 
-enum { CANNOT_START = 127 }; /* as a shell has it */
+static int redirect(posix_spawn_file_actions_t *actions, bool quiet)
+{
+	int error = posix_spawn_file_actions_addopen(actions, 0, "/dev/null", O_RDONLY, 0);
 
-int process_run(const char *const *argv, bool quiet)
+	for (int stream = 1; stream <= 2 && quiet && !error; stream++)
+		error = posix_spawn_file_actions_addopen(actions, stream, "/dev/null", O_WRONLY, 0);
+	return error;
+}
+
+mla_status process_run(const char *const *argv, bool quiet, int *code)
 {
 	posix_spawn_file_actions_t actions;
 	pid_t child;
-	int status = 0;
+	int ended = 0, error = posix_spawn_file_actions_init(&actions);
 
-	fflush(NULL); /* what was said before the child speaks comes before it */
-	if (posix_spawn_file_actions_init(&actions))
-		return CANNOT_START;
-
-	int failed = posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
-
-	for (int stream = 1; stream <= 2 && quiet && !failed; stream++)
-		failed = posix_spawn_file_actions_addopen(&actions, stream, "/dev/null", O_WRONLY,
-							  0);
-	if (!failed)
-		failed = posix_spawnp(&child, argv[0], &actions, NULL, (char **)argv, environ);
-	posix_spawn_file_actions_destroy(&actions);
-	if (failed || waitpid(child, &status, 0) != child)
-		return CANNOT_START;
-	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+	if (!error) {
+		error = redirect(&actions, quiet);
+		fflush(NULL); /* what was said before the child speaks comes before it */
+		if (!error)
+			error = posix_spawnp(&child, argv[0], &actions, NULL, (char **)argv,
+					     environ);
+		posix_spawn_file_actions_destroy(&actions);
+	}
+	if (!error && waitpid(child, &ended, 0) != child)
+		error = errno;
+	if (error)
+		return mla_fail(error == ENOMEM ? MLA_NO_MEMORY : MLA_REFUSED,
+				"%s cannot be started: %s", argv[0], strerror(error));
+	*code = WIFEXITED(ended) ? WEXITSTATUS(ended) : 128 + WTERMSIG(ended);
+	return MLA_OK;
 }
 
 static bool runnable(const char *path)

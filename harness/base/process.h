@@ -4,9 +4,12 @@
 
 #include <stdbool.h>
 
+#include "mla.h"
+
 /* Runs argv[0], looked up on PATH unless it has a '/', and waits for it. quiet: its output goes
- * nowhere. Its exit code, 128 + signal if it was killed, 127 if it could not be started. */
-int process_run(const char *const *argv, bool quiet);
+ * nowhere. *code: its exit code, 128 + signal if it was killed. MLA_REFUSED if it cannot be
+ * started. */
+mla_status process_run(const char *const *argv, bool quiet, int *code);
 
 /* Can a program of this name be run? With a '/' it is a path, else PATH is searched. */
 bool process_exists(const char *program);

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/error.h"
+
 static int compare(const void *a, const void *b)
 {
 	const double x = *(const double *)a, y = *(const double *)b;
@@ -38,19 +40,19 @@ static void median_interval(const double *sorted, struct stats *stats)
 	stats->high = sorted[n - k];
 }
 
-int stats_of(const double *samples, int n, struct stats *stats)
+mla_status stats_of(const double *samples, int n, struct stats *stats)
 {
 	memset(stats, 0, sizeof(*stats));
 	for (int i = 0; i < n; i++)
 		if (isnan(samples[i]))
-			return -1;
+			return mla_fail(MLA_INVALID, "the timings are not numbers");
 	if (n < 1)
-		return -1;
+		return mla_fail(MLA_INVALID, "there are no timings");
 
 	double *sorted = malloc((size_t)n * sizeof(*sorted));
 
 	if (!sorted)
-		return -1;
+		return mla_fail(MLA_NO_MEMORY, "not enough memory for %d samples", n);
 	memcpy(sorted, samples, (size_t)n * sizeof(*sorted));
 	qsort(sorted, (size_t)n, sizeof(*sorted), compare);
 	stats->n = n;
@@ -61,7 +63,7 @@ int stats_of(const double *samples, int n, struct stats *stats)
 	stats->q3 = quantile(sorted, n, 3, 4);
 	median_interval(sorted, stats);
 	free(sorted);
-	return 0;
+	return MLA_OK;
 }
 
 double stats_spread(const struct stats *stats)

@@ -4,15 +4,17 @@
 #ifndef MLA_BASE_STATS_H
 #define MLA_BASE_STATS_H
 
+#include "mla.h"
+
 struct stats {
 	int n;
 	double min, q1, median, q3, max;
 	double low, high; /* interval that holds the true median in 95 of 100 cases */
 };
 
-/* Samples need not be sorted and are left alone. 0, or -1 if n < 1, a sample is NaN, or memory ran
- * out; then everything is 0. */
-int stats_of(const double *samples, int n, struct stats *stats);
+/* Samples need not be sorted and are left alone. MLA_INVALID if n < 1 or a sample is NaN,
+ * MLA_NO_MEMORY if that ran out; then everything is 0. */
+mla_status stats_of(const double *samples, int n, struct stats *stats);
 
 /* (q3 - q1) / median: the noise, 0 where the median is 0. */
 double stats_spread(const struct stats *stats);

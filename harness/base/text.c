@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static void *or_die(void *memory)
+void *text_need(void *memory)
 {
 	if (!memory) {
 		fputs("mla: out of memory\n", stderr);
@@ -16,7 +16,7 @@ static void *or_die(void *memory)
 
 void *text_alloc(size_t bytes)
 {
-	return or_die(calloc(1, bytes ? bytes : 1));
+	return text_need(calloc(1, bytes ? bytes : 1));
 }
 
 void *text_grow(void *array, int used, int *max, size_t element)
@@ -24,14 +24,14 @@ void *text_grow(void *array, int used, int *max, size_t element)
 	if (used < *max)
 		return array;
 	*max = *max ? 2 * *max : 32;
-	return or_die(realloc(array, (size_t)*max * element));
+	return text_need(realloc(array, (size_t)*max * element));
 }
 
 char *text_vformat(const char *format, va_list arguments)
 {
 	char *text = NULL;
 
-	return or_die(vasprintf(&text, format, arguments) < 0 ? NULL : text);
+	return text_need(vasprintf(&text, format, arguments) < 0 ? NULL : text);
 }
 
 char *text_format(const char *format, ...)

@@ -7,6 +7,8 @@
 #include <stdarg.h>
 #include <stddef.h>
 
+/* The same memory, unless it is NULL. */
+void *text_need(void *memory);
 /* Zeroed memory. */
 void *text_alloc(size_t bytes);
 /* Room for one more element of an array that grows: the array, moved if `used` has reached *max. */

@@ -1,13 +1,14 @@
 /* ceilings_measure.c - measures the ceilings, each as timed launches of a few milliseconds.
  */
 #define _GNU_SOURCE
+#include "bench/ceilings.h"
+
 #include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-#include "bench/ceilings.h"
 #include "device/bulk.h"
 #include "device/peak.h"
 #include "lib/error.h"
@@ -181,7 +182,7 @@ static void keep_rate(struct bench_lane *lane, double work, double unit, struct 
 	for (int i = 0; i < lane->timing.stats.n; i++)
 		lane->timing.samples[i] = work / lane->timing.samples[i] * unit;
 	if (stats_of(lane->timing.samples, lane->timing.stats.n, &found.stats))
-		miss(ceiling, "the timings are not numbers");
+		miss(ceiling, mla_last_error());
 	else if (found.stats.median > ceiling->stats.median)
 		*ceiling = found;
 }

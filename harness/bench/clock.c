@@ -253,17 +253,17 @@ static mla_status take_samples(struct bench_lane *lane, const struct bench_clock
 {
 	struct bench_timing *timing = &lane->timing;
 	const double start = bench_now_us();
-	const mla_status status =
+	mla_status status =
 		clock->mode == BENCH_GRAPH
 			? sample_graph(lane, timers[0], clock->stream)
 			: sample_launches(lane, timers, launches_at_once(lane, &clock->stop),
 					  clock->stream);
 
 	lane->seconds += (bench_now_us() - start) * 1e-6;
+	if (!status)
+		status = stats_of(timing->samples, timing->stats.n, &timing->stats);
 	if (status)
 		return status;
-	if (stats_of(timing->samples, timing->stats.n, &timing->stats))
-		return mla_fail(MLA_CUDA, "the timings are not numbers");
 	timing->settled = stats_spread(&timing->stats) < clock->stop.noise;
 	lane->done = bench_is_enough(&clock->stop, &timing->stats, lane->seconds);
 	return MLA_OK;

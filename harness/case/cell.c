@@ -1,5 +1,6 @@
 /* cell.c - cells by name, the suites, and a cell's batch, page table and values.
  */
+#define _DEFAULT_SOURCE /* strtok_r */
 #include "case/cell.h"
 
 #include <math.h>
@@ -8,6 +9,7 @@
 #include <string.h>
 
 #include "base/random.h"
+#include "lib/error.h"
 #include "lib/geometry.h"
 
 enum { CKV = 512, KPE = 64, ROW = CKV + KPE, UNUSED_PAGES = 1 };
@@ -55,10 +57,10 @@ struct part {
 	long most;
 };
 
-static int refuse(char *why, size_t size, const char *text, const char *found, const char *expected)
+static mla_status refuse(const char *text, const char *found, const char *expected)
 {
-	snprintf(why, size, "cell \"%s\": found \"%s\", expected %s", text, found, expected);
-	return -1;
+	return mla_fail(MLA_INVALID, "cell \"%s\": found \"%s\", expected %s", text, found,
+			expected);
 }
 
 /* "8K", "8Kv", "1000": the keys of a request. */
@@ -76,7 +78,7 @@ static const char *parse_keys(const char *word, struct cell *cell)
 	return end + cell->varied;
 }
 
-static int parse_word(const char *text, const char *word, struct cell *cell, char *why, size_t size)
+static mla_status parse_word(const char *text, const char *word, struct cell *cell)
 {
 	const struct part parts[] = {
 		{"b1 to b65536 requests", &cell->batch_size, 1 << 16},
@@ -88,8 +90,8 @@ static int parse_word(const char *text, const char *word, struct cell *cell, cha
 
 	if (*word >= '0' && *word <= '9') {
 		if (*parse_keys(word, cell) || cell->kv_len < 1)
-			return refuse(why, size, text, word, "keys such as 1000, 8K or 8Kv");
-		return 0;
+			return refuse(text, word, "keys such as 1000, 8K or 8Kv");
+		return MLA_OK;
 	}
 	for (int i = 0; i < COUNT(parts); i++) {
 		if (*word != parts[i].what[0])
@@ -98,33 +100,35 @@ static int parse_word(const char *text, const char *word, struct cell *cell, cha
 		const long value = strtol(word + 1, &end, 10);
 
 		if (word[1] < '0' || word[1] > '9' || *end || value < 1 || value > parts[i].most)
-			return refuse(why, size, text, word, parts[i].what);
+			return refuse(text, word, parts[i].what);
 		*parts[i].place = (int32_t)value;
-		return 0;
+		return MLA_OK;
 	}
-	return refuse(why, size, text, word, "parts such as b128, 8K, h128, q2, p64");
+	return refuse(text, word, "parts such as b128, 8K, h128, q2, p64");
 }
 
-int cell_parse(const char *text, struct cell *cell, char *why, size_t size)
+mla_status cell_parse(const char *text, struct cell *cell)
 {
 	char copy[sizeof(cell->name)], *save = NULL;
+	mla_status status = MLA_OK;
 
 	*cell = (struct cell){.qo_len = 1, .page_size = 64};
 	snprintf(copy, sizeof(copy), "%s", text);
 	if (strlen(text) >= sizeof(copy))
-		return refuse(why, size, copy, "more", "less than 48 characters");
-	for (char *word = strtok_r(copy, "_ ", &save); word; word = strtok_r(NULL, "_ ", &save))
-		if (parse_word(text, word, cell, why, size))
-			return -1;
+		return refuse(copy, "more", "less than 48 characters");
+	for (char *word = strtok_r(copy, "_ ", &save); word && !status;
+	     word = strtok_r(NULL, "_ ", &save))
+		status = parse_word(text, word, cell);
+	if (status)
+		return status;
 	if (!cell->batch_size || !cell->kv_len || !cell->num_heads)
-		return refuse(why, size, text, "too little",
-			      "requests, keys and heads, as in b4_4K_h128");
+		return refuse(text, "too little", "requests, keys and heads, as in b4_4K_h128");
 
 	char *end = cell->name;
 
 	for (const char *p = text; *p; p++)
 		*end++ = *p == ' ' ? '_' : *p;
-	return 0;
+	return MLA_OK;
 }
 
 /* ---- batch and page table -------------------------------------------------------------------- */
@@ -152,7 +156,12 @@ static int64_t draw(uint64_t seed, uint64_t index, int64_t low, int64_t span)
 	return low + (int64_t)(random_number(seed, index) % (uint64_t)span);
 }
 
-static int make_batch(const struct cell *cell, uint64_t seed, struct mla_case *c)
+static mla_status no_memory(const struct mla_case *c)
+{
+	return mla_fail(MLA_NO_MEMORY, "not enough memory for cell \"%s\"", c->name);
+}
+
+static mla_status make_batch(const struct cell *cell, uint64_t seed, struct mla_case *c)
 {
 	const int32_t n = cell->batch_size, low = (cell->kv_len + 1) / 2;
 	const int32_t high = cell->kv_len + cell->kv_len / 2;
@@ -162,14 +171,15 @@ static int make_batch(const struct cell *cell, uint64_t seed, struct mla_case *c
 	int64_t pages = 0;
 
 	if (!qo_indptr || !kv_indptr || !kv_len)
-		return -1;
+		return no_memory(c);
 	for (int32_t r = 0; r < n; r++) {
 		kv_len[r] = cell->varied ? (int32_t)draw(random_stream(seed, USE_LENGTHS),
 							 (uint64_t)r, low, high - low + 1)
 					 : cell->kv_len;
 		pages += geometry_pages(&c->config, kv_len[r]);
 		if (pages > INT32_MAX / 2 || (int64_t)(r + 1) * cell->qo_len > INT32_MAX / 4)
-			return -1;
+			return mla_fail(MLA_CAPACITY, "cell \"%s\" is too large for a page table",
+					c->name);
 		qo_indptr[r + 1] = qo_indptr[r] + cell->qo_len;
 		kv_indptr[r + 1] = (int32_t)pages;
 	}
@@ -178,18 +188,18 @@ static int make_batch(const struct cell *cell, uint64_t seed, struct mla_case *c
 			       .qo_indptr = qo_indptr,
 			       .kv_indptr = kv_indptr,
 			       .kv_len = kv_len};
-	return 0;
+	return MLA_OK;
 }
 
 /* The first entries of a random permutation of all pages. */
-static int make_page_table(uint64_t seed, struct mla_case *c)
+static mla_status make_page_table(uint64_t seed, struct mla_case *c)
 {
 	const int64_t entries = c->batch.kv_indptr[c->batch.batch_size];
 	const int64_t pages = entries + UNUSED_PAGES;
 	int32_t *indices = case_alloc(c, (size_t)pages * sizeof(*indices));
 
 	if (!indices)
-		return -1;
+		return no_memory(c);
 	for (int64_t i = 0; i < pages; i++)
 		indices[i] = (int32_t)i;
 	for (int64_t i = 0; i < entries; i++) {
@@ -201,7 +211,7 @@ static int make_page_table(uint64_t seed, struct mla_case *c)
 	}
 	c->tensors.kv_indices = indices;
 	c->tensors.num_kv_indices = entries;
-	return 0;
+	return MLA_OK;
 }
 
 /* bf16 rows of `dims` elements, `stride` elements apart. */
@@ -213,9 +223,10 @@ static mla_tensor shape(int64_t outer, int64_t inner, int64_t dims, int64_t stri
 			    .stride = {2 * inner * stride, 2 * stride, 2}};
 }
 
-int cell_case(const struct cell *cell, uint64_t seed, struct mla_case *c)
+mla_status cell_case(const struct cell *cell, uint64_t seed, struct mla_case *c)
 {
 	const int64_t queries = (int64_t)cell->batch_size * cell->qo_len;
+	mla_status status;
 
 	memset(c, 0, sizeof(*c));
 	snprintf(c->name, sizeof(c->name), "%s", cell->name);
@@ -226,9 +237,12 @@ int cell_case(const struct cell *cell, uint64_t seed, struct mla_case *c)
 				 .page_size = cell->page_size,
 				 .causal = cell->qo_len > 1,
 				 .sm_scale = 1 / sqrt(192)};
-	if (make_batch(cell, seed, c) || make_page_table(seed, c)) {
+	status = make_batch(cell, seed, c);
+	if (!status)
+		status = make_page_table(seed, c);
+	if (status) {
 		case_free(c);
-		return -1;
+		return status;
 	}
 
 	const int64_t pages = c->tensors.num_kv_indices + UNUSED_PAGES;
@@ -238,7 +252,7 @@ int cell_case(const struct cell *cell, uint64_t seed, struct mla_case *c)
 	c->tensors.q_pe = shape(queries, cell->num_heads, KPE, KPE);
 	c->tensors.ckv = shape(pages, cell->page_size, CKV, ROW);
 	c->tensors.kpe = shape(pages, cell->page_size, KPE, ROW);
-	return 0;
+	return MLA_OK;
 }
 
 int64_t cell_pool_bytes(const struct mla_case *c)
@@ -297,7 +311,7 @@ static uint16_t *fill_pool(struct mla_case *c, uint64_t seed)
 	return keys ? pool : NULL;
 }
 
-int cell_fill(struct mla_case *c, uint64_t seed)
+mla_status cell_fill(struct mla_case *c, uint64_t seed)
 {
 	mla_tensors *t = &c->tensors;
 	uint16_t *pool = fill_pool(c, cell_seed_pool(seed));
@@ -306,5 +320,5 @@ int cell_fill(struct mla_case *c, uint64_t seed)
 	t->q_pe.data = fill_flat(c, &t->q_pe, cell_seed_q_pe(seed));
 	t->ckv.data = pool;
 	t->kpe.data = pool ? pool + CKV : NULL;
-	return pool && t->q_nope.data && t->q_pe.data ? 0 : -1;
+	return pool && t->q_nope.data && t->q_pe.data ? MLA_OK : no_memory(c);
 }

@@ -17,8 +17,8 @@ struct cell {
 	bool varied; /* kv_len is the middle of lengths drawn from [0.5, 1.5] times it */
 };
 /* "b4_1000v_h16" with blanks or underscores between: b, the keys (K = 1,024; v = varied), h, and
- * where they are not 1 and 64, q and p (page size). 0, or -1 and a sentence. */
-int cell_parse(const char *text, struct cell *cell, char *why, size_t size);
+ * where they are not 1 and 64, q and p (page size). */
+mla_status cell_parse(const char *text, struct cell *cell);
 
 struct cell_suite {
 	const char *name, *summary;
@@ -28,12 +28,13 @@ struct cell_suite {
 extern const struct cell_suite cell_suites[];
 extern const int cell_num_suites;
 
-/* Everything but the values: q, ckv and kpe have extents and strides, and data NULL. 0 or -1. */
-int cell_case(const struct cell *cell, uint64_t seed, struct mla_case *c);
+/* Everything but the values: q, ckv and kpe have extents and strides, and data NULL. MLA_CAPACITY if
+ * the cell is too large for a page table. */
+mla_status cell_case(const struct cell *cell, uint64_t seed, struct mla_case *c);
 /* Bytes of the pool. */
 int64_t cell_pool_bytes(const struct mla_case *c);
-/* The values, in host memory: the same bits that bulk_fill and bulk_fill_pool make. 0 or -1. */
-int cell_fill(struct mla_case *c, uint64_t seed);
+/* The values, in host memory: the same bits that bulk_fill and bulk_fill_pool make. */
+mla_status cell_fill(struct mla_case *c, uint64_t seed);
 
 /* How many keys each entry of kv_indices holds; the caller frees it. NULL without memory. */
 int32_t *cell_keys(const struct mla_case *c);

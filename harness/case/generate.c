@@ -17,6 +17,7 @@
 
 #include "base/poison.h"
 #include "base/random.h"
+#include "lib/error.h"
 #include "lib/geometry.h"
 #include "reference/reference.h"
 
@@ -68,10 +69,10 @@ struct recipe {
 	double score; /* scores reach this; 0: queries stay as they are */
 };
 static const struct recipe recipes[] = {
-	[GEN_PEAKED] = {"peaked", 1, 0.5, 1, 0.3, 60},
-	[GEN_NORMAL] = {"normal", 0, 1, 0, 1, 0},
-	[GEN_FLAT] = {"flat", 0, 1, 0, 1, 0.001},
-	[GEN_HUGE] = {"huge", 1, 0.5, 1, 0.3, 600},
+	[GENERATE_PEAKED] = {"peaked", 1, 0.5, 1, 0.3, 60},
+	[GENERATE_NORMAL] = {"normal", 0, 1, 0, 1, 0},
+	[GENERATE_FLAT] = {"flat", 0, 1, 0, 1, 0.001},
+	[GENERATE_HUGE] = {"huge", 1, 0.5, 1, 0.3, 600},
 };
 
 /* Where the keys of a page stand; request -1: nobody uses it. */
@@ -233,8 +234,9 @@ static int64_t pages_of(const struct generate_spec *spec, int32_t request)
 /* Half of a request's full pages come from the common prefix. */
 static int64_t shared_pages(const struct generate_spec *spec, int32_t request)
 {
-	return spec->pages == GEN_PAGES_SHARED ? spec->kv_len[request] / spec->config.page_size / 2
-					       : 0;
+	return spec->pages == GENERATE_PAGES_SHARED
+		       ? spec->kv_len[request] / spec->config.page_size / 2
+		       : 0;
 }
 
 static int32_t gap_behind(const struct generator *g, int32_t request)
@@ -242,7 +244,12 @@ static int32_t gap_behind(const struct generator *g, int32_t request)
 	return g->gap ? (request * 5 + 1) % (g->gap + 1) : 0;
 }
 
-static int make_batch(struct generator *g)
+static mla_status no_memory(void)
+{
+	return mla_fail(MLA_NO_MEMORY, "not enough memory to generate the case");
+}
+
+static mla_status make_batch(struct generator *g)
 {
 	const struct generate_spec *spec = g->spec;
 	const size_t n = (size_t)spec->batch_size;
@@ -252,7 +259,7 @@ static int make_batch(struct generator *g)
 	int32_t *q_pos0 = spec->q_pos0 ? case_alloc(g->c, (n + 1) * sizeof(int32_t)) : NULL;
 
 	if (!qo_indptr || !kv_indptr || !kv_len || (spec->q_pos0 && !q_pos0))
-		return -1;
+		return no_memory();
 	for (size_t i = 0; i < n; i++) {
 		qo_indptr[i + 1] = qo_indptr[i] + spec->qo_len[i];
 		kv_indptr[i + 1] = kv_indptr[i] + (int32_t)pages_of(spec, (int32_t)i) +
@@ -267,7 +274,7 @@ static int make_batch(struct generator *g)
 				  .kv_indptr = kv_indptr,
 				  .kv_len = kv_len,
 				  .q_pos0 = q_pos0};
-	return 0;
+	return MLA_OK;
 }
 
 /* The pool's pages in the order in which they are handed out. */
@@ -278,7 +285,7 @@ static int32_t *page_order(const struct generator *g)
 
 	for (int64_t i = 0; order && i < g->num_pages; i++)
 		order[i] = (int32_t)i;
-	if (!order || g->spec->pages == GEN_PAGES_CONTIGUOUS)
+	if (!order || g->spec->pages == GENERATE_PAGES_CONTIGUOUS)
 		return order;
 	for (int64_t i = g->num_pages - 1; i > 0; i--) {
 		const int64_t j = below(&state, i + 1);
@@ -302,7 +309,8 @@ static int64_t count_pages(struct generator *g)
 		own += pages_of(g->spec, r) - shared;
 	}
 
-	const int64_t between = g->spec->pages == GEN_PAGES_CONTIGUOUS ? 0 : (prefix + own) / 8;
+	const int64_t between =
+		g->spec->pages == GENERATE_PAGES_CONTIGUOUS ? 0 : (prefix + own) / 8;
 
 	g->num_pages = prefix + own + between + g->spec->extra_pages;
 	if (g->num_pages == 0)
@@ -333,7 +341,7 @@ static void assign_pages(struct generator *g, const int32_t *order, int64_t pref
 	}
 }
 
-static int make_page_table(struct generator *g)
+static mla_status make_page_table(struct generator *g)
 {
 	const int64_t prefix = count_pages(g);
 	const int64_t entries = g->c->batch.kv_indptr[g->spec->batch_size];
@@ -343,7 +351,7 @@ static int make_page_table(struct generator *g)
 	g->owners = malloc((size_t)g->num_pages * sizeof(*g->owners));
 	if (!indices || !order || !g->owners) {
 		free(order);
-		return -1;
+		return no_memory();
 	}
 	for (int64_t i = 0; i < entries; i++)
 		indices[i] = POISON_PAGE; /* what stays so lies in a gap */
@@ -351,7 +359,7 @@ static int make_page_table(struct generator *g)
 	free(order);
 	g->c->tensors.kv_indices = indices;
 	g->c->tensors.num_kv_indices = entries;
-	return 0;
+	return MLA_OK;
 }
 
 /* The first `dim` elements of each row of a wider tensor, from element `from` on. */
@@ -362,7 +370,7 @@ static mla_tensor columns(mla_tensor whole, int64_t from, int64_t dim)
 	return whole;
 }
 
-static int make_cache(struct generator *g)
+static mla_status make_cache(struct generator *g)
 {
 	const mla_config *config = &g->spec->config;
 	const int64_t ckv = config->head_dim_ckv, kpe = config->head_dim_kpe;
@@ -375,19 +383,19 @@ static int make_cache(struct generator *g)
 		const mla_tensor whole = case_tensor(g->c, config->ckv_dtype, 3, extent);
 
 		if (!whole.data)
-			return -1;
+			return no_memory();
 		t->ckv = columns(whole, 0, ckv);
 		t->kpe = columns(whole, ckv, kpe);
-		return 0;
+		return MLA_OK;
 	}
 	t->ckv = case_tensor(g->c, config->ckv_dtype, 3, extent);
 	extent[2] = kpe;
 	if (kpe > 0)
 		t->kpe = case_tensor(g->c, config->kpe_dtype, 3, extent);
-	return t->ckv.data && (t->kpe.data || kpe == 0) ? 0 : -1;
+	return t->ckv.data && (t->kpe.data || kpe == 0) ? MLA_OK : no_memory();
 }
 
-static int make_queries(struct generator *g)
+static mla_status make_queries(struct generator *g)
 {
 	const mla_config *config = &g->spec->config;
 	const int64_t queries = case_total_q(g->c);
@@ -399,10 +407,10 @@ static int make_queries(struct generator *g)
 	extent[2] = config->head_dim_kpe;
 	if (config->head_dim_kpe > 0)
 		t->q_pe = case_tensor(g->c, config->q_dtype, 3, extent);
-	return t->q_nope.data && (t->q_pe.data || config->head_dim_kpe == 0) ? 0 : -1;
+	return t->q_nope.data && (t->q_pe.data || config->head_dim_kpe == 0) ? MLA_OK : no_memory();
 }
 
-static int make_topics(struct generator *g)
+static mla_status make_topics(struct generator *g)
 {
 	const size_t size = (size_t)NUM_TOPICS * (size_t)g->dims;
 	uint64_t state = seed_of(g->spec->seed, STREAM_TOPICS, 0);
@@ -410,17 +418,17 @@ static int make_topics(struct generator *g)
 	g->topics = malloc(size);
 	for (size_t i = 0; g->topics && i < size; i++)
 		g->topics[i] = next(&state) & 1 ? 1 : -1;
-	return g->topics ? 0 : -1;
+	return g->topics ? MLA_OK : no_memory();
 }
 
-static int generate(const struct generate_spec *spec, int32_t gap, struct mla_case *c)
+static mla_status generate(const struct generate_spec *spec, int32_t gap, struct mla_case *c)
 {
 	struct generator g = {.spec = spec,
 			      .recipe = &recipes[spec->values],
 			      .c = c,
 			      .gap = gap,
 			      .dims = spec->config.head_dim_ckv + spec->config.head_dim_kpe};
-	int failed;
+	mla_status status;
 
 	memset(c, 0, sizeof(*c));
 	c->config = spec->config;
@@ -430,21 +438,28 @@ static int generate(const struct generate_spec *spec, int32_t gap, struct mla_ca
 	snprintf(c->name, sizeof(c->name), "%s:%llu", g.recipe->name,
 		 (unsigned long long)spec->seed);
 	g.query_gain = query_gain(&g);
-	failed = make_topics(&g) || make_batch(&g) || make_page_table(&g) || make_queries(&g) ||
-		 make_cache(&g);
-	if (!failed) {
+	status = make_topics(&g);
+	if (!status)
+		status = make_batch(&g);
+	if (!status)
+		status = make_page_table(&g);
+	if (!status)
+		status = make_queries(&g);
+	if (!status)
+		status = make_cache(&g);
+	if (!status) {
 		fill_queries(&g);
 		spoil_queries(&g);
 		fill_cache(&g);
 	}
 	free(g.topics);
 	free(g.owners);
-	if (failed)
+	if (status)
 		case_free(c);
-	return failed ? -1 : 0;
+	return status;
 }
 
-int generate_case(const struct generate_spec *spec, struct mla_case *c)
+mla_status generate_case(const struct generate_spec *spec, struct mla_case *c)
 {
 	return generate(spec, 0, c);
 }
@@ -532,12 +547,14 @@ static void draw_requests(uint64_t *state, struct generate_spec *spec, int32_t *
 	}
 }
 
-int generate_adversarial(uint64_t seed, int n, struct mla_case *c)
+mla_status generate_adversarial(uint64_t seed, int n, struct mla_case *c)
 {
 	static const enum generate_values values[] = {
-		GEN_PEAKED, GEN_PEAKED, GEN_PEAKED, GEN_NORMAL, GEN_NORMAL, GEN_FLAT, GEN_HUGE};
-	static const enum generate_pages pages[] = {GEN_PAGES_SHUFFLED, GEN_PAGES_SHUFFLED,
-						    GEN_PAGES_SHARED, GEN_PAGES_CONTIGUOUS};
+		GENERATE_PEAKED, GENERATE_PEAKED, GENERATE_PEAKED, GENERATE_NORMAL,
+		GENERATE_NORMAL, GENERATE_FLAT,   GENERATE_HUGE};
+	static const enum generate_pages pages[] = {GENERATE_PAGES_SHUFFLED,
+						    GENERATE_PAGES_SHUFFLED, GENERATE_PAGES_SHARED,
+						    GENERATE_PAGES_CONTIGUOUS};
 	int32_t qo_len[MAX_REQUESTS], kv_len[MAX_REQUESTS], q_pos0[MAX_REQUESTS];
 	uint64_t state = seed_of(seed, STREAM_SHAPES, (uint64_t)n);
 	struct generate_spec spec = {.qo_len = qo_len, .kv_len = kv_len};
@@ -556,8 +573,10 @@ int generate_adversarial(uint64_t seed, int n, struct mla_case *c)
 	const int32_t gap = (int32_t)below(&state, 4);
 
 	spec.nan_rows = one_in(&state, 5) ? 1 + (int32_t)below(&state, 40) : 0;
-	if (generate(&spec, gap, c))
-		return -1;
-	snprintf(c->name, sizeof(c->name), "random:%llu.%d", (unsigned long long)seed, n);
-	return 0;
+
+	const mla_status status = generate(&spec, gap, c);
+
+	if (!status)
+		snprintf(c->name, sizeof(c->name), "random:%llu.%d", (unsigned long long)seed, n);
+	return status;
 }

@@ -8,17 +8,18 @@
 #include "case/case.h"
 
 enum generate_values {
-	GEN_PEAKED, /* a few keys per row carry most of the weight, scores up to about 60; maxima
-		       rise and fall along the keys, so that rescaling and merges matter */
-	GEN_NORMAL, /* N(0, 1): nearly flat attention at DeepSeek's scale */
-	GEN_FLAT,   /* all scores nearly equal */
-	GEN_HUGE,   /* scores of several hundred, both signs */
+	GENERATE_PEAKED, /* a few keys per row carry most of the weight, scores up to about 60;
+		       maxima rise and fall along the keys, so that rescaling and merges matter */
+	GENERATE_NORMAL, /* N(0, 1): nearly flat attention at DeepSeek's scale */
+	GENERATE_FLAT,   /* all scores nearly equal */
+	GENERATE_HUGE,   /* scores of several hundred, both signs */
 };
 
 enum generate_pages {
-	GEN_PAGES_SHUFFLED,   /* random permutation with unused pages between */
-	GEN_PAGES_CONTIGUOUS, /* 0, 1, 2, ... */
-	GEN_PAGES_SHARED, /* requests share their first pages (a common prefix), rest shuffled */
+	GENERATE_PAGES_SHUFFLED,   /* random permutation with unused pages between */
+	GENERATE_PAGES_CONTIGUOUS, /* 0, 1, 2, ... */
+	GENERATE_PAGES_SHARED, /* requests share their first pages (a common prefix), rest shuffled
+				*/
 };
 
 struct generate_spec {
@@ -34,12 +35,12 @@ struct generate_spec {
 	int32_t nan_rows;    /* n > 0: packed rows n - 1, 2n - 1, ... have a NaN in their query */
 };
 
-/* The same spec gives the same bits on every machine. 0, or -1 if memory ran out. */
-int generate_case(const struct generate_spec *spec, struct mla_case *c);
+/* The same spec gives the same bits on every machine. */
+mla_status generate_case(const struct generate_spec *spec, struct mla_case *c);
 
 /* A random adversarial case: odd heads, page sizes, empty and huge requests, qo_len > kv_len, all
  * dtypes, toy dimensions ... small enough to check against the truth (about 1e8 multiply-adds at
- * most). Number n of the sequence seed; the name says "random:SEED.N". 0, or -1 without memory. */
-int generate_adversarial(uint64_t seed, int n, struct mla_case *c);
+ * most). Number n of the sequence seed; the name says "random:SEED.N". */
+mla_status generate_adversarial(uint64_t seed, int n, struct mla_case *c);
 
 #endif

@@ -2,11 +2,13 @@
  * from. Cells are identified by their shapes, page table and seed, because the largest exist on a
  * GPU alone.
  */
+#include "case/identity.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "case/identity.h"
+#include "lib/error.h"
 #include "reference/reference.h"
 
 static void add_text(struct sha256 *sha, const char *text)
@@ -53,7 +55,7 @@ static void add_shape(struct sha256 *sha, const struct mla_case *c)
 	add_ints(sha, c->tensors.kv_indices, batch->kv_indptr[n]);
 }
 
-void identity_sha256(const struct mla_case *c, const uint64_t *seed, char hex[SHA256_TEXT])
+mla_status identity_sha256(const struct mla_case *c, const uint64_t *seed, char hex[SHA256_TEXT])
 {
 	const mla_tensors *t = &c->tensors;
 	struct sha256 *sha = sha256_begin();
@@ -61,7 +63,7 @@ void identity_sha256(const struct mla_case *c, const uint64_t *seed, char hex[SH
 
 	hex[0] = '\0';
 	if (!sha)
-		return;
+		return mla_fail(MLA_NO_MEMORY, "no memory for the sha256 of a case");
 	add_shape(sha, c);
 	if (seed) {
 		snprintf(text, sizeof(text), "cell 1 seed %" PRIu64, *seed);
@@ -73,4 +75,5 @@ void identity_sha256(const struct mla_case *c, const uint64_t *seed, char hex[SH
 		add_tensor(sha, &t->kpe);
 	}
 	sha256_finish(sha, hex);
+	return MLA_OK;
 }

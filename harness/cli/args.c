@@ -1,16 +1,18 @@
 /* args.c - strict numbers and lists for the verbs.
  */
-#define _DEFAULT_SOURCE
-#include "cli/cli.h"
+#define _DEFAULT_SOURCE /* strsep */
+#include "cli/args.h"
 
 #include <ctype.h>
 #include <errno.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/text.h"
 #include "capture/capture.h"
+#include "lib/error.h"
 
 /* A whole number at *text, which moves behind it. */
 static long parse_long(struct argp_state *state, const char *option, const char **text, long low,
@@ -139,6 +141,12 @@ void cli_int_list(struct argp_state *state, const char *option, const char *text
 	}
 }
 
+void cli_ints_free(struct cli_ints *list)
+{
+	free(list->values);
+	*list = (struct cli_ints){0};
+}
+
 void cli_strings_add(struct cli_strings *list, const char *text)
 {
 	const size_t count = (size_t)list->count;
@@ -210,4 +218,15 @@ const char *cli_similar(const char *text, const char *const *names, int n)
 		}
 	}
 	return best;
+}
+
+mla_status cli_unknown(const char *what, const char *text, const char *const *names, int n,
+		       const char *where)
+{
+	const char *similar = cli_similar(text, names, n);
+
+	if (similar)
+		return mla_fail(MLA_INVALID, "%s \"%s\"; did you mean \"%s\"? %s", what, text,
+				similar, where);
+	return mla_fail(MLA_INVALID, "%s \"%s\"; %s", what, text, where);
 }

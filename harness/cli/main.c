@@ -5,8 +5,8 @@
 #include <string.h>
 
 #include "base/text.h"
+#include "cli/args.h"
 #include "cli/cli.h"
-#include "device/gpu.h"
 
 static const struct cli_verb verbs[] = {
 	{"list", "the implementations, and which of them can run here", cli_list},
@@ -83,14 +83,8 @@ static int unknown_verb(const char *word)
 
 	for (int i = 0; i < NUM_VERBS; i++)
 		names[i] = verbs[i].name;
-
-	const char *similar = cli_similar(word, names, NUM_VERBS);
-
-	fprintf(stderr, "mla: unknown verb \"%s\"; ", word);
-	if (similar)
-		fprintf(stderr, "did you mean \"%s\"? ", similar);
-	fputs("\"mla --help\" lists the verbs\n", stderr);
-	return CLI_USAGE;
+	return cli_fail("mla", cli_unknown("unknown verb", word, names, NUM_VERBS,
+					   "\"mla --help\" lists the verbs"));
 }
 
 static int run_verb(int argc, char **argv)
@@ -108,11 +102,10 @@ static int run_verb(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-	argp_err_exit_status = CLI_USAGE;
-	argp_program_version_hook = print_version;
-
 	int verb_index = 0;
 
+	argp_err_exit_status = CLI_USAGE;
+	argp_program_version_hook = print_version;
 	argp_parse(&argp, argc, argv, ARGP_IN_ORDER, NULL, &verb_index);
 
 	const int code = run_verb(argc - verb_index, argv + verb_index);

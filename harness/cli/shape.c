@@ -1,13 +1,15 @@
 /* shape.c - the shape of a generated case from flags, for make, plan and bench.
  */
-#include "cli/cli.h"
+#include "cli/shape.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/random.h"
 #include "base/text.h"
+#include "reference/reference.h"
 
 enum {
 	OPT_HEADS = 0x400,
@@ -68,8 +70,8 @@ void cli_shape_init(struct cli_shape *shape)
 {
 	*shape = (struct cli_shape){.high = -1,
 				    .spec = {.seed = 1,
-					     .values = GEN_PEAKED,
-					     .pages = GEN_PAGES_SHUFFLED,
+					     .values = GENERATE_PEAKED,
+					     .pages = GENERATE_PAGES_SHUFFLED,
 					     .config = {.struct_size = sizeof(mla_config),
 							.num_heads = 128,
 							.head_dim_ckv = 512,
@@ -81,9 +83,9 @@ void cli_shape_init(struct cli_shape *shape)
 
 void cli_shape_free(struct cli_shape *shape)
 {
-	free(shape->qo_len.values);
-	free(shape->kv_len.values);
-	free(shape->q_pos0.values);
+	cli_ints_free(&shape->qo_len);
+	cli_ints_free(&shape->kv_len);
+	cli_ints_free(&shape->q_pos0);
 }
 
 static void parse_kv_len(struct cli_shape *shape, const char *text, struct argp_state *state)
@@ -150,16 +152,6 @@ static void spread(struct cli_ints *list, const char *option, long n, int missin
 	*list = (struct cli_ints){values, (int)n};
 }
 
-/* splitmix64: the lengths depend on the seed, on every machine alike. */
-static uint64_t next_random(uint64_t *state)
-{
-	uint64_t z = *state += 0x9e3779b97f4a7c15u;
-
-	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-	z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-	return z ^ (z >> 31);
-}
-
 static long largest(long a, long b)
 {
 	return a > b ? a : b;
@@ -178,11 +170,10 @@ static void resolve(struct cli_shape *shape, struct argp_state *state)
 		argp_error(state, "--kv-len: a list and uniform: exclude each other");
 	spread(&shape->kv_len, "--kv-len", n, 1024, state);
 
-	uint64_t random = spec->seed;
-
+	/* The lengths depend on the seed, on every machine alike. */
 	for (long b = 0; b < n && shape->high >= 0; b++)
 		shape->kv_len.values[b] =
-			(int)(shape->low + (long)(next_random(&random) %
+			(int)(shape->low + (long)(random_number(spec->seed, (uint64_t)b) %
 						  (uint64_t)(shape->high - shape->low + 1)));
 	if (shape->q_pos0.count && !spec->config.causal)
 		argp_error(state, "--q-pos0 has a meaning only with --causal");
@@ -241,7 +232,7 @@ static error_t parse_values(int key, char *arg, struct cli_shape *shape, struct 
 	case OPT_NORMAL:
 	case OPT_FLAT:
 	case OPT_HUGE:
-		shape->spec.values = (enum generate_values)(key - OPT_PEAKED + GEN_PEAKED);
+		shape->spec.values = (enum generate_values)(key - OPT_PEAKED + GENERATE_PEAKED);
 		return 0;
 	case OPT_PAGES:
 		shape->spec.pages =

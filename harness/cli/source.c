@@ -1,22 +1,26 @@
 /* source.c - where cases come from: capture files, the generator's sequence, a shape.
  */
-#include "cli/cli.h"
+#include "cli/source.h"
 
 #include <fnmatch.h>
 #include <inttypes.h>
-#include <string.h>
+#include <stdio.h>
 
-int cli_source_file(struct cli_source *source, const char *file)
+#include "capture/capture.h"
+#include "case/generate.h"
+#include "cli/cli.h"
+#include "cli/shape.h"
+#include "lib/error.h"
+
+mla_status cli_source_file(struct cli_source *source, const char *file)
 {
 	struct capture_error error = {0};
 
 	*source = (struct cli_source){.file = file, .capture = capture_open(file, &error)};
-	if (!source->capture) {
-		fprintf(stderr, "mla: %s\n", error.text);
-		return -1;
-	}
+	if (!source->capture)
+		return mla_fail(MLA_INVALID, "%s", error.text);
 	source->count = capture_num_steps(source->capture) * capture_num_layers(source->capture);
-	return 0;
+	return MLA_OK;
 }
 
 void cli_source_random(struct cli_source *source, uint64_t seed, int first, int count)
@@ -82,26 +86,31 @@ bool cli_random_id(const char *pattern, struct cli_source *source)
 	return true;
 }
 
-int cli_source_load(const struct cli_source *source, int index, struct mla_case *c)
+mla_status cli_source_load(const struct cli_source *source, int index, struct mla_case *c)
 {
 	*c = (struct mla_case){0};
 	if (source->capture) {
 		struct capture_error error = {0};
 		const int layers = capture_num_layers(source->capture);
 
-		if (!capture_load(source->capture, index / layers, index % layers, c, &error))
-			return 0;
-		fprintf(stderr, "mla: %s\n", error.text);
-		return -1;
+		return capture_load(source->capture, index / layers, index % layers, c, &error)
+			       ? mla_fail(MLA_INVALID, "%s", error.text)
+			       : MLA_OK;
 	}
+	return source->shape ? generate_case(&source->shape->spec, c)
+			     : generate_adversarial(source->seed, source->first + index, c);
+}
 
-	const int failed = source->shape
-				   ? generate_case(&source->shape->spec, c)
-				   : generate_adversarial(source->seed, source->first + index, c);
+int cli_source_fail(const struct cli_source *source, mla_status status)
+{
+	return source->file ? cli_fail_file("mla") : cli_fail("mla", status);
+}
 
-	if (failed)
-		fprintf(stderr, "mla: not enough memory to generate the case\n");
-	return failed;
+int cli_source_lacks(const struct cli_source *source, const char *pattern)
+{
+	return cli_fail("mla",
+			mla_fail(MLA_INVALID, "no case \"%s\" in %s", pattern ? pattern : "*",
+				 source->file ? source->file : "the generated cases"));
 }
 
 int cli_source_first(const struct cli_source *source, const char *pattern, struct mla_case *c,
@@ -109,10 +118,12 @@ int cli_source_first(const struct cli_source *source, const char *pattern, struc
 {
 	for (int i = 0; i < source->count; i++) {
 		cli_source_id(source, i, id, size);
-		if (cli_id_matches(id, pattern))
-			return !cli_source_load(source, i, c) ? CLI_OK : CLI_BAD_FILE;
+		if (!cli_id_matches(id, pattern))
+			continue;
+
+		const mla_status status = cli_source_load(source, i, c);
+
+		return status ? cli_source_fail(source, status) : CLI_OK;
 	}
-	fprintf(stderr, "mla: no case \"%s\" in %s\n", pattern ? pattern : "*",
-		source->file ? source->file : "the generated cases");
-	return CLI_USAGE;
+	return cli_source_lacks(source, pattern);
 }

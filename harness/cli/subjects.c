@@ -1,11 +1,12 @@
 /* subjects.c - what -k chooses: CPU variants and kernels of the ladder.
  */
-#include "cli/cli.h"
+#include "cli/subjects.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/text.h"
+#include "cli/args.h"
 
 /* Rungs of the ladder, variants, "auto", and the facts. */
 struct known {
@@ -92,36 +93,25 @@ static int add_word(struct cli_subjects *subjects, const struct known *known, co
 	return found + gpu; /* "gpu" is a good word on an empty ladder */
 }
 
-static void complain(const struct known *known, const char *word)
-{
-	const char *similar = cli_similar(word, known->names, known->count);
-
-	fprintf(stderr, "mla: -k: unknown implementation \"%s\"; ", word);
-	if (similar)
-		fprintf(stderr, "did you mean \"%s\"? ", similar);
-	fputs("\"mla list\" shows them\n", stderr);
-}
-
-int cli_subjects_choose(const char *names, struct cli_subjects *subjects)
+mla_status cli_subjects_choose(const char *names, struct cli_subjects *subjects)
 {
 	const struct known known = known_names();
 	struct cli_strings words = {0};
-	int result = 0;
+	mla_status status = MLA_OK;
 
 	*subjects = (struct cli_subjects){0};
 	cli_strings_split(&words, names ? names : "all");
 	subjects->list =
 		text_alloc((size_t)(known.count + words.count + 1) * sizeof(*subjects->list));
-	for (int i = 0; i < words.count && result == 0; i++)
-		if (!add_word(subjects, &known, words.values[i])) {
-			complain(&known, words.values[i]);
-			result = -1;
-		}
+	for (int i = 0; i < words.count && !status; i++)
+		if (!add_word(subjects, &known, words.values[i]))
+			status = cli_unknown("-k: unknown implementation", words.values[i],
+					     known.names, known.count, "\"mla list\" shows them");
 	cli_strings_free(&words);
 	free(known.names);
-	if (result != 0)
+	if (status)
 		cli_subjects_free(subjects);
-	return result;
+	return status;
 }
 
 void cli_subjects_free(struct cli_subjects *subjects)

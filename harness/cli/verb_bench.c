@@ -1,9 +1,9 @@
 /* verb_bench.c - mla bench: how long implementations take that are right.
  */
-#include "cli/cli.h"
-
+#include <argp.h>
 #include <errno.h>
 #include <fnmatch.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,7 +12,13 @@
 #include "bench/ceilings.h"
 #include "case/cell.h"
 #include "case/identity.h"
+#include "case/work.h"
+#include "cli/cli.h"
+#include "cli/shape.h"
+#include "cli/source.h"
+#include "cli/subjects.h"
 #include "device/gpu.h"
+#include "lib/error.h"
 #include "report/json.h"
 #include "report/results.h"
 #include "report/table.h"
@@ -186,7 +192,6 @@ static void check_arguments(const struct bench_verb *bench, struct argp_state *s
 			      bench->cells.count > 0};
 	const int sources = given[0] + given[1] + given[2] + given[3];
 	struct cell cell;
-	char why[256];
 
 	if (sources != 1 && !(sources == 0 && bench->explain))
 		argp_error(state, "a FILE or the flags of a shape are needed, or --suite, or "
@@ -194,8 +199,8 @@ static void check_arguments(const struct bench_verb *bench, struct argp_state *s
 	if (bench->list && !bench->suite && !bench->cells.count)
 		argp_error(state, "--list is for --suite and --cells");
 	for (int i = 0; i < bench->cells.count; i++)
-		if (cell_parse(bench->cells.values[i], &cell, why, sizeof(why)))
-			argp_error(state, "--cells: %s", why);
+		if (cell_parse(bench->cells.values[i], &cell))
+			argp_error(state, "--cells: %s", mla_last_error());
 }
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -365,10 +370,38 @@ static int write_out(struct bench_verb *bench, const struct timings_shown *shown
 	return report_json_write(bench->root, bench->json) ? CLI_BAD_FILE : CLI_OK;
 }
 
+/* What is known of a case before anything runs. */
+static mla_status prepare(const struct bench_verb *bench, enum values values,
+			  struct timings_shown *shown, char *sha256, struct check_truth *truth)
+{
+	const struct mla_case *c = shown->c;
+	mla_status status =
+		identity_sha256(c, values == VALUES_OF_CASE ? NULL : &bench->seed, sha256);
+
+	if (!status)
+		status = case_work_of(c, &shown->work);
+	if (!status && values != VALUES_OF_CELL_GPU &&
+	    check_truth_make(c, check_truth_rows(c), truth))
+		status = mla_fail(MLA_NO_MEMORY, "not enough memory for the truth");
+	if (!status && bench->ceilings_known)
+		shown->bound = case_bound_of(
+			&shown->work, &(struct case_ceilings){ceilings_read_gbs(&bench->known),
+							      ceilings_tflops(&bench->known)});
+	return status;
+}
+
+static void count_results(struct bench_verb *bench, const struct bench_result *results, int count)
+{
+	for (int i = 0; i < count; i++) {
+		bench->timed += results[i].num_timings > 0;
+		bench->failed += results[i].verdict.outcome == CHECK_FAIL;
+	}
+	bench->done++;
+}
+
 static int time_case(struct bench_verb *bench, const struct mla_case *c, const char *name,
 		     enum values values)
 {
-	const bool is_cell = values != VALUES_OF_CASE, on_host = values != VALUES_OF_CELL_GPU;
 	const int count = bench->subjects.count;
 	struct bench_result *results = text_alloc((size_t)count * sizeof(*results));
 	struct check_truth truth = {0};
@@ -379,46 +412,37 @@ static int time_case(struct bench_verb *bench, const struct mla_case *c, const c
 				      .implementations = bench->names,
 				      .results = results,
 				      .count = count};
+	mla_status status;
+	int code;
 
 	bench->current = name;
 	show_progress(bench, "truth", 0);
-	identity_sha256(c, is_cell ? &bench->seed : NULL, sha256);
-	if (case_work_of(c, &shown.work) ||
-	    (on_host && check_truth_make(c, check_truth_rows(c), &truth))) {
-		fprintf(stderr, "mla bench: not enough memory for the truth\n");
+	status = prepare(bench, values, &shown, sha256, &truth);
+	if (status) {
 		free(results);
-		return CLI_FAILED;
+		return cli_fail("mla bench", status);
 	}
-	if (bench->ceilings_known)
-		shown.bound = case_bound_of(
-			&shown.work, &(struct case_ceilings){ceilings_read_gbs(&bench->known),
-							     ceilings_tflops(&bench->known)});
 	time_all(bench, &shown, values, &truth, results);
 	check_truth_free(&truth);
 	print_head(bench, &shown);
 	timings_show(&shown, stdout);
 	fflush(stdout);
-
-	const int code = write_out(bench, &shown);
-
-	for (int i = 0; i < count; i++) {
-		bench->timed += results[i].num_timings > 0;
-		bench->failed += results[i].verdict.outcome == CHECK_FAIL;
+	code = write_out(bench, &shown);
+	count_results(bench, results, count);
+	for (int i = 0; i < count; i++)
 		bench_result_free(&results[i]);
-	}
 	free(results);
-	bench->done++;
 	return code;
 }
 
 /* ---- cases of a file, or a shape ------------------------------------------------------------- */
 
-static int open_source(const struct bench_verb *bench, struct cli_source *source)
+static mla_status open_source(const struct bench_verb *bench, struct cli_source *source)
 {
 	if (bench->file)
 		return cli_source_file(source, bench->file);
 	cli_source_shape(source, &bench->shape);
-	return 0;
+	return MLA_OK;
 }
 
 /* Without a pattern the first case is enough. */
@@ -427,23 +451,18 @@ static bool is_chosen(const struct bench_verb *bench, const char *id, int index)
 	return bench->pattern ? cli_id_matches(id, bench->pattern) : index == 0;
 }
 
-static const char *base_name(const char *path)
-{
-	const char *slash = strrchr(path, '/');
-
-	return slash ? slash + 1 : path;
-}
-
 static int time_source_case(struct bench_verb *bench, const struct cli_source *source, int index,
 			    const char *id)
 {
 	struct mla_case c;
+	const mla_status status = cli_source_load(source, index, &c);
+	const char *slash = bench->file ? strrchr(bench->file, '/') : NULL;
 	char *name;
-	int code = CLI_BAD_FILE;
+	int code;
 
-	if (cli_source_load(source, index, &c))
-		return code;
-	name = bench->file ? text_format("%s:%s", base_name(bench->file), id)
+	if (status)
+		return cli_source_fail(source, status);
+	name = bench->file ? text_format("%s:%s", slash ? slash + 1 : bench->file, id)
 			   : text_format("generated %s", id);
 	code = time_case(bench, &c, name, VALUES_OF_CASE);
 	free(name);
@@ -458,16 +477,13 @@ static int time_source(struct bench_verb *bench)
 	int code = CLI_OK;
 
 	if (open_source(bench, &source))
-		return CLI_BAD_FILE;
+		return cli_fail_file("mla");
 	for (int i = 0; i < source.count; i++) {
 		cli_source_id(&source, i, id, sizeof(id));
 		bench->total += is_chosen(bench, id, i);
 	}
-	if (bench->total == 0) {
-		fprintf(stderr, "mla: no case \"%s\" in %s\n", bench->pattern,
-			bench->file ? bench->file : "the generated cases");
-		code = CLI_USAGE;
-	}
+	if (bench->total == 0)
+		code = cli_source_lacks(&source, bench->pattern);
 	for (int i = 0; i < source.count && !code; i++) {
 		cli_source_id(&source, i, id, sizeof(id));
 		if (is_chosen(bench, id, i))
@@ -494,20 +510,18 @@ static bool fits_host(const struct mla_case *c)
 
 static int time_cell(struct bench_verb *bench, const struct cell *cell)
 {
-	const uint64_t seed = bench->seed;
 	struct mla_case c;
-	int code = CLI_FAILED;
+	mla_status status = cell_case(cell, bench->seed, &c);
+	bool on_host;
+	int code;
 
-	if (cell_case(cell, seed, &c)) {
-		fprintf(stderr, "mla bench: cell \"%s\" is too large for a page table\n",
-			cell->name);
-		return code;
-	}
-
-	const bool on_host = fits_host(&c);
-
-	if (on_host && cell_fill(&c, seed))
-		fprintf(stderr, "mla bench: not enough memory for cell \"%s\"\n", cell->name);
+	if (status)
+		return cli_fail("mla bench", status);
+	on_host = fits_host(&c);
+	if (on_host)
+		status = cell_fill(&c, bench->seed);
+	if (status)
+		code = cli_fail("mla bench", status);
 	else
 		code = time_case(bench, &c, cell->name,
 				 on_host ? VALUES_OF_CELL_HOST : VALUES_OF_CELL_GPU);
@@ -515,24 +529,36 @@ static int time_cell(struct bench_verb *bench, const struct cell *cell)
 	return code;
 }
 
-static void list_cell(const struct bench_verb *bench, const struct cell *cell,
-		      struct report_table *table)
+static int list_cell(const struct bench_verb *bench, const struct cell *cell,
+		     struct report_table *table)
 {
 	struct mla_case c;
 	struct case_work work;
 	char text[256];
+	mla_status status = cell_case(cell, bench->seed, &c);
 
-	if (cell_case(cell, bench->seed, &c))
-		return;
-	report_cell(table, "%s", cell->name);
-	if (!case_work_of(&c, &work)) {
+	if (!status)
+		status = case_work_of(&c, &work);
+	if (!status) {
+		case_describe(&c, text, sizeof(text));
+		report_cell(table, "%s", cell->name);
 		report_cell(table, "%.4g", work.bytes * 1e-6);
 		report_cell(table, "%.4g", work.flop * 1e-9);
 		report_cell(table, "%.3g", work.flop / work.bytes);
+		report_cell(table, "%s", text);
 	}
-	case_describe(&c, text, sizeof(text));
-	report_cell(table, "%s", text);
 	case_free(&c);
+	return status ? cli_fail("mla bench", status) : CLI_OK;
+}
+
+static int go_to_cell(struct bench_verb *bench, const char *name, struct report_table *table)
+{
+	struct cell cell;
+	const mla_status status = cell_parse(name, &cell);
+
+	if (status)
+		return cli_fail("mla bench", status);
+	return bench->list ? list_cell(bench, &cell, table) : time_cell(bench, &cell);
 }
 
 static int go_through_cells(struct bench_verb *bench)
@@ -545,23 +571,13 @@ static int go_through_cells(struct bench_verb *bench)
 
 	for (int i = 0; i < count; i++)
 		bench->total += is_wanted(bench, names[i]);
-	for (int i = 0; i < count && !code; i++) {
-		struct cell cell;
-		char why[256];
-
-		if (!is_wanted(bench, names[i]) || cell_parse(names[i], &cell, why, sizeof(why)))
-			continue;
-		if (bench->list)
-			list_cell(bench, &cell, table);
-		else
-			code = time_cell(bench, &cell);
-	}
-	if (bench->total == 0) {
-		fprintf(stderr, "mla: no cell \"%s\"\n", bench->pattern);
-		code = CLI_USAGE;
-	} else if (bench->list) {
+	for (int i = 0; i < count && !code; i++)
+		if (is_wanted(bench, names[i]))
+			code = go_to_cell(bench, names[i], table);
+	if (bench->total == 0)
+		code = cli_fail("mla", mla_fail(MLA_INVALID, "no cell \"%s\"", bench->pattern));
+	else if (bench->list)
 		report_table_print(table, stdout);
-	}
 	report_table_free(table);
 	return code;
 }
@@ -605,28 +621,15 @@ static int open_outputs(struct bench_verb *bench, int argc, char **argv)
 
 static void print_foot(const struct bench_verb *bench)
 {
-	const json_t *clocks =
-		json_object_get(json_object_get(bench->root, "environment"), "clocks");
-	struct nvml_reading now;
-
 	timings_matrix_print(bench->matrix, stdout);
 	if (bench->timed > 0 && !gpu_missing() && !bench->ceilings_known)
 		printf("\nbound unknown: run mla ceilings first\n");
-	if (json_is_object(clocks) && nvml_read(bench->nvml, &now))
-		printf("\nSM clock %.0f MHz when it began, %.0f MHz at its end (at most %.0f), "
-		       "power "
-		       "%.0f and %.0f W\n",
-		       json_number_value(json_array_get(json_object_get(clocks, "sm_mhz"), 0)),
-		       json_number_value(json_array_get(json_object_get(clocks, "sm_mhz"), 1)),
-		       now.max_sm_mhz,
-		       json_number_value(json_array_get(json_object_get(clocks, "power_w"), 0)),
-		       json_number_value(json_array_get(json_object_get(clocks, "power_w"), 1)));
+	results_show_clocks(bench->root, bench->nvml, stdout);
 }
 
 static int close_outputs(struct bench_verb *bench)
 {
 	int code = CLI_OK;
-
 	bool bad = bench->csv_file && ferror(bench->csv_file);
 
 	bad |= bench->csv_file && fclose(bench->csv_file);
@@ -644,12 +647,14 @@ static int run(struct bench_verb *bench, int argc, char **argv)
 {
 	const bool cells = bench->suite || bench->cells.count > 0;
 	const char *kernels = bench->kernels ? bench->kernels : cells ? "gpu" : "all";
+	mla_status status;
 	int code = load_ceilings(bench), closed;
 
 	if (code)
 		return code;
-	if (cli_subjects_choose(kernels, &bench->subjects))
-		return CLI_USAGE;
+	status = cli_subjects_choose(kernels, &bench->subjects);
+	if (status)
+		return cli_fail("mla", status);
 	bench->nvml = gpu_missing() ? NULL : nvml_open(NULL, gpu_bus_id());
 	bench->options.nvml = bench->nvml;
 	code = open_outputs(bench, argc, argv);

@@ -1,12 +1,14 @@
 /* verb_ceilings.c - mla ceilings: measures what this GPU can do at most, and keeps it for mla
  * bench.
  */
-#include "cli/cli.h"
-
+#include <argp.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/text.h"
 #include "bench/ceilings.h"
+#include "cli/args.h"
+#include "cli/cli.h"
 #include "device/gpu.h"
 #include "report/table.h"
 

@@ -1,16 +1,20 @@
 /* verb_check.c - mla check: every implementation against the truth.
  */
-#include "cli/cli.h"
-
+#include <argp.h>
 #include <limits.h>
-#include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/text.h"
-#include "bench/bench.h"
+#include "case/work.h"
+#include "cli/args.h"
+#include "cli/cli.h"
+#include "cli/source.h"
+#include "cli/subjects.h"
 #include "cli/view.h"
 #include "device/gpu.h"
+#include "lib/error.h"
 #include "report/json.h"
 #include "report/table.h"
 #include "suite/suite.h"
@@ -125,7 +129,7 @@ struct run {
 	struct suite_result total;
 	json_t *cases; /* NULL: no JSON wanted */
 	int matched;
-	bool bad_file;
+	int unusable; /* exit code of a source that could not be used, CLI_OK if all could */
 };
 
 static void count(struct run *run, enum check_outcome outcome)
@@ -241,42 +245,49 @@ static json_t *check_facts(struct run *run, const struct cli_source *source,
 	return array;
 }
 
-static int check_case(struct run *run, const struct cli_source *source, int index, const char *id,
-		      struct view *view)
+static void check_loaded(struct run *run, const struct cli_source *source, const struct mla_case *c,
+			 const char *id, struct view *view)
 {
-	struct mla_case c;
+	const int64_t rows = run->options->rows >= 0 ? run->options->rows : check_truth_rows(c);
 	struct check_truth truth = {0};
 
-	report_progress("%s loading", id);
-	if (cli_source_load(source, index, &c))
-		return -1;
-	view_case(view, &c);
 	report_progress("%s truth", id);
-
-	const int64_t rows = run->options->rows >= 0 ? run->options->rows : check_truth_rows(&c);
-
-	if (check_truth_make(&c, rows, &truth)) {
+	if (check_truth_make(c, rows, &truth)) {
 		fprintf(stderr, "mla check: %s: not enough memory for the truth\n", id);
 		count(run, CHECK_FAIL);
-		case_free(&c);
-		return 0;
+		return;
 	}
 
-	json_t *json = report_json_case(&c, id);
+	json_t *json = report_json_case(c, id);
 
 	if (source->file)
 		report_json_set(json, "file", report_json_string(source->file));
 	report_json_set(json, "rows_checked",
-			json_integer(truth.rows ? truth.n : case_total_q(&c) * c.config.num_heads));
-	report_json_set(json, "verdicts", check_subjects(run, source, &c, id, &truth, view));
-	report_json_set(json, "facts", check_facts(run, source, &c, id, view));
+			json_integer(truth.rows ? truth.n : case_total_q(c) * c->config.num_heads));
+	report_json_set(json, "verdicts", check_subjects(run, source, c, id, &truth, view));
+	report_json_set(json, "facts", check_facts(run, source, c, id, view));
 	if (run->cases)
 		report_json_append(run->cases, json);
 	else
 		json_decref(json);
 	check_truth_free(&truth);
+}
+
+static void check_case(struct run *run, const struct cli_source *source, int index, const char *id,
+		       struct view *view)
+{
+	struct mla_case c;
+	mla_status status;
+
+	report_progress("%s loading", id);
+	status = cli_source_load(source, index, &c);
+	if (status) {
+		run->unusable = cli_source_fail(source, status);
+		return;
+	}
+	view_case(view, &c);
+	check_loaded(run, source, &c, id, view);
 	case_free(&c);
-	return 0;
 }
 
 static void check_source(struct run *run, struct cli_source *source)
@@ -293,8 +304,7 @@ static void check_source(struct run *run, struct cli_source *source)
 		if (!cli_id_matches(id, run->options->pattern))
 			continue;
 		run->matched++;
-		if (check_case(run, source, i, id, &view))
-			run->bad_file = true;
+		check_case(run, source, i, id, &view);
 	}
 	if (view.cases)
 		view_print(&view, source);
@@ -348,7 +358,7 @@ static void check_sources(struct run *run)
 		if (!cli_source_file(&source, options->files.values[i]))
 			check_source(run, &source);
 		else
-			run->bad_file = true;
+			run->unusable = cli_fail_file("mla");
 	if (options->random) {
 		cli_source_random(&source, options->seed, 0, options->random);
 		check_source(run, &source);
@@ -357,10 +367,11 @@ static void check_sources(struct run *run)
 	}
 }
 
-static int write_json(struct run *run)
+/* An exit code. */
+static int write_json(const struct run *run)
 {
 	if (!run->cases)
-		return 0;
+		return CLI_OK;
 
 	json_t *root = report_json_new("mla-check"), *total = json_object();
 
@@ -375,26 +386,28 @@ static int write_json(struct run *run)
 	const int failed = report_json_write(root, run->options->json);
 
 	json_decref(root);
-	return failed;
+	return failed ? CLI_BAD_FILE : CLI_OK;
 }
 
 static int run_checks(struct run *run)
 {
+	const char *pattern = run->options->pattern ? run->options->pattern : "*";
+	int unwritten, code;
+
 	if (run->options->json)
 		run->cases = json_array();
 	check_sources(run);
-
-	const int unwritten = write_json(run);
-
+	unwritten = write_json(run);
+	code = run->unusable;
 	if (run->matched)
 		print_total(&run->total);
-	else if (!run->bad_file)
-		fprintf(stderr, "mla check: no case \"%s\"\n", run->options->pattern);
+	else if (!code)
+		code = cli_fail("mla check", mla_fail(MLA_INVALID, "no case \"%s\"", pattern));
 	if (run->total.failed)
 		return CLI_FAILED;
-	if (run->bad_file || unwritten)
-		return CLI_BAD_FILE;
-	return run->matched ? exit_code(&run->total) : CLI_USAGE;
+	if (unwritten || code)
+		return unwritten ? unwritten : code;
+	return exit_code(&run->total);
 }
 
 /* host and smoke are the ordinary check with fixed choices. */
@@ -411,16 +424,19 @@ static void apply_suite(struct check_options *options)
 int cli_check(int argc, char **argv)
 {
 	struct check_options options = {.seed = 1, .rows = -1};
+	struct run run = {.options = &options};
+	mla_status status;
+	bool gpu;
+	int code;
 
 	argp_parse(&argp, argc, argv, 0, NULL, &options);
-
-	struct run run = {.options = &options};
-	const bool gpu = options.suite && !strcmp(options.suite, "gpu");
-	int code = CLI_USAGE;
-
+	gpu = options.suite && !strcmp(options.suite, "gpu");
 	if (options.suite && !gpu)
 		apply_suite(&options);
-	if (!cli_subjects_choose(options.kernels, &run.subjects))
+	status = cli_subjects_choose(options.kernels, &run.subjects);
+	if (status)
+		code = cli_fail("mla", status);
+	else
 		code = gpu ? run_suite_gpu(&options, &run.subjects) : run_checks(&run);
 	cli_subjects_free(&run.subjects);
 	cli_strings_free(&options.files);

@@ -1,12 +1,15 @@
 /* verb_compare.c - mla compare: two result files, or two implementations of one file, time by time.
  */
-#include "cli/cli.h"
-
+#include <argp.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/text.h"
+#include "cli/args.h"
+#include "cli/cli.h"
+#include "lib/error.h"
 #include "report/compare.h"
 #include "report/json.h"
 #include "report/table.h"
@@ -273,9 +276,9 @@ static json_t *comparison_json(const struct comparison *c, json_t *pairs)
 static int finish(const struct comparison *c, const struct report_table *table, json_t *pairs)
 {
 	if (c->pairs == 0) {
-		fprintf(stderr, "mla compare: %s and %s have no time in common\n", c->a.path,
-			c->second->path);
-		return CLI_BAD_FILE;
+		mla_fail(MLA_INVALID, "%s and %s have no time in common", c->a.path,
+			 c->second->path);
+		return cli_fail_file("mla compare");
 	}
 	report_table_print(table, stdout);
 	print_summary(c);
@@ -353,20 +356,14 @@ static bool has_implementation(const struct compare_file *file, const char *want
 static int open_files(struct comparison *c)
 {
 	const struct compare_verb *verb = c->verb;
-	char why[512];
+	const struct compare_pairing *pairing = &verb->pairing;
 
-	if (compare_open(verb->a, &c->a, why, sizeof(why)) ||
-	    (verb->b && compare_open(verb->b, &c->b, why, sizeof(why)))) {
-		fprintf(stderr, "mla compare: %s\n", why);
-		return CLI_BAD_FILE;
-	}
+	if (compare_open(verb->a, &c->a) || (verb->b && compare_open(verb->b, &c->b)))
+		return cli_fail_file("mla compare");
 	c->second = verb->b ? &c->b : &c->a;
 	c->threshold = verb->threshold > 0                   ? verb->threshold
 		       : verb->b && strcmp(verb->a, verb->b) ? COMPARE_TWO_FILES
 							     : COMPARE_SAME_FILE;
-
-	const struct compare_pairing *pairing = &verb->pairing;
-
 	if (pairing->from && (!has_implementation(&c->a, pairing->from) ||
 			      !has_implementation(c->second, pairing->to)))
 		return CLI_USAGE;
@@ -376,12 +373,11 @@ static int open_files(struct comparison *c)
 int cli_compare(int argc, char **argv)
 {
 	struct compare_verb verb = {0};
+	struct comparison c = {.verb = &verb};
+	int code;
 
 	argp_parse(&argp, argc, argv, 0, NULL, &verb);
-
-	struct comparison c = {.verb = &verb};
-	int code = open_files(&c);
-
+	code = open_files(&c);
 	if (!code)
 		code = compare_all(&c);
 	compare_close(&c.a);

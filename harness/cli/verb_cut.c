@@ -1,10 +1,13 @@
 /* verb_cut.c - mla cut: a part of a capture file as a file.
  */
-#include "cli/cli.h"
-
+#include <argp.h>
 #include <limits.h>
-#include <stdlib.h>
-#include <string.h>
+#include <stdio.h>
+
+#include "capture/capture.h"
+#include "cli/args.h"
+#include "cli/cli.h"
+#include "lib/error.h"
 
 struct cut_options {
 	struct cli_ints steps, layers, heads, requests;
@@ -56,47 +59,44 @@ static const struct argp argp = {
 	       "Example:\n  mla cut --steps 0,2 --layers 5 --heads 0-7 in.h5 out.h5" CLI_EXIT_CODES,
 };
 
-/* Numbers as the file has them become indices, in place. 0, or -1 after a sentence. */
-static int to_indices(const struct capture *capture, const char *what, struct cli_ints *list,
-		      int count, int (*number_of)(const struct capture *, int))
+/* Numbers as the file has them become indices, in place. */
+static mla_status to_indices(const struct capture *capture, const char *what, struct cli_ints *list,
+			     int count, int (*number_of)(const struct capture *, int))
 {
 	for (int i = 0; i < list->count; i++) {
 		int index = 0;
 
 		while (index < count && number_of(capture, index) != list->values[i])
 			index++;
-		if (index == count) {
-			fprintf(stderr, "mla cut: there is no %s %d; \"mla info\" lists them\n",
-				what, list->values[i]);
-			return -1;
-		}
+		if (index == count)
+			return mla_fail(MLA_INVALID, "there is no %s %d; \"mla info\" lists them",
+					what, list->values[i]);
 		list->values[i] = index;
 	}
-	return 0;
+	return MLA_OK;
 }
 
 static int choose(struct cut_options *cut)
 {
 	struct capture_error error = {0};
 	struct capture *capture = capture_open(cut->in, &error);
+	mla_status status;
 
 	if (!capture) {
-		fprintf(stderr, "mla: %s\n", error.text);
-		return CLI_BAD_FILE;
+		mla_fail(MLA_INVALID, "%s", error.text);
+		return cli_fail_file("mla");
 	}
-
-	const int failed = to_indices(capture, "step", &cut->steps, capture_num_steps(capture),
-				      capture_step_number) ||
-			   to_indices(capture, "layer", &cut->layers, capture_num_layers(capture),
-				      capture_layer_number);
-
+	status = to_indices(capture, "step", &cut->steps, capture_num_steps(capture),
+			    capture_step_number);
+	if (!status)
+		status = to_indices(capture, "layer", &cut->layers, capture_num_layers(capture),
+				    capture_layer_number);
 	capture_close(capture);
-	return failed ? CLI_USAGE : CLI_OK;
+	return status ? cli_fail("mla cut", status) : CLI_OK;
 }
 
 static int write_part(const struct cut_options *cut)
 {
-	struct capture_error error = {0};
 	const int n = cut->heads.count;
 	const struct capture_part part = {
 		.steps = cut->steps.values,
@@ -108,11 +108,12 @@ static int write_part(const struct cut_options *cut)
 		.head_begin = n ? cut->heads.values[0] : 0,
 		.head_end = n ? cut->heads.values[n - 1] + 1 : 0,
 	};
+	struct capture_error error = {0};
 
 	fflush(stdout);
 	if (capture_cut(cut->in, cut->out, &part, &error)) {
-		fprintf(stderr, "mla: %s\n", error.text);
-		return CLI_BAD_FILE;
+		mla_fail(MLA_INVALID, "%s", error.text);
+		return cli_fail_file("mla");
 	}
 	printf("wrote %s\n", cut->out);
 	return CLI_OK;
@@ -121,16 +122,15 @@ static int write_part(const struct cut_options *cut)
 int cli_cut(int argc, char **argv)
 {
 	struct cut_options cut = {0};
+	int code;
 
 	argp_parse(&argp, argc, argv, 0, NULL, &cut);
-
-	int code = choose(&cut);
-
+	code = choose(&cut);
 	if (!code)
 		code = write_part(&cut);
-	free(cut.steps.values);
-	free(cut.layers.values);
-	free(cut.heads.values);
-	free(cut.requests.values);
+	cli_ints_free(&cut.steps);
+	cli_ints_free(&cut.layers);
+	cli_ints_free(&cut.heads);
+	cli_ints_free(&cut.requests);
 	return code;
 }

@@ -1,7 +1,13 @@
 /* verb_info.c - mla info and mla verify: what a capture file holds, and whether it is sound.
  */
-#include "cli/cli.h"
+#include <argp.h>
+#include <stdbool.h>
+#include <stdio.h>
 
+#include "capture/capture.h"
+#include "cli/args.h"
+#include "cli/cli.h"
+#include "lib/error.h"
 #include "report/table.h"
 
 struct files {
@@ -33,32 +39,28 @@ static const struct argp info_argp = {
 	       "Example:\n  mla info data/captures/tiny_decode.h5" CLI_EXIT_CODES,
 };
 
-static int info_one(const char *file)
+static mla_status info_one(const char *file)
 {
 	struct capture_error error = {0};
 	struct capture *capture = capture_open(file, &error);
 	const bool good = capture && !capture_print_info(capture, stdout, &error);
 
-	if (!good)
-		fprintf(stderr, "mla: %s\n", error.text);
 	if (capture)
 		capture_close(capture);
-	return good ? CLI_OK : CLI_BAD_FILE;
+	return good ? MLA_OK : mla_fail(MLA_INVALID, "%s", error.text);
 }
 
 int cli_info(int argc, char **argv)
 {
 	struct files files = {0};
-
-	argp_parse(&info_argp, argc, argv, 0, NULL, &files);
-
 	int code = CLI_OK;
 
+	argp_parse(&info_argp, argc, argv, 0, NULL, &files);
 	for (int i = 0; i < files.list.count; i++) {
 		if (i > 0)
 			putchar('\n');
 		if (info_one(files.list.values[i]))
-			code = CLI_BAD_FILE;
+			code = cli_fail_file("mla");
 	}
 	cli_strings_free(&files.list);
 	return code;
@@ -78,30 +80,28 @@ static const struct argp verify_argp = {
 	       "Example:\n  mla verify --strict data/captures/*.h5" CLI_EXIT_CODES,
 };
 
+static mla_status verify_one(const char *file, bool strict)
+{
+	struct capture_error error = {0};
+
+	report_progress("verifying %s", file);
+	fflush(stdout); /* the child inherits what is buffered, and would print it again */
+
+	const int failed = capture_verify(file, strict, stdout, &error);
+
+	report_progress("%s", "");
+	return failed ? mla_fail(MLA_INVALID, "%s", error.text) : MLA_OK;
+}
+
 int cli_verify(int argc, char **argv)
 {
 	struct files files = {0};
-
-	argp_parse(&verify_argp, argc, argv, 0, NULL, &files);
-
 	int code = CLI_OK;
 
-	for (int i = 0; i < files.list.count; i++) {
-		struct capture_error error = {0};
-
-		report_progress("verifying %s", files.list.values[i]);
-		/* The child inherits what is buffered, and would print it again. */
-		fflush(stdout);
-
-		const int failed =
-			capture_verify(files.list.values[i], files.strict, stdout, &error);
-
-		report_progress("%s", "");
-		if (failed) {
-			fprintf(stderr, "mla: %s\n", error.text);
-			code = CLI_BAD_FILE;
-		}
-	}
+	argp_parse(&verify_argp, argc, argv, 0, NULL, &files);
+	for (int i = 0; i < files.list.count; i++)
+		if (verify_one(files.list.values[i], files.strict))
+			code = cli_fail_file("mla");
 	cli_strings_free(&files.list);
 	return code;
 }

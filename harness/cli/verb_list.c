@@ -1,9 +1,10 @@
 /* verb_list.c - mla list: the implementations, and which of them can run here.
  */
+#include <argp.h>
+#include <stdio.h>
+
+#include "check/variants.h"
 #include "cli/cli.h"
-
-#include <math.h>
-
 #include "device/gpu.h"
 #include "report/table.h"
 
@@ -58,14 +59,18 @@ static void print_device(const mla_device *device)
 
 int cli_list(int argc, char **argv)
 {
+	static const char *const titles[] = {"name", "arch", "built", "runs here", "summary"};
+	mla_device device = {.struct_size = sizeof(device)};
+	mla_status status = MLA_OK;
+
 	argp_parse(&argp, argc, argv, 0, NULL, NULL);
 
-	static const char *const titles[] = {"name", "arch", "built", "runs here", "summary"};
 	struct report_table *table = report_table_new(titles, 5);
-	mla_device device = {.struct_size = sizeof(device)};
 
-	if (!gpu_missing() && mla_device_query(&device))
-		fprintf(stderr, "mla: %s\n", mla_last_error());
+	if (!gpu_missing())
+		status = mla_device_query(&device);
+	if (status)
+		cli_fail("mla", status); /* what is built can be listed all the same */
 	print_device(&device);
 	for (int i = 0; i < num_variants; i++) {
 		report_cell(table, "%s", variants[i].name);

@@ -1,10 +1,15 @@
 /* verb_make.c - mla make: a synthetic case as a file.
  */
-#include "cli/cli.h"
-
+#include <argp.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/text.h"
+#include "capture/capture.h"
+#include "cli/cli.h"
+#include "cli/shape.h"
+#include "cli/source.h"
+#include "lib/error.h"
 
 struct make_options {
 	struct cli_shape shape;
@@ -67,45 +72,49 @@ static char *command_line(int argc, char **argv)
 	return line;
 }
 
-static int write_case(const struct make_options *make, const char *notes)
+static mla_status write_case(const struct make_options *make, const char *notes,
+			     const struct mla_case *c)
+{
+	const struct capture_writing how = {
+		.notes = notes, .tool = "mla make", .compress = make->compress};
+	struct capture_error error = {0};
+
+	fflush(stdout);
+	if (capture_write(make->out, c, &how, &error))
+		return mla_fail(MLA_INVALID, "%s", error.text);
+	return MLA_OK;
+}
+
+static int make_case(const struct make_options *make, const char *notes)
 {
 	struct mla_case c;
 	struct cli_source source;
-	struct capture_error error = {0};
 	char text[256];
+	mla_status status;
+	int code = CLI_OK;
 
 	cli_source_shape(&source, &make->shape);
-	if (cli_source_load(&source, 0, &c))
-		return CLI_FAILED;
-
-	const struct capture_writing how = {
-		.notes = notes, .tool = "mla make", .compress = make->compress};
-
-	fflush(stdout);
-
-	const int failed = capture_write(make->out, &c, &how, &error);
-
+	status = cli_source_load(&source, 0, &c);
+	if (status)
+		return cli_source_fail(&source, status);
 	case_describe(&c, text, sizeof(text));
-	if (failed)
-		fprintf(stderr, "mla: %s\n", error.text);
+	if (write_case(make, notes, &c))
+		code = cli_fail_file("mla");
 	else
 		printf("wrote %s: %s\n", make->out, text);
 	case_free(&c);
-	return failed ? CLI_BAD_FILE : CLI_OK;
+	return code;
 }
 
 int cli_make(int argc, char **argv)
 {
 	struct make_options make = {0};
+	char *notes = command_line(argc, argv); /* argp reorders argv */
+	int code;
 
 	cli_shape_init(&make.shape);
-
-	char *notes = command_line(argc, argv); /* argp reorders argv */
-
 	argp_parse(&argp, argc, argv, 0, NULL, &make);
-
-	const int code = write_case(&make, notes);
-
+	code = make_case(&make, notes);
 	free(notes);
 	cli_shape_free(&make.shape);
 	return code;

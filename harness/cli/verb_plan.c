@@ -1,12 +1,15 @@
 /* verb_plan.c - mla plan: how a batch is laid out on a GPU that need not be here.
  */
-#include "cli/cli.h"
-
+#include <argp.h>
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/text.h"
+#include "cli/cli.h"
+#include "cli/shape.h"
+#include "cli/source.h"
+#include "lib/error.h"
 #include "lib/geometry.h"
 #include "proof/plan_check.h"
 #include "report/json.h"
@@ -136,21 +139,21 @@ static const struct argp argp = {
 	       "Example:\n  mla plan --batch 2 --heads 16 --kv-len 8192,100 --sms 8" CLI_EXIT_CODES,
 };
 
-/* The batch of the shape alone: page ids and values play no part in a plan. 0, or -1 without
- * memory. */
-static int shape_batch(const struct generate_spec *spec, struct mla_case *c)
+/* The batch of the shape alone: page ids and values play no part in a plan. */
+static mla_status shape_batch(const struct generate_spec *spec, struct mla_case *c)
 {
 	const int32_t n = spec->batch_size;
 	const size_t bytes = ((size_t)n + 1) * sizeof(int32_t);
 	int32_t *qo_indptr = case_alloc(c, bytes), *kv_indptr = case_alloc(c, bytes);
 
 	if (!qo_indptr || !kv_indptr)
-		return -1;
+		return mla_fail(MLA_NO_MEMORY, "not enough memory for the batch");
 	for (int32_t b = 0; b < n; b++) {
 		const int64_t pages = geometry_pages(&spec->config, spec->kv_len[b]);
 
 		if (qo_indptr[b] > INT32_MAX - spec->qo_len[b] || kv_indptr[b] > INT32_MAX - pages)
-			return -1;
+			return mla_fail(MLA_INVALID,
+					"the batch has more queries or pages than 32 bits count");
 		qo_indptr[b + 1] = qo_indptr[b] + spec->qo_len[b];
 		kv_indptr[b + 1] = kv_indptr[b] + (int32_t)pages;
 	}
@@ -161,27 +164,24 @@ static int shape_batch(const struct generate_spec *spec, struct mla_case *c)
 			       .kv_indptr = kv_indptr,
 			       .kv_len = spec->kv_len,
 			       .q_pos0 = spec->q_pos0};
-	return 0;
+	return MLA_OK;
 }
 
 static int load(const struct plan_options *options, struct mla_case *c)
 {
-	*c = (struct mla_case){0};
-	if (!options->file) {
-		if (!shape_batch(&options->shape.spec, c))
-			return CLI_OK;
-		fputs("mla plan: the batch has more queries or pages than 32 bits count\n", stderr);
-		return CLI_USAGE;
-	}
-
 	struct cli_source source;
 	char id[CLI_ID_SIZE];
+	mla_status status;
+	int code;
 
+	*c = (struct mla_case){0};
+	if (!options->file) {
+		status = shape_batch(&options->shape.spec, c);
+		return status ? cli_fail("mla plan", status) : CLI_OK;
+	}
 	if (cli_source_file(&source, options->file))
-		return CLI_BAD_FILE;
-
-	const int code = cli_source_first(&source, options->pattern, c, id, sizeof(id));
-
+		return cli_fail_file("mla");
+	code = cli_source_first(&source, options->pattern, c, id, sizeof(id));
 	cli_source_close(&source);
 	return code;
 }
@@ -230,24 +230,15 @@ static int show(const mla_plan *plan, bool json)
 	return covered ? CLI_FAILED : CLI_OK;
 }
 
-/* A refusal is no failure: this kernel or this build cannot. */
-static int explain(mla_status status)
-{
-	fprintf(stderr, "mla plan: %s\n", mla_last_error());
-	if (status == MLA_REFUSED || status == MLA_NO_CUDA)
-		return CLI_SKIPPED;
-	return status == MLA_INVALID ? CLI_USAGE : CLI_FAILED;
-}
-
 static int plan_case(const struct plan_options *options, struct mla_case *c)
 {
 	mla_capacity capacity = {.struct_size = sizeof(capacity)};
 	mla_plan *plan = NULL;
+	mla_status status;
+	int code;
 
 	c->config.fixed_split = options->fixed_split;
-
-	mla_status status = mla_capacity_of(&c->config, &c->batch, &capacity);
-
+	status = mla_capacity_of(&c->config, &c->batch, &capacity);
 	if (!status)
 		status = options->kernel
 				 ? mla_plan_create(options->kernel, &c->config, &options->device,
@@ -256,9 +247,7 @@ static int plan_case(const struct plan_options *options, struct mla_case *c)
 							      &options->device, &capacity, &plan);
 	if (!status)
 		status = mla_plan_build(plan, &c->batch);
-
-	const int code = !status ? show(plan, options->json) : explain(status);
-
+	code = status ? cli_fail("mla plan", status) : show(plan, options->json);
 	mla_plan_destroy(plan);
 	return code;
 }
@@ -280,12 +269,11 @@ int cli_plan(int argc, char **argv)
 			   .smem_per_block = 232448},
 	};
 	struct mla_case c;
+	int code;
 
 	cli_shape_init(&options.shape);
 	argp_parse(&argp, argc, argv, 0, NULL, &options);
-
-	int code = load(&options, &c);
-
+	code = load(&options, &c);
 	if (!code)
 		code = plan_case(&options, &c);
 	case_free(&c);

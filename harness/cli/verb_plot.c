@@ -1,12 +1,13 @@
 /* verb_plot.c - mla plot: a picture of a result file, drawn by plot.py with matplotlib.
  */
-#include "cli/cli.h"
-
+#include <argp.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/process.h"
 #include "base/text.h"
+#include "cli/args.h"
+#include "cli/cli.h"
+#include "lib/error.h"
 
 #define SCRIPT "../share/mla/python/plot.py"
 
@@ -76,34 +77,50 @@ static const struct argp argp = {
 	       "Example:\n  mla plot bench.json -o roofline.svg --kind roofline" CLI_EXIT_CODES,
 };
 
-/* The first Python that can draw; NULL after a sentence. The caller frees it. */
-static char *find_python(void)
+static bool can_draw(const char *python)
+{
+	const char *words[] = {python, "-c", "import matplotlib", NULL};
+	int code;
+
+	return python && *python && process_exists(python) && !process_run(words, true, &code) &&
+	       !code;
+}
+
+/* The first Python that can draw. The caller frees it. */
+static mla_status find_python(char **found)
 {
 	const char *chosen = getenv("MLA_PYTHON");
 	char *built = process_beside("../venv/bin/python");
 	const char *candidates[] = {chosen, built, "python3", "/usr/bin/python3"};
 	const int count = chosen && *chosen ? 1 : 4;
-	char *found = NULL;
 
-	for (int i = 0; i < count && !found; i++) {
-		const char *words[] = {candidates[i], "-c", "import matplotlib", NULL};
-
-		if (candidates[i] && *candidates[i] && process_exists(candidates[i]) &&
-		    !process_run(words, true))
-			found = text_format("%s", candidates[i]);
-	}
+	*found = NULL;
+	for (int i = 0; i < count && !*found; i++)
+		if (can_draw(candidates[i]))
+			*found = text_format("%s", candidates[i]);
 	free(built);
-	if (!found)
-		fprintf(stderr,
-			"mla plot: %s has no matplotlib, which draws the picture: install it "
-			"(Debian: apt-get install python3-matplotlib), or say which Python has it: "
-			"MLA_PYTHON=/path/to/python3 mla plot ...\n",
-			count == 1 ? chosen : "python3");
-	return found;
+	return *found ? MLA_OK
+		      : mla_fail(
+				MLA_REFUSED,
+				"%s has no matplotlib, which draws the picture: install it "
+				"(Debian: apt-get install python3-matplotlib), or say which Python "
+				"has it: MLA_PYTHON=/path/to/python3 mla plot ...",
+				count == 1 ? chosen : "python3");
 }
 
-/* Joined by '=', so that a value may begin with a dash. */
-static int draw(const struct plot_verb *plot, const char *python, const char *script)
+static mla_status find_script(char **script)
+{
+	*script = process_beside(SCRIPT);
+	return *script ? MLA_OK
+		       : mla_fail(MLA_REFUSED,
+				  "there is no %s beside the program: it was moved away from its "
+				  "build, bundle or installation",
+				  SCRIPT);
+}
+
+/* Joined by '=', so that a value may begin with a dash. *code: what the script ends with. */
+static mla_status draw(const struct plot_verb *plot, const char *python, const char *script,
+		       int *code)
 {
 	const struct {
 		const char *option, *value;
@@ -114,6 +131,7 @@ static int draw(const struct plot_verb *plot, const char *python, const char *sc
 		       {"--cache", plot->cache}};
 	char *joined[5] = {0};
 	const char *words[16] = {python, "-B", script};
+	mla_status status;
 	int n = 3;
 
 	for (int i = 0; i < 5; i++)
@@ -122,31 +140,26 @@ static int draw(const struct plot_verb *plot, const char *python, const char *sc
 				text_format("%s=%s", options[i].option, options[i].value);
 	words[n++] = "--";
 	words[n] = plot->file;
-
-	const int code = process_run(words, false);
-
+	status = process_run(words, false, code);
 	for (int i = 0; i < 5; i++)
 		free(joined[i]);
-	return code;
+	return status;
 }
 
 int cli_plot(int argc, char **argv)
 {
 	struct plot_verb plot = {.kind = kinds[0]};
+	char *script = NULL, *python = NULL;
+	mla_status status;
+	int code = CLI_OK;
 
 	argp_parse(&argp, argc, argv, 0, NULL, &plot);
-
-	char *script = process_beside(SCRIPT), *python = script ? find_python() : NULL;
-	int code = CLI_SKIPPED;
-
-	if (!script)
-		fprintf(stderr,
-			"mla plot: there is no %s beside the program: it was moved away "
-			"from its build, bundle or installation\n",
-			SCRIPT);
-	else if (python)
-		code = draw(&plot, python, script);
+	status = find_script(&script);
+	if (!status)
+		status = find_python(&python);
+	if (!status)
+		status = draw(&plot, python, script, &code);
 	free(script);
 	free(python);
-	return code;
+	return status ? cli_fail("mla plot", status) : code;
 }

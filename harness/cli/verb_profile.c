@@ -2,14 +2,20 @@
  * of ncu that say whether the kernel's idea works.
  */
 #define _GNU_SOURCE
-#include "cli/cli.h"
-
+#include <argp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/process.h"
 #include "base/text.h"
+#include "check/check.h"
+#include "cli/args.h"
+#include "cli/cli.h"
+#include "cli/shape.h"
+#include "cli/source.h"
+#include "cli/subjects.h"
 #include "device/gpu.h"
 #include "report/ncu.h"
 #include "report/table.h"
@@ -305,14 +311,17 @@ static int run_ncu(const char *kernel, char *const *arguments)
 	char path[] = "/tmp/mla-profile-XXXXXX";
 	const int descriptor = mkstemp(path);
 	struct command command;
-	int code = CLI_FAILED;
+	int code = CLI_FAILED, ended;
 	if (descriptor < 0) {
 		perror("mla profile: /tmp");
 		return CLI_FAILED;
 	}
 	close(descriptor);
-	if (command_make(&command, kernel, path, arguments))
-		code = show_figures(path, process_run(command.words, false));
+	if (command_make(&command, kernel, path, arguments)) {
+		const mla_status status = process_run(command.words, false, &ended);
+
+		code = status ? cli_fail("mla profile", status) : show_figures(path, ended);
+	}
 	command_free(&command);
 	unlink(path);
 	return code;
@@ -326,8 +335,8 @@ static int open_case(const struct profile_verb *profile, struct mla_case *c)
 	char id[CLI_ID_SIZE];
 	if (!profile->file)
 		cli_source_shape(&source, &profile->shape);
-	else if (cli_source_file(&source, profile->file) != 0)
-		return CLI_BAD_FILE;
+	else if (cli_source_file(&source, profile->file))
+		return cli_fail_file("mla");
 	const int code = cli_source_first(&source, profile->pattern, c, id, sizeof(id));
 	cli_source_close(&source);
 	return code;
@@ -384,7 +393,10 @@ int cli_profile(int argc, char **argv)
 		arguments[i - 1] = argv[i];
 	cli_shape_init(&profile.shape);
 	argp_parse(&argp, argc, argv, 0, NULL, &profile);
-	if (cli_subjects_choose(profile.kernel, &subjects) == 0) {
+	const mla_status status = cli_subjects_choose(profile.kernel, &subjects);
+	if (status) {
+		code = cli_fail("mla", status);
+	} else {
 		const char *kernel = one_kernel(&subjects, profile.kernel);
 		if (kernel)
 			code = open_case(&profile, &c);

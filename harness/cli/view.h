@@ -3,7 +3,8 @@
 #ifndef MLA_CLI_VIEW_H
 #define MLA_CLI_VIEW_H
 
-#include "cli/cli.h"
+#include "cli/source.h"
+#include "cli/subjects.h"
 #include "report/tally.h"
 
 enum view_style {

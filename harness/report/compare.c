@@ -1,7 +1,6 @@
 /* compare.c - reads result files, finds pairs of measurements, and judges them.
  */
 #include "report/compare.h"
-#include "report/json.h"
 
 #include <math.h>
 #include <stdarg.h>
@@ -9,6 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "lib/error.h"
 
 #define SCHEMA         "mla-results"
 #define SCHEMA_VERSION 1
@@ -18,16 +19,14 @@
 /* Where a reader is, for its sentences. */
 struct reader {
 	struct compare_file *file;
-	char *why;
-	size_t size;
 	int index; /* of the measurement, -1 outside */
 	int max_times;
 };
 
-static int fail(const struct reader *reader, const char *format, ...)
-	__attribute__((format(printf, 2, 3)));
+static mla_status fail(const struct reader *reader, mla_status status, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
 
-static int fail(const struct reader *reader, const char *format, ...)
+static mla_status fail(const struct reader *reader, mla_status status, const char *format, ...)
 {
 	char text[256], place[48] = "";
 	va_list arguments;
@@ -37,8 +36,7 @@ static int fail(const struct reader *reader, const char *format, ...)
 	va_end(arguments);
 	if (reader->index >= 0)
 		snprintf(place, sizeof(place), "measurements[%d]: ", reader->index);
-	snprintf(reader->why, reader->size, "%s: %s%s", reader->file->path, place, text);
-	return -1;
+	return mla_fail(status, "%s: %s%s", reader->file->path, place, text);
 }
 
 static const char *kind_of(const json_t *value)
@@ -52,18 +50,18 @@ static const char *kind_of(const json_t *value)
 }
 
 /* The string under key; absent and null become "" unless it is needed. */
-static int read_string(const struct reader *reader, const json_t *object, const char *key,
-		       bool needed, const char **text)
+static mla_status read_string(const struct reader *reader, const json_t *object, const char *key,
+			      bool needed, const char **text)
 {
 	const json_t *value = json_object_get(object, key);
 
 	*text = json_is_string(value) ? json_string_value(value) : "";
 	if (json_is_string(value) ? (**text || !needed)
 				  : (!needed && (!value || json_is_null(value))))
-		return 0;
+		return MLA_OK;
 	if (json_is_string(value))
-		return fail(reader, "\"%s\" is empty", key);
-	return fail(reader, "\"%s\" is %s, expected a string", key, kind_of(value));
+		return fail(reader, MLA_INVALID, "\"%s\" is empty", key);
+	return fail(reader, MLA_INVALID, "\"%s\" is %s, expected a string", key, kind_of(value));
 }
 
 static int compare_doubles(const void *a, const void *b)
@@ -87,36 +85,39 @@ static double smallest_step(const double *sorted, int n)
 	return step;
 }
 
-static int read_samples(const struct reader *reader, const json_t *timing,
-			struct compare_time *time)
+static mla_status read_samples(const struct reader *reader, const json_t *timing,
+			       struct compare_time *time)
 {
 	const json_t *samples = json_object_get(timing, "samples_us");
 	const size_t n = json_array_size(samples);
 
 	if (!json_is_array(samples) || n == 0 || n > 100000000)
-		return fail(reader, "\"samples_us\" is %s, expected an array of microseconds",
+		return fail(reader, MLA_INVALID,
+			    "\"samples_us\" is %s, expected an array of microseconds",
 			    json_is_array(samples) ? "empty" : kind_of(samples));
 
 	double *values = malloc(n * sizeof(*values));
 
 	if (!values)
-		return fail(reader, "not enough memory for %zu samples", n);
+		return fail(reader, MLA_NO_MEMORY, "not enough memory for %zu samples", n);
 
-	int status = 0;
+	mla_status status = MLA_OK;
 
-	for (size_t i = 0; i < n && status == 0; i++) {
+	for (size_t i = 0; i < n && !status; i++) {
 		const json_t *value = json_array_get(samples, i);
 
 		values[i] = json_number_value(value);
 		if (!json_is_number(value) || !(values[i] > 0))
-			status = fail(reader, "samples_us[%zu] is %s, expected a time above 0", i,
+			status = fail(reader, MLA_INVALID,
+				      "samples_us[%zu] is %s, expected a time above 0", i,
 				      json_is_number(value) ? "not above 0" : kind_of(value));
 	}
-	if (status == 0) {
+	if (!status) {
 		qsort(values, n, sizeof(*values), compare_doubles);
 		time->tick = smallest_step(values, (int)n);
 		if (stats_of(values, (int)n, &time->stats))
-			status = fail(reader, "not enough memory for %zu samples", n);
+			status =
+				fail(reader, MLA_NO_MEMORY, "not enough memory for %zu samples", n);
 	}
 	free(values);
 	return status;
@@ -129,14 +130,15 @@ static bool same_times(const struct compare_time *a, const struct compare_time *
 	       !strcmp(a->cache, b->cache);
 }
 
-static int append(struct reader *reader, const struct compare_time *time)
+static mla_status append(struct reader *reader, const struct compare_time *time)
 {
 	struct compare_file *file = reader->file;
 
 	for (int i = 0; i < file->count; i++)
 		if (same_times(&file->times[i], time))
-			return fail(reader, "case %s, %s, %s %s stands in the file twice",
-				    time->name, time->implementation, time->mode, time->cache);
+			return fail(reader, MLA_INVALID,
+				    "case %s, %s, %s %s stands in the file twice", time->name,
+				    time->implementation, time->mode, time->cache);
 	if (file->count == reader->max_times) {
 		reader->max_times = 2 * reader->max_times + 16;
 
@@ -144,41 +146,61 @@ static int append(struct reader *reader, const struct compare_time *time)
 			realloc(file->times, (size_t)reader->max_times * sizeof(*grown));
 
 		if (!grown)
-			return fail(reader, "not enough memory");
+			return fail(reader, MLA_NO_MEMORY, "not enough memory");
 		file->times = grown;
 	}
 	file->times[file->count++] = *time;
-	return 0;
+	return MLA_OK;
 }
 
-static int read_measurement(struct reader *reader, const json_t *json)
+static mla_status read_timing(struct reader *reader, const json_t *timing,
+			      struct compare_time *time)
 {
-	struct compare_time time = {.mode = "", .cache = ""};
-	const json_t *c = json_object_get(json, "case"),
-		     *timings = json_object_get(json, "timings");
+	mla_status status = read_string(reader, timing, "mode", true, &time->mode);
+
+	if (!status)
+		status = read_string(reader, timing, "cache", true, &time->cache);
+	if (!status)
+		status = read_samples(reader, timing, time);
+	return status ? status : append(reader, time);
+}
+
+/* Whose times and whether it was right. */
+static mla_status read_subject(const struct reader *reader, const json_t *json,
+			       struct compare_time *time)
+{
+	const json_t *c = json_object_get(json, "case");
+	mla_status status;
 
 	if (!json_is_object(c))
-		return fail(reader, "\"case\" is %s, expected an object", kind_of(c));
-	if (read_string(reader, c, "name", true, &time.name) ||
-	    read_string(reader, c, "sha256", false, &time.sha256) ||
-	    read_string(reader, json, "implementation", true, &time.implementation) ||
-	    read_string(reader, json, "status", true, &time.status) ||
-	    read_string(reader, json, "why", false, &time.why))
-		return -1;
+		return fail(reader, MLA_INVALID, "\"case\" is %s, expected an object", kind_of(c));
+	status = read_string(reader, c, "name", true, &time->name);
+	if (!status)
+		status = read_string(reader, c, "sha256", false, &time->sha256);
+	if (!status)
+		status = read_string(reader, json, "implementation", true, &time->implementation);
+	if (!status)
+		status = read_string(reader, json, "status", true, &time->status);
+	return status ? status : read_string(reader, json, "why", false, &time->why);
+}
+
+static mla_status read_measurement(struct reader *reader, const json_t *json)
+{
+	struct compare_time time = {.mode = "", .cache = ""};
+	const json_t *timings = json_object_get(json, "timings");
+	mla_status status = read_subject(reader, json, &time);
+
+	if (status)
+		return status;
 	if (strcmp(time.status, "PASS"))
 		return append(reader, &time);
 	if (!json_is_array(timings) || json_array_size(timings) == 0)
-		return fail(reader, "\"timings\" is %s, expected an array with something in it",
+		return fail(reader, MLA_INVALID,
+			    "\"timings\" is %s, expected an array with something in it",
 			    json_is_array(timings) ? "empty" : kind_of(timings));
-	for (size_t i = 0; i < json_array_size(timings); i++) {
-		const json_t *timing = json_array_get(timings, i);
-
-		if (read_string(reader, timing, "mode", true, &time.mode) ||
-		    read_string(reader, timing, "cache", true, &time.cache) ||
-		    read_samples(reader, timing, &time) || append(reader, &time))
-			return -1;
-	}
-	return 0;
+	for (size_t i = 0; i < json_array_size(timings) && !status; i++)
+		status = read_timing(reader, json_array_get(timings, i), &time);
+	return status;
 }
 
 static void read_environment(struct compare_file *file)
@@ -193,47 +215,50 @@ static void read_environment(struct compare_file *file)
 			json_number_value(json_array_get(mhz, i)) / (double)json_array_size(mhz);
 }
 
-static int read_root(struct reader *reader)
+static mla_status read_root(struct reader *reader)
 {
 	const json_t *root = reader->file->root, *schema = json_object_get(root, "schema");
 	const json_t *version = json_object_get(root, "schema_version");
 	const json_t *measurements = json_object_get(root, "measurements");
+	mla_status status = MLA_OK;
 
 	if (!json_is_string(schema) || strcmp(json_string_value(schema), SCHEMA))
-		return fail(reader, "\"schema\" is %s%s%s, expected \"%s\"",
+		return fail(reader, MLA_INVALID, "\"schema\" is %s%s%s, expected \"%s\"",
 			    json_is_string(schema) ? "\"" : "",
 			    json_is_string(schema) ? json_string_value(schema) : kind_of(schema),
 			    json_is_string(schema) ? "\"" : "", SCHEMA);
 	if (json_integer_value(version) != SCHEMA_VERSION)
-		return fail(reader, "\"schema_version\" is %lld, this program reads %d",
+		return fail(reader, MLA_INVALID,
+			    "\"schema_version\" is %lld, this program reads %d",
 			    (long long)json_integer_value(version), SCHEMA_VERSION);
 	if (!json_is_array(measurements))
-		return fail(reader, "\"measurements\" is %s, expected an array",
+		return fail(reader, MLA_INVALID, "\"measurements\" is %s, expected an array",
 			    kind_of(measurements));
 	read_environment(reader->file);
-	for (size_t i = 0; i < json_array_size(measurements); i++) {
+	for (size_t i = 0; i < json_array_size(measurements) && !status; i++) {
 		reader->index = (int)i;
-		if (read_measurement(reader, json_array_get(measurements, i)))
-			return -1;
+		status = read_measurement(reader, json_array_get(measurements, i));
 	}
-	return 0;
+	return status;
 }
 
-int compare_open(const char *path, struct compare_file *file, char *why, size_t size)
+mla_status compare_open(const char *path, struct compare_file *file)
 {
-	struct reader reader = {.file = file, .why = why, .size = size, .index = -1};
+	struct reader reader = {.file = file, .index = -1};
 	json_error_t error;
+	mla_status status;
 
 	*file = (struct compare_file){.path = path, .gpu = ""};
 	file->root = json_load_file(path, 0, &error);
-	if (!file->root && error.line < 0) /* not read at all; the text names the path */
-		snprintf(why, size, "%s", error.text);
-	else if (!file->root)
-		fail(&reader, "line %d: %s", error.line, error.text);
-	else if (!read_root(&reader))
-		return 0;
-	compare_close(file);
-	return -1;
+	if (file->root)
+		status = read_root(&reader);
+	else if (error.line < 0) /* not read at all; the text names the path */
+		status = mla_fail(MLA_INVALID, "%s", error.text);
+	else
+		status = fail(&reader, MLA_INVALID, "line %d: %s", error.line, error.text);
+	if (status)
+		compare_close(file);
+	return status;
 }
 
 void compare_close(struct compare_file *file)

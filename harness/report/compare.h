@@ -19,7 +19,6 @@
 #define MLA_REPORT_COMPARE_H
 
 #include <jansson.h>
-#include <stddef.h>
 
 #include "base/stats.h"
 
@@ -45,8 +44,8 @@ struct compare_file {
 	struct compare_time *times;
 	int count;
 };
-/* 0, or -1 and a sentence that names the file and the place in it. */
-int compare_open(const char *path, struct compare_file *file, char *why, size_t size);
+/* What goes wrong is said with the file and the place in it. */
+mla_status compare_open(const char *path, struct compare_file *file);
 void compare_close(struct compare_file *file);
 
 enum compare_verdict {

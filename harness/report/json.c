@@ -1,6 +1,6 @@
 /* json.c - the JSON side of reports: environment, cases, verdicts, statistics.
  */
-#include "report/table.h"
+#include "report/json.h"
 
 #include <hdf5.h>
 #include <math.h>
@@ -11,36 +11,27 @@
 #include "base/text.h"
 #include "device/gpu.h"
 #include "lib/version.h"
-#include "report/json.h"
-
-static json_t *need(json_t *value)
-{
-	if (!value) {
-		fputs("mla: out of memory while writing JSON\n", stderr);
-		exit(1);
-	}
-	return value;
-}
+#include "report/table.h"
 
 void report_json_set(json_t *object, const char *key, json_t *value)
 {
-	if (json_object_set_new(object, key, need(value)))
-		need(NULL);
+	if (json_object_set_new(object, key, text_need(value)))
+		text_need(NULL);
 }
 
 void report_json_append(json_t *array, json_t *value)
 {
-	if (json_array_append_new(array, need(value)))
-		need(NULL);
+	if (json_array_append_new(array, text_need(value)))
+		text_need(NULL);
 }
 
 json_t *report_json_number(double value)
 {
 	if (isnan(value))
-		return need(json_string("nan"));
+		return text_need(json_string("nan"));
 	if (isinf(value))
-		return need(json_string(value > 0 ? "inf" : "-inf"));
-	return need(json_real(value));
+		return text_need(json_string(value > 0 ? "inf" : "-inf"));
+	return text_need(json_real(value));
 }
 
 json_t *report_json_string(const char *text)
@@ -57,7 +48,7 @@ json_t *report_json_string(const char *text)
 			*p = '?';
 	value = json_string(ascii);
 	free(ascii);
-	return need(value);
+	return text_need(value);
 }
 
 static json_t *gpu_json(void)
@@ -69,10 +60,10 @@ static json_t *gpu_json(void)
 
 	if (mla_device_query(&device))
 		return json_null();
-	return need(json_pack("{s:o, s:i, s:i, s:i, s:I}", "name", report_json_string(gpu_name()),
-			      "arch", (int)device.arch, "sm_count", (int)device.sm_count,
-			      "smem_per_block", (int)device.smem_per_block, "l2_bytes",
-			      (json_int_t)gpu_l2_bytes()));
+	return text_need(json_pack(
+		"{s:o, s:i, s:i, s:i, s:I}", "name", report_json_string(gpu_name()), "arch",
+		(int)device.arch, "sm_count", (int)device.sm_count, "smem_per_block",
+		(int)device.smem_per_block, "l2_bytes", (json_int_t)gpu_l2_bytes()));
 }
 
 static json_t *environment(void)
@@ -84,25 +75,25 @@ static json_t *environment(void)
 	char hdf5[32];
 
 	snprintf(hdf5, sizeof(hdf5), "%u.%u.%u", major, minor, release);
-	return need(json_pack("{s:o, s:s, s:s, s:s, s:i}", "gpu", gpu_json(), "compiler",
-			      __VERSION__, "hdf5", hdf5, "jansson", JANSSON_VERSION, "threads",
-			      omp_get_max_threads()));
+	return text_need(json_pack("{s:o, s:s, s:s, s:s, s:i}", "gpu", gpu_json(), "compiler",
+				   __VERSION__, "hdf5", hdf5, "jansson", JANSSON_VERSION, "threads",
+				   omp_get_max_threads()));
 }
 
 json_t *report_json_new(const char *schema)
 {
-	json_t *program = need(json_pack("{s:s, s:s, s:s}", "name", "mla", "version", MLA_VERSION,
-					 "commit", version_commit));
+	json_t *program = text_need(json_pack("{s:s, s:s, s:s}", "name", "mla", "version",
+					      MLA_VERSION, "commit", version_commit));
 
-	return need(json_pack("{s:s, s:i, s:o, s:o}", "schema", schema, "schema_version", 1,
-			      "program", program, "environment", environment()));
+	return text_need(json_pack("{s:s, s:i, s:o, s:o}", "schema", schema, "schema_version", 1,
+				   "program", program, "environment", environment()));
 }
 
 static json_t *element_json(const struct check_element *e)
 {
-	json_t *json = need(json_pack("{s:I, s:I, s:I, s:I}", "request", (json_int_t)e->request,
-				      "query", (json_int_t)e->query, "head", (json_int_t)e->head,
-				      "dim", (json_int_t)e->dim));
+	json_t *json = text_need(json_pack("{s:I, s:I, s:I, s:I}", "request",
+					   (json_int_t)e->request, "query", (json_int_t)e->query,
+					   "head", (json_int_t)e->head, "dim", (json_int_t)e->dim));
 
 	report_json_set(json, "got", report_json_number(e->got));
 	report_json_set(json, "want", report_json_number(e->want));
@@ -112,9 +103,9 @@ static json_t *element_json(const struct check_element *e)
 
 json_t *report_json_verdict(const char *name, const struct check_verdict *verdict)
 {
-	json_t *json = need(json_pack("{s:s, s:s, s:o}", "name", name, "outcome",
-				      report_outcome_name(verdict->outcome), "why",
-				      report_json_string(verdict->why)));
+	json_t *json = text_need(json_pack("{s:s, s:s, s:o}", "name", name, "outcome",
+					   report_outcome_name(verdict->outcome), "why",
+					   report_json_string(verdict->why)));
 
 	if (verdict->outcome == CHECK_SKIP)
 		return json;
@@ -133,7 +124,7 @@ json_t *report_json_verdict(const char *name, const struct check_verdict *verdic
 
 static json_t *integers_json(const int32_t *values, int n)
 {
-	json_t *array = need(json_array());
+	json_t *array = text_need(json_array());
 
 	for (int i = 0; i < n; i++)
 		report_json_append(array, json_integer(values[i]));
@@ -142,7 +133,7 @@ static json_t *integers_json(const int32_t *values, int n)
 
 static json_t *differences_json(const int32_t *indptr, int n)
 {
-	json_t *array = need(json_array());
+	json_t *array = text_need(json_array());
 
 	for (int i = 0; i < n; i++)
 		report_json_append(array, json_integer(indptr[i + 1] - indptr[i]));
@@ -152,8 +143,9 @@ static json_t *differences_json(const int32_t *indptr, int n)
 json_t *report_json_case(const struct mla_case *c, const char *id)
 {
 	const mla_config *config = &c->config;
-	json_t *json = need(json_pack("{s:o, s:s}", "name", report_json_string(c->name), "id", id));
-	json_t *shape = need(json_pack(
+	json_t *json =
+		text_need(json_pack("{s:o, s:s}", "name", report_json_string(c->name), "id", id));
+	json_t *shape = text_need(json_pack(
 		"{s:i, s:i, s:i, s:i, s:i, s:b, s:s, s:s, s:s}", "batch_size",
 		(int)c->batch.batch_size, "num_heads", (int)config->num_heads, "head_dim_ckv",
 		(int)config->head_dim_ckv, "head_dim_kpe", (int)config->head_dim_kpe, "page_size",
@@ -170,10 +162,10 @@ json_t *report_json_case(const struct mla_case *c, const char *id)
 
 json_t *report_json_stats(const struct stats *stats)
 {
-	return need(json_pack("{s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "n", stats->n, "min",
-			      stats->min, "q1", stats->q1, "median", stats->median, "q3", stats->q3,
-			      "max", stats->max, "median_low", stats->low, "median_high",
-			      stats->high));
+	return text_need(json_pack("{s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "n", stats->n, "min",
+				   stats->min, "q1", stats->q1, "median", stats->median, "q3",
+				   stats->q3, "max", stats->max, "median_low", stats->low,
+				   "median_high", stats->high));
 }
 
 int report_json_write(const json_t *root, const char *path)

@@ -1,17 +1,18 @@
-/* ncu.c - which figures of ncu belong to which rung, and the table that its CSV holds.
+/* ncu.c - which figures of ncu belong to which idea, and the table that its CSV holds.
  */
 #define _GNU_SOURCE
 #include "report/ncu.h"
-#include "base/text.h"
 
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/text.h"
+
 /* ---- what proves an idea --------------------------------------------------------------------- */
 
-/* Figures of ncu by the idea of a rung, the word behind its number: those whose ideas begin it. ""
- * stands for every rung. A new rung adds its lines here. */
+/* Figures of ncu by the ideas that they prove; "" stands for every kernel. A new idea adds its
+ * lines here. */
 static const struct proof {
 	const char *ideas, *metric, *meaning;
 } proofs[] = {
@@ -49,28 +50,37 @@ static const struct proof {
 };
 #define NUM_PROOFS (int)(sizeof(proofs) / sizeof(proofs[0]))
 
-static bool proves(const struct proof *proof, const char *kernel)
+/* Is the word of this length one of the words in text? */
+static bool has_word(const char *text, const char *word, size_t length)
 {
-	const char *idea = strchr(kernel, '_');
+	for (; *text; text += strspn(text, " ")) {
+		const size_t here = strcspn(text, " ");
 
-	if (!*proof->ideas)
-		return true;
-	for (const char *word = proof->ideas; idea && *word;) {
-		const size_t length = strcspn(word, " ");
-
-		if (!strncmp(idea + 1, word, length))
+		if (here == length && !strncmp(text, word, length))
 			return true;
-		word += length + strspn(word + length, " ");
+		text += here;
 	}
 	return false;
 }
 
-char *ncu_metrics(const char *kernel)
+static bool proves(const struct proof *proof, const char *ideas)
+{
+	const char *word = ideas;
+
+	for (size_t length; (length = strcspn(word, " ")); word += strspn(word, " ")) {
+		if (has_word(proof->ideas, word, length))
+			return true;
+		word += length;
+	}
+	return !*proof->ideas;
+}
+
+char *ncu_metrics(const char *ideas)
 {
 	char *list = text_format("%s", "");
 
 	for (int i = 0; i < NUM_PROOFS; i++) {
-		if (!proves(&proofs[i], kernel))
+		if (!proves(&proofs[i], ideas))
 			continue;
 
 		char *longer = text_format("%s%s%s", list, *list ? "," : "", proofs[i].metric);

@@ -7,9 +7,10 @@
 
 #include "report/table.h"
 
-/* The figures that say whether a rung's idea works: "a,b,c" for --metrics. kernel: "02_splitk", or
- * "auto" for those that all rungs share. The caller frees it. */
-char *ncu_metrics(const char *kernel);
+/* The figures that say whether ideas work: "a,b,c" for --metrics. ideas: a kernel's words with
+ * blanks between, "tensor cpasync"; "" for the figures that all kernels share. The caller frees it.
+ */
+char *ncu_metrics(const char *ideas);
 
 /* The figures in what ncu --csv wrote, one row each, with what they mean. Lines that are none are
  * passed over; without any the table has no rows. */

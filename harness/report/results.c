@@ -1,6 +1,8 @@
 /* results.c - the JSON of results: where they were measured, and every sample.
  */
 #define _GNU_SOURCE
+#include "report/results.h"
+
 #include <stdlib.h>
 #include <string.h>
 #include <sys/utsname.h>
@@ -10,7 +12,6 @@
 #include "device/gpu.h"
 #include "lib/version.h"
 #include "report/json.h"
-#include "report/results.h"
 #include "report/timings.h"
 
 #ifndef MLA_FLAGS
@@ -230,6 +231,25 @@ static void add_clocks(json_t *root, const struct nvml_reading *load)
 	}
 	json_array_set_new(json_object_get(clocks, "sm_mhz"), 1, json_real(load->sm_mhz));
 	json_array_set_new(json_object_get(clocks, "power_w"), 1, json_real(load->power_w));
+}
+
+static double reading_of(const json_t *clocks, const char *key, size_t index)
+{
+	return json_number_value(json_array_get(json_object_get(clocks, key), index));
+}
+
+void results_show_clocks(const json_t *root, const struct nvml *nvml, FILE *out)
+{
+	const json_t *clocks = json_object_get(json_object_get(root, "environment"), "clocks");
+	struct nvml_reading now;
+
+	if (json_is_object(clocks) && nvml_read(nvml, &now))
+		fprintf(out,
+			"\nSM clock %.0f MHz when it began, %.0f MHz at its end (at most %.0f), "
+			"power %.0f and %.0f W\n",
+			reading_of(clocks, "sm_mhz", 0), reading_of(clocks, "sm_mhz", 1),
+			now.max_sm_mhz, reading_of(clocks, "power_w", 0),
+			reading_of(clocks, "power_w", 1));
 }
 
 void results_add(json_t *root, const struct timings_shown *shown)

@@ -11,5 +11,7 @@
 json_t *results_new(int argc, char *const *argv, const struct ceilings *ceilings,
 		    const struct nvml *nvml);
 void results_add(json_t *root, const struct timings_shown *shown);
+/* A line about clock and power while the first and the last of them ran; none if nobody told. */
+void results_show_clocks(const json_t *root, const struct nvml *nvml, FILE *out);
 
 #endif

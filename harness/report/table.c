@@ -2,13 +2,14 @@
  */
 #define _GNU_SOURCE
 #include "report/table.h"
-#include "base/text.h"
 
 #include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#include "base/text.h"
 
 static bool colourful(FILE *out)
 {

@@ -1,11 +1,12 @@
 /* tally.c - one implementation's verdicts over many cases as one row of a table.
  */
 #include "report/tally.h"
-#include "base/text.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "base/text.h"
 
 /* NaN is the worst of all. */
 static double worse(double a, double b)

@@ -1,10 +1,11 @@
 /* timings.c - the tables of mla bench, and its CSV.
  */
 #include "report/timings.h"
-#include "base/text.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+#include "base/text.h"
 
 /* ---- one case -------------------------------------------------------------------------------- */
 

@@ -107,7 +107,7 @@ static void test_fill_pool(struct suite_result *result)
 	int32_t *host_keys = NULL;
 	bool same = false;
 
-	if (!cell_parse("b3_100v_h4_q1_p16", &cell, why, sizeof(why)) && !cell_case(&cell, 5, &c) &&
+	if (!cell_parse("b3_100v_h4_q1_p16", &cell) && !cell_case(&cell, 5, &c) &&
 	    !cell_fill(&c, 5) && (host_keys = cell_keys(&c)) != NULL) {
 		const size_t bytes = (size_t)cell_pool_bytes(&c);
 		const size_t table = (size_t)c.tensors.num_kv_indices * sizeof(int32_t);
@@ -272,9 +272,7 @@ static void test_unwritten(struct suite_result *result)
 	struct mla_case c = {0};
 	struct bench_problem problem = {0};
 	struct check_verdict verdict = {.outcome = CHECK_PASS};
-	char why[512] = "";
-	const bool made =
-		!cell_parse("b3_300v_h16_q2", &cell, why, sizeof(why)) && !cell_case(&cell, 9, &c);
+	const bool made = !cell_parse("b3_300v_h16_q2", &cell) && !cell_case(&cell, 9, &c);
 	const mla_status status = made ? bench_problem_fill(&c, 9, &problem) : MLA_NO_MEMORY;
 
 	if (status == MLA_REFUSED || status == MLA_INVALID) { /* built with one rung */

@@ -339,7 +339,7 @@ static void test_peaked(const struct context *x)
 		.batch_size = 4,
 		.qo_len = qo_len,
 		.kv_len = kv_len,
-		.values = GEN_PEAKED,
+		.values = GENERATE_PEAKED,
 		.fused = 1,
 		.extra_pages = 7,
 	};
@@ -358,7 +358,7 @@ static void test_huge(const struct context *x)
 		.batch_size = 2,
 		.qo_len = qo_len,
 		.kv_len = kv_len,
-		.values = GEN_HUGE,
+		.values = GENERATE_HUGE,
 		.fused = 1,
 		.extra_pages = 7,
 	};
@@ -380,7 +380,7 @@ static void test_nothing(const struct context *x)
 		.batch_size = 5,
 		.qo_len = qo_len,
 		.kv_len = kv_len,
-		.values = GEN_PEAKED,
+		.values = GENERATE_PEAKED,
 		.fused = 1,
 	};
 
@@ -401,7 +401,7 @@ static void test_unlike_splits(const struct context *x)
 		.batch_size = COUNT,
 		.qo_len = qo_len,
 		.kv_len = kv_len,
-		.values = GEN_PEAKED,
+		.values = GENERATE_PEAKED,
 		.fused = 1,
 	};
 
@@ -410,7 +410,7 @@ static void test_unlike_splits(const struct context *x)
 		kv_len[i] = i == LONG ? 70000 : i % 15 == 7 ? 5000 : i % 4 ? 700 : 250;
 	}
 	test_generated(x, "few and many splits, peaked", &spec, 128);
-	spec.values = GEN_NORMAL;
+	spec.values = GENERATE_NORMAL;
 	spec.nan_rows = 5;
 	test_generated(x, "few and many splits, N(0,1)", &spec, 128);
 }
@@ -430,7 +430,7 @@ static bool make_base(const struct context *x, const char *test, struct mla_case
 		.batch_size = BASE_REQUESTS,
 		.qo_len = qo_len,
 		.kv_len = kv_len,
-		.values = GEN_PEAKED,
+		.values = GENERATE_PEAKED,
 		.extra_pages = 3,
 	};
 
@@ -656,7 +656,7 @@ static void test_many_splits(const struct context *x)
 		.batch_size = 3,
 		.qo_len = qo_len,
 		.kv_len = kv_len,
-		.values = GEN_NORMAL,
+		.values = GENERATE_NORMAL,
 	};
 	struct mla_case c = {0};
 
@@ -714,7 +714,7 @@ static void test_far_pages(const struct context *x)
 		.batch_size = 2,
 		.qo_len = qo_len,
 		.kv_len = kv_len,
-		.values = GEN_PEAKED,
+		.values = GENERATE_PEAKED,
 		.fused = 1,
 	};
 	struct mla_case c = {0};
