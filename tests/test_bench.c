@@ -397,7 +397,7 @@ static struct ceilings made_up(const char *gpu, double read)
 {
 	struct ceilings c = {.date = "2026-01-02T03:04:05Z"};
 	snprintf(c.gpu, sizeof(c.gpu), "%s", gpu);
-	for (int i = 0; i < NUM_CEILINGS; i++)
+	for (int i = 0; i < CEILING_NUM_KINDS; i++)
 		c.of[i].stats = (struct stats){.n = 20,
 					       .min = read + i - 1,
 					       .q1 = read + i,

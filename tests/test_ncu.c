@@ -120,7 +120,8 @@ Test(ncu, no_figure_is_asked_for_twice)
 	for (int i = 0; i < mla_kernel_count(); i++) {
 		mla_kernel_info info = {.struct_size = sizeof(info)};
 		cr_assert(mla_kernel_get(i, &info) == MLA_OK);
-		char *metrics = ncu_metrics(info.name), *save = NULL;
+		cr_assert(!info.built || *info.ideas, "%s says no idea", info.name);
+		char *metrics = ncu_metrics(info.ideas), *save = NULL;
 		const char *seen[32];
 		int count = 0;
 		for (char *word = strtok_r(metrics, ",", &save); word;

@@ -13,7 +13,7 @@ enum ceiling_kind {
 	CEILING_MMA,   /* TFLOP/s of mma.sync on registers, bf16 */
 	CEILING_WGMMA, /* TFLOP/s of wgmma on shared memory, bf16; compute capability 9.0 */
 	CEILING_GEMM,  /* TFLOP/s of cuBLAS, bf16, 8192^3 */
-	NUM_CEILINGS,
+	CEILING_NUM_KINDS,
 };
 struct ceiling_name {
 	const char *key;     /* in files: "read_gbs" */
@@ -21,7 +21,7 @@ struct ceiling_name {
 	const char *unit;    /* "GB/s" */
 	const char *meaning; /* one line */
 };
-extern const struct ceiling_name ceiling_names[NUM_CEILINGS];
+extern const struct ceiling_name ceiling_names[CEILING_NUM_KINDS];
 
 /* Rates, not times: more is better. stats.n 0: not measured, why says why. */
 struct ceiling {
@@ -31,7 +31,7 @@ struct ceiling {
 };
 struct ceilings {
 	char gpu[96], date[32];
-	struct ceiling of[NUM_CEILINGS];
+	struct ceiling of[CEILING_NUM_KINDS];
 };
 
 /* The tensor ceiling is the fastest of the three that were measured. 0: not known. */

@@ -88,7 +88,7 @@ static int read_entry(const char *path, const json_t *entry, struct ceilings *ce
 	const char *date = json_string_value(json_object_get(entry, "date"));
 
 	snprintf(ceilings->date, sizeof(ceilings->date), "%s", date ? date : "");
-	for (int i = 0; i < NUM_CEILINGS; i++)
+	for (int i = 0; i < CEILING_NUM_KINDS; i++)
 		if (read_ceiling(json_object_get(entry, ceiling_names[i].key), &ceilings->of[i])) {
 			snprintf(why, size,
 				 "%s: \"%s\" of \"%s\" is no measurement; run mla ceilings again",
@@ -136,7 +136,7 @@ static int put_entry(json_t *root, const struct ceilings *ceilings)
 	json_t *entry = json_pack("{s:s}", "date", ceilings->date);
 	int failed = !entry;
 
-	for (int i = 0; i < NUM_CEILINGS; i++)
+	for (int i = 0; i < CEILING_NUM_KINDS; i++)
 		failed |= json_object_set_new(entry, ceiling_names[i].key,
 					      ceiling_json(&ceilings->of[i]));
 	return failed | json_object_set_new(json_object_get(root, "gpus"), ceilings->gpu, entry);

@@ -13,7 +13,7 @@
 #include "device/peak.h"
 #include "lib/error.h"
 
-const struct ceiling_name ceiling_names[NUM_CEILINGS] = {
+const struct ceiling_name ceiling_names[CEILING_NUM_KINDS] = {
 	{"read_gbs", "read", "GB/s", "plain loads of all of a large buffer"},
 	{"copy_gbs", "copy", "GB/s", "copy on the device, read and written bytes counted"},
 	{"mma_tflops", "mma.sync", "TFLOP/s", "mma.sync m16n8k16 bf16 on registers alone"},
@@ -259,7 +259,7 @@ int ceilings_measure(const struct bench_stop *stop, const struct nvml *nvml,
 
 	if (!status)
 		measure_all(&meter, &clock, ceilings);
-	for (int i = 0; i < NUM_CEILINGS; i++) {
+	for (int i = 0; i < CEILING_NUM_KINDS; i++) {
 		if (status)
 			miss(&ceilings->of[i], mla_last_error());
 		measured += ceilings->of[i].stats.n > 0;

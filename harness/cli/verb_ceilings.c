@@ -71,7 +71,7 @@ static void print_ceilings(const struct ceilings *ceilings)
 					     ">max",    ">MHz",    ">W",   "what"};
 	struct report_table *table = report_table_new(titles, 9);
 
-	for (int i = 0; i < NUM_CEILINGS; i++) {
+	for (int i = 0; i < CEILING_NUM_KINDS; i++) {
 		const struct ceiling *ceiling = &ceilings->of[i];
 		const struct stats *s = &ceiling->stats;
 

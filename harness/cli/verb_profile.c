@@ -256,11 +256,23 @@ static void command_free(struct command *command)
 	free(command->self);
 }
 
+/* What the kernel shows, in words; "" of "auto", which may be any. */
+static const char *ideas_of(const char *kernel)
+{
+	mla_kernel_info info = {.struct_size = sizeof(info)};
+
+	for (int i = 0; !mla_kernel_get(i, &info); i++)
+		if (!strcmp(info.name, kernel) && info.ideas)
+			return info.ideas;
+	return "";
+}
+
 /* log: where ncu writes its figures as CSV; NULL: for people, on standard output. */
 static bool command_make(struct command *command, const char *kernel, const char *log,
 			 char *const *arguments)
 {
-	*command = (struct command){.metrics = ncu_metrics(kernel), .self = process_self()};
+	*command =
+		(struct command){.metrics = ncu_metrics(ideas_of(kernel)), .self = process_self()};
 	const char *const begin[] = {"ncu",       "--nvtx",          "--nvtx-include",
 				     RANGE "/",   "--clock-control", "none",
 				     "--metrics", command->metrics};

@@ -87,7 +87,7 @@ static json_t *ceilings_json(const struct ceilings *ceilings)
 {
 	json_t *json = ceilings ? json_object() : json_null();
 
-	for (int i = 0; i < NUM_CEILINGS && ceilings; i++)
+	for (int i = 0; i < CEILING_NUM_KINDS && ceilings; i++)
 		report_json_set(json, ceiling_names[i].key,
 				ceilings->of[i].stats.n
 					? report_json_number(ceilings->of[i].stats.median)
