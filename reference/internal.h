@@ -105,9 +105,8 @@ void ref_merge_state(int64_t d, double *out, double *lse, const double *other, d
 void ref_store_row(const mla_config *config, const mla_tensors *tensors, int64_t row,
 		   const double *out, double lse);
 
-/* A natural lse in the caller's base, and back. */
+/* A natural lse in the caller's base. */
 double ref_lse_to_base(double lse, int32_t base);
-double ref_lse_from_base(double lse, int32_t base);
 
 /* n elements of a tensor row as doubles. */
 void ref_load_row(const void *row, int32_t dtype, int64_t n, double *out);

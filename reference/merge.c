@@ -14,7 +14,7 @@ double ref_lse_to_base(double lse, int32_t base)
 	return base == MLA_LSE_BASE2 ? lse / log(2.0) : lse;
 }
 
-double ref_lse_from_base(double lse, int32_t base)
+static double from_base(double lse, int32_t base)
 {
 	return base == MLA_LSE_BASE2 ? lse * log(2.0) : lse;
 }
@@ -47,7 +47,7 @@ static double merge_columns(const mla_merge_args *args, int64_t row, int64_t fir
 		const double other_lse = ref_load(ref_at(states_lse, s, row), states_lse->dtype);
 
 		ref_load_row(ref_at(states, s, row) + skip, states->dtype, n, other);
-		ref_merge_state(n, out, &lse, other, ref_lse_from_base(other_lse, args->lse_base));
+		ref_merge_state(n, out, &lse, other, from_base(other_lse, args->lse_base));
 	}
 	return lse;
 }

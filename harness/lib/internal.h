@@ -91,8 +91,7 @@ mla_status mla_check_ranges(const struct mla_range *ranges, size_t count);
 mla_status mla_check_config(const mla_config *config);
 mla_status mla_check_device(const mla_device *device);
 mla_status mla_check_traits(const mla_traits *traits); /* a whole one */
-mla_status mla_check_batch(const mla_config *config, const mla_batch *batch);
-mla_status mla_check_problem(const mla_config *config, const mla_batch *batch); /* both */
+mla_status mla_check_problem(const mla_config *config, const mla_batch *batch);
 
 /* What mla_check_tensors needs besides the tensors. */
 struct mla_expect {
@@ -106,18 +105,5 @@ mla_status mla_check_tensors(const struct mla_expect *expect, const mla_tensors 
 /* Does kv_indices hold as many entries as the batch (already checked) reads? */
 mla_status mla_check_table(const mla_batch *batch, const mla_tensors *tensors);
 mla_status mla_check_merge_args(const mla_merge_args *args);
-
-/* ---- ladder.c: the table of kernels, made from optimized/ladder.def -------------------------- */
-
-struct ladder_rung {
-	const char *name;                /* "01_naive" */
-	const char *arch;                /* "sm_80" */
-	const struct mla_kernel *kernel; /* NULL: built without nvcc */
-};
-
-/* Finds the rung that takes the config on the device. "auto": the highest rung that does and whose
- * tiles a request of so many packed rows does not leave more than half empty. */
-mla_status ladder_find(const char *kernel, const mla_config *config, const mla_device *device,
-		       int64_t rows, const struct ladder_rung **rung);
 
 #endif

@@ -11,6 +11,12 @@
 #include "lib/error.h"
 #include "lib/internal.h"
 
+struct ladder_rung {
+	const char *name;                /* "01_naive" */
+	const char *arch;                /* "sm_80" */
+	const struct mla_kernel *kernel; /* NULL: built without nvcc */
+};
+
 #ifdef MLA_WITHOUT_NVCC
 #define DESCRIPTOR(id) NULL
 #else
@@ -210,7 +216,9 @@ static mla_status find_fastest(const mla_config *config, const mla_device *devic
 	return fallback ? MLA_OK : MLA_REFUSED; /* with the reason of the most general rung */
 }
 
-mla_status ladder_find(const char *kernel, const mla_config *config, const mla_device *device,
+/* Finds the rung that takes the config on the device. "auto": the highest rung that does and whose
+ * tiles a request of so many packed rows does not leave more than half empty. */
+static mla_status find(const char *kernel, const mla_config *config, const mla_device *device,
 		       int64_t rows, const struct ladder_rung **rung)
 {
 	mla_status status = mla_check_config(config);
@@ -237,7 +245,7 @@ mla_status mla_kernel_accepts(const char *kernel, const mla_config *config,
 {
 	const struct ladder_rung *rung;
 
-	return ladder_find(kernel, config, device, config ? config->num_heads : 0, &rung);
+	return find(kernel, config, device, config ? config->num_heads : 0, &rung);
 }
 
 mla_status mla_kernel_traits(const char *kernel, const mla_config *config, const mla_device *device,
@@ -245,8 +253,7 @@ mla_status mla_kernel_traits(const char *kernel, const mla_config *config, const
 {
 	const struct ladder_rung *rung;
 	mla_traits whole;
-	mla_status status =
-		ladder_find(kernel, config, device, config ? config->num_heads : 0, &rung);
+	mla_status status = find(kernel, config, device, config ? config->num_heads : 0, &rung);
 
 	if (!status && !traits)
 		status = mla_fail(MLA_INVALID, "traits is NULL");
@@ -278,9 +285,12 @@ mla_status mla_plan_create(const char *kernel, const mla_config *config, const m
 	if (!plan)
 		return mla_fail(MLA_INVALID, "plan is NULL: nowhere to put the new plan");
 	*plan = NULL;
-	if ((status = ladder_find(kernel, config, device, most_rows(config, capacity), &rung)) ||
-	    (status = fill_traits(rung, config, device, &traits)) ||
-	    (status = mla_plan_create_for_traits(&traits, config, device, capacity, plan)))
+	status = find(kernel, config, device, most_rows(config, capacity), &rung);
+	if (!status)
+		status = fill_traits(rung, config, device, &traits);
+	if (!status)
+		status = mla_plan_create_for_traits(&traits, config, device, capacity, plan);
+	if (status)
 		return status;
 	(*plan)->kernel_name = rung->name;
 	(*plan)->kernel = rung->kernel;

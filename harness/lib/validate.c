@@ -128,7 +128,7 @@ static mla_status check_request(const mla_config *config, const mla_batch *batch
 	return MLA_OK;
 }
 
-mla_status mla_check_batch(const mla_config *config, const mla_batch *batch)
+static mla_status check_batch(const mla_config *config, const mla_batch *batch)
 {
 	mla_status status = mla_struct_check(MLA_STRUCT_BATCH, batch);
 
@@ -162,7 +162,7 @@ mla_status mla_check_problem(const mla_config *config, const mla_batch *batch)
 {
 	const mla_status status = mla_check_config(config);
 
-	return status ? status : mla_check_batch(config, batch);
+	return status ? status : check_batch(config, batch);
 }
 
 mla_status mla_capacity_of(const mla_config *config, const mla_batch *batch, mla_capacity *capacity)
