@@ -28,8 +28,8 @@ struct cell_suite {
 extern const struct cell_suite cell_suites[];
 extern const int cell_num_suites;
 
-/* Everything but the values: q, ckv and kpe have extents and strides, and data NULL. MLA_CAPACITY if
- * the cell is too large for a page table. */
+/* Everything but the values: q, ckv and kpe have extents and strides, and data NULL. MLA_CAPACITY
+ * if the cell is too large for a page table. */
 mla_status cell_case(const struct cell *cell, uint64_t seed, struct mla_case *c);
 /* Bytes of the pool. */
 int64_t cell_pool_bytes(const struct mla_case *c);

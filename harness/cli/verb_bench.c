@@ -533,7 +533,7 @@ static int list_cell(const struct bench_verb *bench, const struct cell *cell,
 		     struct report_table *table)
 {
 	struct mla_case c;
-	struct case_work work;
+	struct case_work work = {0};
 	char text[256];
 	mla_status status = cell_case(cell, bench->seed, &c);
 

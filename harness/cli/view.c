@@ -19,7 +19,7 @@ void view_open(struct view *view, enum view_style style, const struct cli_subjec
 
 void view_close(struct view *view)
 {
-	for (int s = 0; s < view->subjects->count; s++)
+	for (int s = 0; view->tallies && s < view->subjects->count; s++)
 		tally_free(&view->tallies[s]);
 	for (int k = 0; k < VARIANT_MAX_FACTS; k++)
 		tally_fact_free(&view->fact_tallies[k]);
