@@ -10,6 +10,7 @@
 #include "cli/args.h"
 #include "cli/cli.h"
 #include "device/gpu.h"
+#include "lib/error.h"
 #include "report/table.h"
 
 struct ceilings_verb {
@@ -137,17 +138,16 @@ static int measure(const struct ceilings_verb *verb, const char *path)
 int cli_ceilings(int argc, char **argv)
 {
 	struct ceilings_verb verb = {.stop = {.noise = 0.002, .seconds = 1}};
+	char *path;
 	int code;
 
 	argp_parse(&argp, argc, argv, 0, NULL, &verb);
-
-	char *path = verb.file ? text_format("%s", verb.file) : ceilings_default_path();
-
-	if (!path) {
-		fprintf(stderr, "mla ceilings: neither XDG_CACHE_HOME nor HOME is set; "
-				"--ceilings FILE says where to keep the figures\n");
-		return CLI_USAGE;
-	}
+	path = verb.file ? text_format("%s", verb.file) : ceilings_default_path();
+	if (!path)
+		return cli_fail("mla ceilings",
+				mla_fail(MLA_INVALID, "neither XDG_CACHE_HOME nor HOME is set; "
+						      "--ceilings FILE says where to keep the "
+						      "figures"));
 	if (gpu_missing()) {
 		printf("SKIPPED, %s\n", gpu_missing());
 		code = CLI_SKIPPED;
