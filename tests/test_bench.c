@@ -409,29 +409,34 @@ static struct ceilings made_up(const char *gpu, double read)
 	return c;
 }
 
+/* Is there an entry? A file that cannot be read fails the test. */
+static bool load(const char *path, const char *gpu, struct ceilings *ceilings)
+{
+	bool found;
+	cr_assert(!ceilings_load(path, gpu, ceilings, &found), "%s", mla_last_error());
+	return found;
+}
+
 Test(files, ceilings_are_kept_per_gpu)
 {
 	const struct ceilings first = made_up("NVIDIA One", 1000),
 			      again = made_up("NVIDIA One", 1100);
 	const struct ceilings second = made_up("NVIDIA Two", 2000);
 	struct ceilings back;
-	char why[512] = "";
-	cr_expect(ceilings_load("a/b/c.json", "NVIDIA One", &back, why, sizeof(why)) == 0);
-	cr_assert(ceilings_save("a/b/c.json", &first, why, sizeof(why)) == 0, "%s", why);
-	cr_assert(ceilings_save("a/b/c.json", &second, why, sizeof(why)) == 0, "%s", why);
-	cr_assert(ceilings_save("a/b/c.json", &again, why, sizeof(why)) == 0, "%s", why);
-	cr_assert(ceilings_load("a/b/c.json", "NVIDIA One", &back, why, sizeof(why)) == 1, "%s",
-		  why);
+	cr_expect(!load("a/b/c.json", "NVIDIA One", &back));
+	cr_assert(!ceilings_save("a/b/c.json", &first), "%s", mla_last_error());
+	cr_assert(!ceilings_save("a/b/c.json", &second), "%s", mla_last_error());
+	cr_assert(!ceilings_save("a/b/c.json", &again), "%s", mla_last_error());
+	cr_assert(load("a/b/c.json", "NVIDIA One", &back));
 	cr_expect(ceilings_read_gbs(&back) == 1100 && back.of[CEILING_READ].load.sm_mhz == 1755);
 	cr_expect_str_eq(back.gpu, "NVIDIA One");
 	cr_expect_str_eq(back.date, first.date);
 	cr_expect(back.of[CEILING_GEMM].stats.n == 0);
 	cr_expect_str_eq(back.of[CEILING_GEMM].why, "libcublas.so was not found");
 	cr_expect(ceilings_tflops(&back) == 1100 + CEILING_WGMMA, "the fastest that was measured");
-	cr_assert(ceilings_load("a/b/c.json", "NVIDIA Two", &back, why, sizeof(why)) == 1, "%s",
-		  why);
+	cr_assert(load("a/b/c.json", "NVIDIA Two", &back));
 	cr_expect(ceilings_read_gbs(&back) == 2000);
-	cr_expect(ceilings_load("a/b/c.json", "NVIDIA Three", &back, why, sizeof(why)) == 0);
+	cr_expect(!load("a/b/c.json", "NVIDIA Three", &back));
 	cr_expect(ceilings_tflops(&back) == 0 && ceilings_read_gbs(&back) == 0);
 }
 
@@ -462,23 +467,26 @@ Test(files, damaged_ceilings_get_a_sentence_and_stay)
 	const struct ceilings fresh = made_up("NVIDIA One", 1000);
 	struct ceilings back;
 	for (int i = 0; i < COUNT(cases); i++) {
-		char why[512] = "";
+		bool found = true;
 		write_file("c.json", cases[i].text);
-		cr_expect(ceilings_load("c.json", "G", &back, why, sizeof(why)) == -1, "%s",
-			  cases[i].text);
-		cr_expect(strstr(why, cases[i].sentence), "%s: %s", cases[i].text, why);
+		cr_expect(ceilings_load("c.json", "G", &back, &found) == MLA_INVALID && !found,
+			  "%s", cases[i].text);
+		cr_expect(strstr(mla_last_error(), cases[i].sentence), "%s: %s", cases[i].text,
+			  mla_last_error());
 		if (i < 4) /* other people's file is not overwritten */
-			cr_expect(ceilings_save("c.json", &fresh, why, sizeof(why)) == -1);
+			cr_expect(ceilings_save("c.json", &fresh) == MLA_INVALID);
 	}
 }
 
 Test(files, ceilings_that_cannot_be_written_get_a_sentence)
 {
 	const struct ceilings c = made_up("NVIDIA One", 1000);
-	char why[512] = "";
 	write_file("file", "");
-	cr_expect(ceilings_save("file/c.json", &c, why, sizeof(why)) == -1);
-	cr_expect(strstr(why, "file/c.json"), "%s", why);
+	cr_expect(ceilings_save("file/c.json", &c) == MLA_INVALID);
+	cr_expect(strstr(mla_last_error(), "file/c.json: Not a directory"), "%s", mla_last_error());
+	cr_expect(ceilings_save("/proc/mla/c.json", &c) == MLA_INVALID);
+	cr_expect(strstr(mla_last_error(), "/proc/mla/c.json: cannot be written: "), "%s",
+		  mla_last_error());
 }
 
 Test(ceilings, the_default_file_is_in_the_users_cache)

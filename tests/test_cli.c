@@ -352,6 +352,21 @@ Test(files, a_report_spares_captures)
 	expect("verify spared.h5", 0, "good", NULL);
 }
 
+/* A pipe is written to once, and never read from. */
+Test(files, a_report_goes_through_a_pipe)
+{
+	char command[PATH_MAX + 128];
+	snprintf(command, sizeof(command),
+		 "mkfifo pipe; timeout 60 cat pipe >got.json & timeout 60 '%s' check --random 1 -k "
+		 "cpu --json pipe && "
+		 "test -p pipe; code=$?; wait; exit $code",
+		 binary());
+	struct result r = shell(command);
+	cr_expect(r.code == 0, "exit code %d\n%s%s", r.code, r.out, r.err);
+	json_decref(load_json("got.json", "mla-check"));
+	done(&r);
+}
+
 Test(files, check_json)
 {
 	expect("check --random 2 -k cpu,01 --json check.json", 0, "passed", NULL);
@@ -406,28 +421,35 @@ Test(files, bench_json)
 	json_decref(root);
 }
 
-Test(files, bench_suites_and_cells)
+static void expect_lines(const char *path, int expected)
 {
-	expect("bench --suite smoke -k online --samples 3 --csv smoke.csv", 0,
-	       "microseconds per call", NULL);
-	FILE *file = fopen("smoke.csv", "r");
+	FILE *file = fopen(path, "r");
 	char line[512];
 	int lines = 0;
 	cr_assert(file != NULL);
 	while (fgets(line, sizeof(line), file))
 		lines++;
 	fclose(file);
-	cr_expect(lines == 4, "%d lines", lines);
+	cr_expect(lines == expected, "%s: %d lines", path, lines);
+}
+
+Test(files, bench_suites_and_cells)
+{
+	expect("bench --suite smoke -k online --samples 3 --csv smoke.csv", 0,
+	       "microseconds per call", NULL);
+	expect_lines("smoke.csv", 4);
 	expect("bench --suite peers --list", 0, "b128_8Kv_h128_q2", NULL);
 	expect("bench --suite peers --list -c b1_*", 0, "b1_128K_h16_q1", NULL);
-	expect("bench --suite smoke -k online -c nothing", 2, NULL, "no cell \"nothing\"");
+	expect("bench --suite smoke -k online -c nothing --csv smoke.csv", 2, NULL,
+	       "no cell \"nothing\"");
+	expect_lines("smoke.csv", 4); /* nothing was measured */
 	expect("bench --cells b1_9_h2,b2_9v_h3_q2_p4 -k split-k --samples 3", 0, "b2_9v_h3_q2_p4",
 	       NULL);
 	expect("bench --cells b65536_500000K_h1 --list", 1, "cell",
 	       "mla bench: cell \"b65536_500000K_h1\" is too large for a page table");
 	expect("bench --explain", 0, "of the samples, per call", NULL);
 	expect("bench --suite smoke -k online --csv no/such/folder.csv", 3, NULL,
-	       "no/such/folder.csv");
+	       "no/such/folder.csv: cannot be written: No such file or directory");
 }
 
 Test(files, plan_text_and_json)

@@ -268,6 +268,19 @@ Test(output, a_link_to_nothing_is_refused)
 	cr_expect_eq(count_files("."), 1);
 }
 
+/* As in "mla ... --json all.txt >all.txt", or --json /dev/stdout. */
+Test(output, what_takes_the_printed_text_is_not_replaced)
+{
+	static const char why[] = "what is printed goes there, too";
+
+	put("all.txt", "printed");
+	cr_assert(freopen("all.txt", "a", stdout));
+	expect_refused("all.txt", OUTPUT_STREAM, why);
+	expect_refused("/dev/stdout", OUTPUT_STREAM, why);
+	expect_text("all.txt", "printed");
+	cr_expect_eq(count_files("."), 1);
+}
+
 /* ---- pipes and devices ----------------------------------------------------------------------- */
 
 static void expect_is_pipe(const char *path)

@@ -94,9 +94,21 @@ static mla_status open_new(struct output *o, int error)
 	return o->target ? open_beside(o) : fail(o, ENOMEM);
 }
 
-/* To rename over a file needs no right to write it; who may not write it shall not replace it. */
-static mla_status open_existing(struct output *o)
+static bool same_file(const struct stat *a, const struct stat *b)
 {
+	return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
+}
+
+/* To rename over a file needs no right to write it; who may not write it shall not replace it. One
+ * that the shell has opened for this program would lose what is printed. */
+static mla_status open_existing(struct output *o, const struct stat *found)
+{
+	struct stat printed;
+
+	for (int descriptor = STDOUT_FILENO; descriptor <= STDERR_FILENO; descriptor++)
+		if (!fstat(descriptor, &printed) && same_file(&printed, found))
+			return mla_fail(MLA_INVALID, CANNOT "what is printed goes there, too",
+					o->name);
 	if (!access(o->name, W_OK))
 		o->target = realpath(o->name, NULL);
 	return o->target ? open_beside(o) : fail(o, errno);
@@ -107,8 +119,7 @@ static mla_status open_straight(struct output *o, const struct stat *found)
 	struct stat opened;
 	mla_status status = attach(o, open(o->name, O_WRONLY | O_NOCTTY | O_CLOEXEC));
 
-	if (!status && (fstat(fileno(o->stream), &opened) || opened.st_ino != found->st_ino ||
-			opened.st_dev != found->st_dev))
+	if (!status && (fstat(fileno(o->stream), &opened) || !same_file(&opened, found)))
 		status = mla_fail(MLA_INVALID, CANNOT "it was replaced meanwhile", o->name);
 	return status;
 }
@@ -122,7 +133,7 @@ mla_status output_open(struct output *o, const char *path, enum output_use use)
 	if (stat(path, &found))
 		status = open_new(o, errno);
 	else if (S_ISREG(found.st_mode))
-		status = open_existing(o);
+		status = open_existing(o, &found);
 	else if (use == OUTPUT_STREAM && (S_ISFIFO(found.st_mode) || S_ISCHR(found.st_mode)))
 		status = open_straight(o, &found);
 	else

@@ -5,7 +5,10 @@
 #ifndef MLA_BENCH_CEILINGS_H
 #define MLA_BENCH_CEILINGS_H
 
+#include <stdbool.h>
+
 #include "bench/clock.h"
+#include "mla.h"
 
 enum ceiling_kind {
 	CEILING_READ,  /* GB/s of plain loads */
@@ -45,11 +48,10 @@ int ceilings_measure(const struct bench_stop *stop, const struct nvml *nvml,
 /* $XDG_CACHE_HOME/mla/ceilings.json, else ~/.cache/mla/ceilings.json; the caller frees it. NULL
  * without either variable. */
 char *ceilings_default_path(void);
-/* The entry of one GPU. 1 found, 0 no such file or entry, -1 and a sentence if the file is not what
- * it should be. */
-int ceilings_load(const char *path, const char *gpu, struct ceilings *ceilings, char *why,
-		  size_t size);
-/* Puts or replaces the entry of ceilings->gpu; folders are made. 0, or -1 and a sentence. */
-int ceilings_save(const char *path, const struct ceilings *ceilings, char *why, size_t size);
+/* The entry of one GPU. *found is false if there is no such file or entry; a file that is not what
+ * it should be is an error. */
+mla_status ceilings_load(const char *path, const char *gpu, struct ceilings *ceilings, bool *found);
+/* Puts or replaces the entry of ceilings->gpu; folders are made. */
+mla_status ceilings_save(const char *path, const struct ceilings *ceilings);
 
 #endif

@@ -1,5 +1,4 @@
-/* ceilings_file.c - the file that keeps measured ceilings, one entry per kind of GPU.
- */
+/* ceilings_file.c - the file that keeps measured ceilings, one entry per kind of GPU. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <jansson.h>
@@ -8,9 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
+#include "base/output.h"
 #include "bench/ceilings.h"
+#include "lib/error.h"
 
 #define SCHEMA "mla-ceilings"
 
@@ -29,93 +29,87 @@ char *ceilings_default_path(void)
 
 /* ---- reading --------------------------------------------------------------------------------- */
 
-/* The whole file, checked so far as all entries share. NULL: *missing, or a sentence. */
-static json_t *read_file(const char *path, bool *missing, char *why, size_t size)
+/* The whole file, checked so far as all entries share. *root is NULL if there is no such file. */
+static mla_status read_file(const char *path, json_t **root)
 {
 	json_error_t error;
+	const char *schema;
 	FILE *file = fopen(path, "r");
 
-	*missing = !file && errno == ENOENT;
-	if (!file) {
-		snprintf(why, size, "%s: %s", path, strerror(errno));
-		return NULL;
-	}
-	json_t *root = json_loadf(file, JSON_REJECT_DUPLICATES, &error);
-
+	*root = NULL;
+	if (!file)
+		return errno == ENOENT ? MLA_OK
+				       : mla_fail(MLA_INVALID, "%s: %s", path, strerror(errno));
+	*root = json_loadf(file, JSON_REJECT_DUPLICATES, &error);
 	fclose(file);
-	if (!root) {
-		snprintf(why, size, "%s: line %d: %s", path, error.line, error.text);
-		return NULL;
-	}
-	const char *schema = json_string_value(json_object_get(root, "schema"));
+	if (!*root)
+		return mla_fail(MLA_INVALID, "%s: line %d: %s", path, error.line, error.text);
 
+	schema = json_string_value(json_object_get(*root, "schema"));
 	if (schema && !strcmp(schema, SCHEMA) &&
-	    json_integer_value(json_object_get(root, "schema_version")) == 1 &&
-	    json_is_object(json_object_get(root, "gpus")))
-		return root;
-	snprintf(why, size, "%s: expected schema \"" SCHEMA "\", version 1, with \"gpus\"", path);
-	json_decref(root);
-	return NULL;
+	    json_integer_value(json_object_get(*root, "schema_version")) == 1 &&
+	    json_is_object(json_object_get(*root, "gpus")))
+		return MLA_OK;
+	json_decref(*root);
+	*root = NULL;
+	return mla_fail(MLA_INVALID, "%s: expected schema \"" SCHEMA "\", version 1, with \"gpus\"",
+			path);
 }
 
 /* A rate is a finite number above 0, and the order statistics are in order. */
-static int read_ceiling(const json_t *json, struct ceiling *ceiling)
+static bool read_ceiling(const json_t *json, struct ceiling *ceiling)
 {
 	struct stats *s = &ceiling->stats;
 	struct stats found = {0};
 	const char *text = NULL;
 
 	*ceiling = (struct ceiling){0};
-	if (json_unpack((json_t *)json, "{s:s}", "why", &text) == 0) {
+	if (!json_unpack((json_t *)json, "{s:s}", "why", &text)) {
 		snprintf(ceiling->why, sizeof(ceiling->why), "%s", text);
-		return 0;
+		return true;
 	}
 	if (json_unpack((json_t *)json, "{s:i, s:F, s:F, s:F, s:F, s:F, s?F, s?F}", "n", &found.n,
 			"min", &found.min, "q1", &found.q1, "median", &found.median, "q3",
 			&found.q3, "max", &found.max, "sm_mhz", &ceiling->load.sm_mhz, "power_w",
 			&ceiling->load.power_w))
-		return -1;
+		return false;
 	*s = found;
 	return s->n > 0 && s->min > 0 && s->min <= s->q1 && s->q1 <= s->median &&
-			       s->median <= s->q3 && s->q3 <= s->max && isfinite(s->max)
-		       ? 0
-		       : -1;
+	       s->median <= s->q3 && s->q3 <= s->max && isfinite(s->max);
 }
 
-static int read_entry(const char *path, const json_t *entry, struct ceilings *ceilings, char *why,
-		      size_t size)
+static mla_status read_entry(const char *path, const json_t *entry, struct ceilings *ceilings)
 {
 	const char *date = json_string_value(json_object_get(entry, "date"));
 
 	snprintf(ceilings->date, sizeof(ceilings->date), "%s", date ? date : "");
 	for (int i = 0; i < CEILING_NUM_KINDS; i++)
-		if (read_ceiling(json_object_get(entry, ceiling_names[i].key), &ceilings->of[i])) {
-			snprintf(why, size,
-				 "%s: \"%s\" of \"%s\" is no measurement; run mla ceilings again",
-				 path, ceiling_names[i].key, ceilings->gpu);
-			return -1;
-		}
-	return 1;
+		if (!read_ceiling(json_object_get(entry, ceiling_names[i].key), &ceilings->of[i]))
+			return mla_fail(
+				MLA_INVALID,
+				"%s: \"%s\" of \"%s\" is no measurement; run mla ceilings again",
+				path, ceiling_names[i].key, ceilings->gpu);
+	return MLA_OK;
 }
 
-int ceilings_load(const char *path, const char *gpu, struct ceilings *ceilings, char *why,
-		  size_t size)
+mla_status ceilings_load(const char *path, const char *gpu, struct ceilings *ceilings, bool *found)
 {
-	bool missing;
-	json_t *root = read_file(path, &missing, why, size);
+	const json_t *entry;
+	json_t *root;
+	mla_status status = read_file(path, &root);
 
 	*ceilings = (struct ceilings){0};
-	if (!root)
-		return missing ? 0 : -1;
-	snprintf(ceilings->gpu, sizeof(ceilings->gpu), "%s", gpu);
-
-	const json_t *entry = json_object_get(json_object_get(root, "gpus"), gpu);
-	const int found = entry ? read_entry(path, entry, ceilings, why, size) : 0;
-
-	json_decref(root);
-	if (found != 1)
+	*found = false;
+	entry = json_object_get(json_object_get(root, "gpus"), gpu);
+	if (!status && entry) {
+		snprintf(ceilings->gpu, sizeof(ceilings->gpu), "%s", gpu);
+		status = read_entry(path, entry, ceilings);
+		*found = !status;
+	}
+	if (status)
 		*ceilings = (struct ceilings){0};
-	return found;
+	json_decref(root);
+	return status;
 }
 
 /* ---- writing --------------------------------------------------------------------------------- */
@@ -131,15 +125,16 @@ static json_t *ceiling_json(const struct ceiling *ceiling)
 			 ceiling->load.sm_mhz, "power_w", ceiling->load.power_w);
 }
 
-static int put_entry(json_t *root, const struct ceilings *ceilings)
+static bool put_entry(json_t *root, const struct ceilings *ceilings)
 {
 	json_t *entry = json_pack("{s:s}", "date", ceilings->date);
-	int failed = !entry;
+	bool failed = !entry;
 
 	for (int i = 0; i < CEILING_NUM_KINDS; i++)
 		failed |= json_object_set_new(entry, ceiling_names[i].key,
 					      ceiling_json(&ceilings->of[i]));
-	return failed | json_object_set_new(json_object_get(root, "gpus"), ceilings->gpu, entry);
+	failed |= json_object_set_new(json_object_get(root, "gpus"), ceilings->gpu, entry);
+	return !failed;
 }
 
 /* The folders above the file. */
@@ -155,37 +150,21 @@ static void make_folders(const char *path)
 	free(copy);
 }
 
-/* Beside the file first, so that a reader never sees half of it. */
-static int replace_file(const char *path, const json_t *root)
+mla_status ceilings_save(const char *path, const struct ceilings *ceilings)
 {
-	char *beside = NULL;
-
-	if (asprintf(&beside, "%s.%ld", path, (long)getpid()) < 0)
-		return -1;
-	int failed = json_dump_file(root, beside, JSON_INDENT(1)) || rename(beside, path);
-
-	if (failed)
-		unlink(beside);
-	free(beside);
-	return failed ? -1 : 0;
-}
-
-int ceilings_save(const char *path, const struct ceilings *ceilings, char *why, size_t size)
-{
-	bool missing;
 	json_t *root;
+	mla_status status;
 
 	make_folders(path);
-	root = read_file(path, &missing, why, size);
-	if (!root && !missing)
-		return -1;
+	status = read_file(path, &root);
+	if (status)
+		return status;
 	if (!root)
 		root = json_pack("{s:s, s:i, s:{}}", "schema", SCHEMA, "schema_version", 1, "gpus");
-
-	const int failed = !root || put_entry(root, ceilings) || replace_file(path, root);
-
+	if (!root || !put_entry(root, ceilings))
+		status = mla_fail(MLA_NO_MEMORY, "%s: cannot be written: out of memory", path);
+	if (!status)
+		status = output_json(path, root);
 	json_decref(root);
-	if (failed)
-		snprintf(why, size, "%s: cannot be written", path);
-	return failed ? -1 : 0;
+	return status;
 }

@@ -21,7 +21,8 @@ enum capture_kind { CAPTURE_KERNEL_CALL, CAPTURE_MODEL_FORWARD, CAPTURE_SYNTHETI
 
 struct capture; /* an open file, read-only */
 
-/* Does this file start as HDF5 files do? Not if it cannot be read. */
+/* Does this file start as HDF5 files do? Not if it cannot be read or is a pipe or a device, which
+ * are not even opened. */
 bool capture_is_hdf5(const char *path);
 
 /* Opens a file and checks its structure: schema, attributes, types, shapes, page tables, allocated

@@ -444,9 +444,10 @@ static bool is_signature(const char head[HEAD_BYTES], int n)
 bool capture_is_hdf5(const char *path)
 {
 	char head[HEAD_BYTES];
-	const int n = read_head(path, head);
+	struct stat facts;
 
-	return is_signature(head, n);
+	return !stat(path, &facts) && S_ISREG(facts.st_mode) &&
+	       is_signature(head, read_head(path, head));
 }
 
 /* Says what a file that is not HDF5 seems to be. */

@@ -1,12 +1,12 @@
 /* verb_bench.c - mla bench: how long implementations take that are right.
  */
 #include <argp.h>
-#include <errno.h>
 #include <fnmatch.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/output.h"
 #include "base/text.h"
 #include "bench/bench.h"
 #include "bench/ceilings.h"
@@ -40,7 +40,7 @@ struct bench_verb {
 	bool ceilings_known;
 	struct nvml *nvml;
 	json_t *root;
-	FILE *csv_file;
+	struct output csv_output; /* stream NULL without --csv */
 	struct timings_matrix *matrix;
 	int done, total, timed, failed;
 	const char *current;
@@ -359,15 +359,20 @@ static void print_head(const struct bench_verb *bench, const struct timings_show
 /* What was measured so far stays if a later case ends the program. */
 static int write_out(struct bench_verb *bench, const struct timings_shown *shown)
 {
+	int code = CLI_OK;
+
 	timings_matrix_add(bench->matrix, shown);
-	if (bench->csv_file) {
-		timings_csv_rows(shown, bench->csv_file);
-		fflush(bench->csv_file);
+	if (bench->csv_output.stream) {
+		timings_csv_rows(shown, bench->csv_output.stream);
+		if (output_publish(&bench->csv_output))
+			code = cli_fail_file("mla bench");
 	}
-	if (!bench->json)
-		return CLI_OK;
-	results_add(bench->root, shown);
-	return report_json_write(bench->root, bench->json) ? CLI_BAD_FILE : CLI_OK;
+	if (bench->json) {
+		results_add(bench->root, shown);
+		if (output_json(bench->json, bench->root))
+			code = cli_fail_file("mla bench");
+	}
+	return code;
 }
 
 /* What is known of a case before anything runs. */
@@ -586,17 +591,13 @@ static int go_through_cells(struct bench_verb *bench)
 
 static int load_ceilings(struct bench_verb *bench)
 {
-	char why[512], *path = bench->ceilings ? text_format("%s", bench->ceilings)
-					       : ceilings_default_path();
-	int found = 0;
+	char *path = bench->ceilings ? text_format("%s", bench->ceilings) : ceilings_default_path();
+	mla_status status = MLA_OK;
 
 	if (path && !gpu_missing())
-		found = ceilings_load(path, gpu_name(), &bench->known, why, sizeof(why));
+		status = ceilings_load(path, gpu_name(), &bench->known, &bench->ceilings_known);
 	free(path);
-	bench->ceilings_known = found == 1;
-	if (found < 0)
-		fprintf(stderr, "mla bench: %s\n", why);
-	return found < 0 ? CLI_BAD_FILE : CLI_OK;
+	return status ? cli_fail_file("mla bench") : CLI_OK;
 }
 
 static int open_outputs(struct bench_verb *bench, int argc, char **argv)
@@ -609,13 +610,11 @@ static int open_outputs(struct bench_verb *bench, int argc, char **argv)
 	bench->matrix = timings_matrix_new(bench->names, count);
 	bench->root =
 		results_new(argc, argv, bench->ceilings_known ? &bench->known : NULL, bench->nvml);
-	bench->csv_file = bench->csv ? fopen(bench->csv, "w") : NULL;
-	if (bench->csv && !bench->csv_file) {
-		fprintf(stderr, "mla bench: %s: %s\n", bench->csv, strerror(errno));
-		return CLI_BAD_FILE;
-	}
-	if (bench->csv_file)
-		timings_csv_head(bench->csv_file);
+	if (!bench->csv)
+		return CLI_OK;
+	if (output_open(&bench->csv_output, bench->csv, OUTPUT_STREAM))
+		return cli_fail_file("mla bench");
+	timings_csv_head(bench->csv_output.stream);
 	return CLI_OK;
 }
 
@@ -627,20 +626,13 @@ static void print_foot(const struct bench_verb *bench)
 	results_show_clocks(bench->root, bench->nvml, stdout);
 }
 
-static int close_outputs(struct bench_verb *bench)
+/* Files are whole after each case; where there was none, an earlier CSV stays. */
+static void close_outputs(struct bench_verb *bench)
 {
-	int code = CLI_OK;
-	bool bad = bench->csv_file && ferror(bench->csv_file);
-
-	bad |= bench->csv_file && fclose(bench->csv_file);
-	if (bad) {
-		fprintf(stderr, "mla bench: %s cannot be written\n", bench->csv);
-		code = CLI_BAD_FILE;
-	}
+	output_abandon(&bench->csv_output);
 	timings_matrix_free(bench->matrix);
 	json_decref(bench->root);
 	free(bench->names);
-	return code;
 }
 
 static int run(struct bench_verb *bench, int argc, char **argv)
@@ -648,7 +640,7 @@ static int run(struct bench_verb *bench, int argc, char **argv)
 	const bool cells = bench->suite || bench->cells.count > 0;
 	const char *kernels = bench->kernels ? bench->kernels : cells ? "gpu" : "all";
 	mla_status status;
-	int code = load_ceilings(bench), closed;
+	int code = load_ceilings(bench);
 
 	if (code)
 		return code;
@@ -662,11 +654,11 @@ static int run(struct bench_verb *bench, int argc, char **argv)
 		code = cells ? go_through_cells(bench) : time_source(bench);
 	if (!code && !bench->list)
 		print_foot(bench);
-	closed = close_outputs(bench);
+	close_outputs(bench);
 	nvml_close(bench->nvml);
 	cli_subjects_free(&bench->subjects);
-	if (code || closed)
-		return code ? code : closed;
+	if (code)
+		return code;
 	if (bench->failed)
 		return CLI_FAILED;
 	return bench->timed || bench->list ? CLI_OK : CLI_SKIPPED;

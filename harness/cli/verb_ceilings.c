@@ -100,14 +100,11 @@ static void print_ceilings(const struct ceilings *ceilings)
 static int show(const char *path)
 {
 	struct ceilings ceilings;
-	char why[512];
-	const int found = ceilings_load(path, gpu_name(), &ceilings, why, sizeof(why));
+	bool found;
 
-	if (found < 0) {
-		fprintf(stderr, "mla ceilings: %s\n", why);
-		return CLI_BAD_FILE;
-	}
-	if (found == 0) {
+	if (ceilings_load(path, gpu_name(), &ceilings, &found))
+		return cli_fail_file("mla ceilings");
+	if (!found) {
 		printf("SKIPPED, %s has nothing about %s\n", path, gpu_name());
 		return CLI_SKIPPED;
 	}
@@ -119,7 +116,6 @@ static int measure(const struct ceilings_verb *verb, const char *path)
 {
 	struct nvml *nvml = nvml_open(NULL, gpu_bus_id());
 	struct ceilings ceilings;
-	char why[512];
 	const int measured = ceilings_measure(&verb->stop, nvml, show_progress, &ceilings);
 
 	nvml_close(nvml);
@@ -127,10 +123,8 @@ static int measure(const struct ceilings_verb *verb, const char *path)
 	print_ceilings(&ceilings);
 	if (measured == 0)
 		return CLI_FAILED;
-	if (ceilings_save(path, &ceilings, why, sizeof(why))) {
-		fprintf(stderr, "mla ceilings: %s\n", why);
-		return CLI_BAD_FILE;
-	}
+	if (ceilings_save(path, &ceilings))
+		return cli_fail_file("mla ceilings");
 	printf("kept in %s\n", path);
 	return CLI_OK;
 }

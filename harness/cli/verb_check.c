@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/output.h"
 #include "base/text.h"
 #include "case/work.h"
 #include "cli/args.h"
@@ -383,10 +384,10 @@ static int write_json(const struct run *run)
 	report_json_set(root, "graph", json_boolean(run->options->graph));
 	report_json_set(root, "cases", run->cases);
 
-	const int failed = report_json_write(root, run->options->json);
+	const mla_status status = output_json(run->options->json, root);
 
 	json_decref(root);
-	return failed ? CLI_BAD_FILE : CLI_OK;
+	return status ? cli_fail_file("mla") : CLI_OK;
 }
 
 static int run_checks(struct run *run)

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/output.h"
 #include "base/text.h"
 #include "cli/args.h"
 #include "cli/cli.h"
@@ -284,11 +285,11 @@ static int finish(const struct comparison *c, const struct report_table *table, 
 	print_summary(c);
 
 	json_t *root = comparison_json(c, pairs);
-	const int failed = c->verb->json ? report_json_write(root, c->verb->json) : 0;
+	const mla_status status = c->verb->json ? output_json(c->verb->json, root) : MLA_OK;
 
 	json_decref(root);
-	if (failed)
-		return CLI_BAD_FILE;
+	if (status)
+		return cli_fail_file("mla compare");
 	return c->counts[COMPARE_SLOWER] || c->counts[COMPARE_WRONG] ? CLI_FAILED : CLI_OK;
 }
 

@@ -167,16 +167,3 @@ json_t *report_json_stats(const struct stats *stats)
 				   stats->q3, "max", stats->max, "median_low", stats->low,
 				   "median_high", stats->high));
 }
-
-int report_json_write(const json_t *root, const char *path)
-{
-	FILE *file = fopen(path, "w");
-	const bool written =
-		file && !json_dumpf(root, file, JSON_INDENT(1)) && fputc('\n', file) != EOF;
-
-	if ((file && fclose(file)) || !written) {
-		fprintf(stderr, "mla: %s: cannot be written\n", path);
-		return -1;
-	}
-	return 0;
-}

@@ -20,7 +20,5 @@ json_t *report_json_stats(const struct stats *stats);
 /* Puts value under key; exits if memory ran out, so that no report lacks a part silently. */
 void report_json_set(json_t *object, const char *key, json_t *value);
 void report_json_append(json_t *array, json_t *value);
-/* 0, or -1 after a sentence on standard error. */
-int report_json_write(const json_t *root, const char *path);
 
 #endif
