@@ -1,4 +1,4 @@
-/* internal.h - what the capture_*.c files share: the schema as tables, an open file, and
+/* internal.h - what the files of this room share: the schema as tables, an open file, and
  * the few ways in which HDF5 is touched. data/FORMAT.md says what the schema means.
  *
  * A file is taken as hostile. HDF5 is asked to read a value only after its type, size and storage
@@ -174,7 +174,7 @@ extern const struct cap_choice_rule cap_choices[];
 extern const struct cap_real_rule cap_reals[];
 extern const char *const cap_provenance[]; /* strings of /, schema and kind excepted */
 
-/* ---- HDF5 (file.c) -------------------------------------------------------------------------- */
+/* ---- files (file.c) ------------------------------------------------------------------------- */
 
 /* Writes "FILE: sentence", control characters replaced. Returns -1. */
 int cap_fail(struct capture_error *error, const char *file, const char *format, ...)
@@ -185,17 +185,21 @@ int cap_fail_memory(struct capture_error *error, const char *file);
  * come before the next HDF5 call. */
 int cap_fail_hdf5(struct capture_error *error, const char *file, const char *object);
 
+/* No plugins, no printing. Before the first HDF5 call of every way into this module. */
+void cap_hdf5_quiet(void);
+
 /* Opens the file, walks it and reads all attributes; refuses what FORMAT.md's HDF5 rules refuse.
  * On failure what was made is left for capture_close. */
 int cap_file_open(struct capture *capture, struct capture_error *error);
+
+/* ---- types and datasets (dataset.c) --------------------------------------------------------- */
 
 void cap_types_make(hid_t type[CAP_NUM_ELEMENTS]);
 void cap_types_close(hid_t type[CAP_NUM_ELEMENTS]);
 size_t cap_element_size(enum cap_element element);
 const char *cap_element_name(enum cap_element element);
-
-/* No plugins, no printing. Before the first HDF5 call of every way into this module. */
-void cap_hdf5_quiet(void);
+/* What a type is, for a message. */
+void cap_describe_type(const hid_t known[CAP_NUM_ELEMENTS], hid_t type, char *text, size_t size);
 
 struct cap_dataset {
 	const char *path; /* belongs to the caller */
