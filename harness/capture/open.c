@@ -1,4 +1,4 @@
-/* schema.c - data/FORMAT.md as tables, and the check of an opened file against them:
+/* open.c - data/FORMAT.md as tables, and the check of an opened file against them:
  * attributes, shapes, page tables. This is capture_open.
  */
 #define _GNU_SOURCE
