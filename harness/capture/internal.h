@@ -66,7 +66,7 @@ void cap_attributes_free(struct cap_attributes *all);
  * out. */
 int cap_content_sha256(const struct cap_attributes *all, char hex[SHA256_TEXT]);
 
-/* ---- the schema (open.c) ------------------------------------------------------------------ */
+/* ---- the schema (schema.c) ------------------------------------------------------------------ */
 
 enum cap_dim {
 	DIM_REQUESTS,
