@@ -21,9 +21,9 @@ static double now(clockid_t which)
 	return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-static int fail(const struct capture_error *error)
+static int fail(void)
 {
-	printf("%s\n", error->text);
+	printf("%s\n", mla_last_error());
 	return 1;
 }
 
@@ -49,19 +49,19 @@ static int make_case(struct mla_case *c)
 
 /* Processor time, because a busy machine is not what is measured; best of some; the file is in the
  * page cache. */
-static double load_seconds(const char *path, struct capture_error *error)
+static double load_seconds(const char *path)
 {
 	double best = 1e9;
 
 	for (int i = 0; i < REPEATS; i++) {
 		const double start = now(CLOCK_PROCESS_CPUTIME_ID);
 		double taken;
-		struct capture *capture = capture_open(path, error);
+		struct capture *capture;
 		struct mla_case c;
 
-		if (!capture)
+		if (capture_open(path, &capture))
 			return -1;
-		if (capture_load(capture, 0, 0, &c, error)) {
+		if (capture_load(capture, 0, 0, &c)) {
 			capture_close(capture);
 			return -1;
 		}
@@ -78,19 +78,18 @@ static int measure(const char *path, const struct mla_case *c, bool compress)
 	const struct capture_writing how = {
 		.notes = "a benchmark", .tool = "bench_capture", .compress = compress};
 	const double bytes = (65536 + 64 * 16) * 576 * 2.0;
-	struct capture_error error;
 	double start = now(CLOCK_MONOTONIC), written, verified, loaded;
 
-	if (capture_write(path, c, &how, &error))
-		return fail(&error);
+	if (capture_write(path, c, &how))
+		return fail();
 	written = now(CLOCK_MONOTONIC) - start;
 	start = now(CLOCK_MONOTONIC);
-	if (capture_verify(path, false, NULL, &error))
-		return fail(&error);
+	if (capture_verify(path, false, NULL))
+		return fail();
 	verified = now(CLOCK_MONOTONIC) - start;
-	loaded = load_seconds(path, &error);
+	loaded = load_seconds(path);
 	if (loaded < 0)
-		return fail(&error);
+		return fail();
 	printf("capture of %.1f MB, %s: written %.2f GB/s, verified %.2f GB/s, loaded %.2f GB per "
 	       "second of processor time\n",
 	       bytes * 1e-6, compress ? "shuffle + deflate" : "fletcher32 only",

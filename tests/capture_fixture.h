@@ -31,6 +31,18 @@ static inline void make_folder(void)
 		abort();
 }
 
+/* Names in the folder. */
+static inline int count_files(void)
+{
+	DIR *list = opendir(folder);
+	int count = -2; /* "." and ".." */
+
+	while (list && readdir(list))
+		count++;
+	closedir(list);
+	return count;
+}
+
 /* A file in the folder; the text lives until the eighth call after this one. */
 static inline const char *in_folder(const char *name)
 {
@@ -127,16 +139,15 @@ static inline int32_t fixture_queries(int step)
 
 struct fixture {
 	struct cap_writer writer;
-	struct capture_error error;
 	enum capture_kind kind;
 	int32_t dtype;
 	uint64_t state;
 };
 
-static inline void need(const struct fixture *f, int status)
+static inline void need(mla_status status)
 {
 	if (status) {
-		fprintf(stderr, "fixture: %s\n", f->error.text);
+		fprintf(stderr, "fixture: %s\n", mla_last_error());
 		abort();
 	}
 }
@@ -166,10 +177,9 @@ static inline void fixture_tensor(struct fixture *f, const char *group, const ch
 
 		ref_store(data + i * size, dtype, junk ? (double)NAN : fixture_value(f));
 	}
-	need(f, !data || cap_sink_open(&f->writer, path, (enum cap_element)dtype, c ? 3 : 2, extent,
-				       &sink, &f->error));
-	need(f,
-	     cap_sink_close(&sink, cap_sink_rows(&sink, data, (hsize_t)a, &f->error), &f->error));
+	need(!data ||
+	     cap_sink_open(&f->writer, path, (enum cap_element)dtype, c ? 3 : 2, extent, &sink));
+	need(cap_sink_close(&sink, cap_sink_rows(&sink, data, (hsize_t)a)));
 	free(data);
 }
 
@@ -179,13 +189,13 @@ static inline void fixture_index(struct fixture *f, const char *group, const cha
 	char path[CAP_PATH];
 
 	cap_join(path, group, name);
-	need(f, cap_write_index(&f->writer, path, values, count, &f->error));
+	need(cap_write_index(&f->writer, path, values, count));
 }
 
 static inline void fixture_string(struct fixture *f, const char *object, const char *name,
 				  const char *text)
 {
-	need(f, cap_write_string(&f->writer, object, name, text, &f->error));
+	need(cap_write_string(&f->writer, object, name, text));
 }
 
 static inline void fixture_facts(struct fixture *f)
@@ -214,21 +224,20 @@ static inline void fixture_facts(struct fixture *f)
 	};
 
 	fixture_string(f, "/", "schema", "mla-capture");
-	need(f, cap_write_u32(&f->writer, "/", "schema_version", 1, &f->error));
+	need(cap_write_u32(&f->writer, "/", "schema_version", 1));
 	fixture_string(f, "/", "kind", cap_kind_words[f->kind]);
 	for (int i = 0; cap_provenance[i]; i++)
 		fixture_string(f, "/", cap_provenance[i],
 			       strcmp(cap_provenance[i], "software") ? "a test" : "{\"a\": \"1\"}");
-	need(f, cap_write_group(&f->writer, "/config", &f->error));
+	need(cap_write_group(&f->writer, "/config"));
 	for (size_t i = 0; i < COUNT(numbers); i++)
-		need(f, cap_write_u32(&f->writer, "/config", numbers[i].name, numbers[i].value,
-				      &f->error));
+		need(cap_write_u32(&f->writer, "/config", numbers[i].name, numbers[i].value));
 	for (size_t i = 0; i < COUNT(reals); i++) {
 		struct cap_attribute one = reals[i];
 
 		one.object = "/config";
 		one.type = CAP_DOUBLE;
-		need(f, cap_write_attribute(&f->writer, &one, &f->error));
+		need(cap_write_attribute(&f->writer, &one));
 	}
 	fixture_string(f, "/config", "rope_layout", "interleaved");
 	fixture_string(f, "/config", "rope_scaling", "none");
@@ -241,8 +250,8 @@ static inline void fixture_layer(struct fixture *f, int layer)
 	char group[CAP_PATH];
 
 	snprintf(group, sizeof(group), "/layers/%03d", layer);
-	need(f, cap_write_group(&f->writer, group, &f->error));
-	need(f, cap_write_u32(&f->writer, group, "layer_index", (uint32_t)layer, &f->error));
+	need(cap_write_group(&f->writer, group));
+	need(cap_write_u32(&f->writer, group, "layer_index", (uint32_t)layer));
 	fixture_tensor(f, group, "ckv_cache", f->dtype, PAGES, PAGE_SIZE, CKV);
 	fixture_tensor(f, group, "kpe_cache", f->dtype, PAGES, PAGE_SIZE, KPE);
 	if (f->kind == CAPTURE_MODEL_FORWARD) {
@@ -258,7 +267,7 @@ static inline void fixture_problem(struct fixture *f, int step, int layer)
 	char group[CAP_PATH], path[CAP_PATH];
 
 	snprintf(group, sizeof(group), "/steps/%03d/layers/%03d", step, layer);
-	need(f, cap_write_group(&f->writer, group, &f->error));
+	need(cap_write_group(&f->writer, group));
 	fixture_tensor(f, group, "q_nope", f->dtype, queries, HEADS, model ? NOPE : CKV);
 	fixture_tensor(f, group, "q_pe", f->dtype, queries, HEADS, KPE);
 	fixture_tensor(f, group, "out_model", f->dtype, queries, HEADS, model ? V : CKV);
@@ -276,7 +285,7 @@ static inline void fixture_step(struct fixture *f, int step)
 	char group[CAP_PATH];
 
 	snprintf(group, sizeof(group), "/steps/%03d", step);
-	need(f, cap_write_group(&f->writer, group, &f->error));
+	need(cap_write_group(&f->writer, group));
 	fixture_string(f, group, "name", fixture_steps[step].name);
 	fixture_index(f, group, "qo_indptr", fixture_steps[step].qo_indptr, REQUESTS + 1);
 	fixture_index(f, group, "kv_indptr", fixture_steps[step].kv_indptr, REQUESTS + 1);
@@ -289,7 +298,7 @@ static inline void fixture_step(struct fixture *f, int step)
 		fixture_index(f, group, "token_ids", fixture_steps[step].positions,
 			      fixture_queries(step));
 	snprintf(group, sizeof(group), "/steps/%03d/layers", step);
-	need(f, cap_write_group(&f->writer, group, &f->error));
+	need(cap_write_group(&f->writer, group));
 	for (int i = 0; i < LAYERS; i++)
 		fixture_problem(f, step, fixture_layers[i]);
 }
@@ -299,15 +308,15 @@ static inline void fixture_write(const char *path, enum capture_kind kind, int32
 {
 	struct fixture f = {.kind = kind, .dtype = dtype, .state = 1};
 
-	need(&f, cap_writer_open(&f.writer, path, compress, &f.error));
+	need(cap_writer_open(&f.writer, path, compress));
 	fixture_facts(&f);
-	need(&f, cap_write_group(&f.writer, "/layers", &f.error));
-	need(&f, cap_write_group(&f.writer, "/steps", &f.error));
+	need(cap_write_group(&f.writer, "/layers"));
+	need(cap_write_group(&f.writer, "/steps"));
 	for (int i = 0; i < LAYERS; i++)
 		fixture_layer(&f, fixture_layers[i]);
 	for (int i = 0; i < STEPS; i++)
 		fixture_step(&f, i);
-	need(&f, cap_writer_commit(&f.writer, &f.error));
+	need(cap_writer_commit(&f.writer));
 	cap_writer_close(&f.writer);
 }
 
@@ -351,20 +360,20 @@ static inline void digest_case(uint64_t *digest, const struct mla_case *c)
 		digest_tensor(digest, tensors[i]);
 }
 
-/* Opens a file and loads every case of it. 0, or -1 and error. */
-static inline int digest_file(const char *path, uint64_t *digest, struct capture_error *error)
+/* Opens a file and loads every case of it. */
+static inline mla_status digest_file(const char *path, uint64_t *digest)
 {
-	struct capture *capture = capture_open(path, error);
-	int status = 0;
+	struct capture *capture;
+	mla_status status = capture_open(path, &capture);
 
 	*digest = 14695981039346656037u;
-	if (!capture)
-		return -1;
+	if (status)
+		return status;
 	for (int s = 0; !status && s < capture_num_steps(capture); s++)
 		for (int l = 0; !status && l < capture_num_layers(capture); l++) {
 			struct mla_case c;
 
-			status = capture_load(capture, s, l, &c, error);
+			status = capture_load(capture, s, l, &c);
 			if (!status) {
 				digest_case(digest, &c);
 				case_free(&c);
@@ -379,18 +388,16 @@ static inline int digest_file(const char *path, uint64_t *digest, struct capture
 #ifdef CRITERION_H_
 static inline struct capture *open_good(const char *path)
 {
-	struct capture_error error;
-	struct capture *capture = capture_open(path, &error);
+	struct capture *capture;
 
-	cr_assert(capture, "%s", error.text);
+	cr_assert(!capture_open(path, &capture), "%s", mla_last_error());
 	return capture;
 }
 
 static inline void load_good(struct capture *capture, int step, int layer, struct mla_case *c)
 {
-	struct capture_error error;
 
-	cr_assert(!capture_load(capture, step, layer, c, &error), "%s", error.text);
+	cr_assert(!capture_load(capture, step, layer, c), "%s", mla_last_error());
 }
 
 #endif

@@ -4,6 +4,7 @@
 #define _GNU_SOURCE
 #include <criterion/criterion.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 #include "capture_fixture.h"
@@ -16,29 +17,31 @@ TestSuite(capture_damage, .init = make_folder, .fini = remove_folder);
 
 enum { PROBE_OPEN, PROBE_LOAD, PROBE_VERIFY, PROBE_STRICT };
 
-static int probe(const char *path, int how, struct capture_error *error)
+static mla_status probe(const char *path, int how)
 {
 	uint64_t digest;
 	struct capture *capture;
+	mla_status status;
 
 	if (how == PROBE_VERIFY || how == PROBE_STRICT)
-		return capture_verify(path, how == PROBE_STRICT, NULL, error);
+		return capture_verify(path, how == PROBE_STRICT, NULL);
 	if (how == PROBE_LOAD)
-		return digest_file(path, &digest, error);
-	capture = capture_open(path, error);
+		return digest_file(path, &digest);
+	status = capture_open(path, &capture);
 	capture_close(capture);
-	return capture ? 0 : -1;
+	return status;
 }
 
 static void expect_error(const char *path, int how, const char *what, const char *expected)
 {
-	struct capture_error error = {""};
 	const size_t prefix = strlen(path);
+	const mla_status status = probe(path, how);
+	const char *found = mla_last_error();
 
-	cr_expect_eq(probe(path, how, &error), -1, "%s: accepted, expected \"%s\"", what, expected);
-	cr_expect(!strncmp(error.text, path, prefix) && !strncmp(error.text + prefix, ": ", 2) &&
-			  strstr(error.text, expected),
-		  "%s: found \"%s\", expected \"%s\"", what, error.text, expected);
+	cr_expect_eq(status, MLA_INVALID, "%s: accepted, expected \"%s\"", what, expected);
+	cr_expect(!strncmp(found, path, prefix) && !strncmp(found + prefix, ": ", 2) &&
+			  strstr(found, expected),
+		  "%s: found \"%s\", expected \"%s\"", what, found, expected);
 }
 
 static void drop_attribute(hid_t file, const char *object, const char *name)
@@ -838,27 +841,25 @@ static const struct {
 /* Puts the right /@content_sha256 into a file, so that no other warning comes before. */
 static void seal(const char *path)
 {
-	struct capture_error error;
-	struct capture *capture = capture_open(path, &error);
+	struct capture *capture = open_good(path);
 	char hex[SHA256_TEXT];
 	hid_t file;
 
-	cr_assert(capture, "%s", error.text);
-	cr_assert(!cap_content_sha256(&capture->attributes, hex));
+	cr_assert(!cap_content_sha256(&capture->attributes, path, hex));
 	capture_close(capture);
 	file = H5Fopen(path, H5F_ACC_RDWR, H5P_DEFAULT);
 	set_text(file, "/", "content_sha256", hex);
 	H5Fclose(file);
 }
 
-static void verify_to_text(const char *path, bool strict, int expected, char *text, size_t size)
+static void verify_to_text(const char *path, bool strict, mla_status expected, char *text,
+			   size_t size)
 {
-	struct capture_error error = {""};
 	FILE *log = tmpfile();
 	size_t n;
 
 	cr_assert(log);
-	cr_expect_eq(capture_verify(path, strict, log, &error), expected, "%s", error.text);
+	cr_expect_eq(capture_verify(path, strict, log), expected, "%s", mla_last_error());
 	rewind(log);
 	n = fread(text, 1, size - 1, log);
 	text[n] = 0;
@@ -1052,17 +1053,17 @@ static pid_t start_killer(pid_t parent, int number)
 
 static void expect_killed(const char *path, int number, const char *expected)
 {
-	struct capture_error error = {""};
 	const pid_t killer = start_killer(getpid(), number);
 
-	cr_expect_eq(capture_verify(path, false, NULL, &error), -1);
+	cr_expect_eq(capture_verify(path, false, NULL), MLA_INVALID);
 	kill(killer, SIGKILL);
 	waitpid(killer, NULL, 0);
-	cr_expect(strstr(error.text, expected), "found \"%s\", expected \"%s\"", error.text,
-		  expected);
+	cr_expect(strstr(mla_last_error(), expected), "found \"%s\", expected \"%s\"",
+		  mla_last_error(), expected);
 }
 
-Test(capture_damage, the_end_of_the_verifying_process_is_a_sentence)
+/* One query, and a cache of 41 MB. */
+static void write_large(const char *path)
 {
 	static const int32_t qo_len[] = {1}, kv_len[] = {40000};
 	const struct generate_spec spec = {
@@ -1077,16 +1078,62 @@ Test(capture_damage, the_end_of_the_verifying_process_is_a_sentence)
 		.kv_len = kv_len,
 	};
 	const struct capture_writing how = {.notes = "a test", .tool = "test"};
-	const char *path = in_folder("large.h5");
-	struct capture_error error;
 	struct mla_case c;
 
 	cr_assert(!generate_case(&spec, &c));
-	cr_assert(!capture_write(path, &c, &how, &error), "%s", error.text);
+	cr_assert(!capture_write(path, &c, &how), "%s", mla_last_error());
 	case_free(&c);
+}
+
+Test(capture_damage, the_end_of_the_verifying_process_is_a_sentence)
+{
+	const char *path = in_folder("large.h5");
+
+	write_large(path);
 	expect_killed(
 		path, SIGKILL,
 		"parser crashed (signal 9) reading this file: treat it as hostile or damaged");
 	expect_killed(path, SIGALRM,
 		      "parser made no progress in 10 s: treat it as hostile or damaged");
 }
+
+/* ---- a file that could not be verified ------------------------------------------------------- */
+
+/* capture_verify while a resource is limited. */
+static void expect_no_memory(const char *path, int resource, rlim_t most, const char *expected)
+{
+	struct rlimit before, limited;
+	mla_status status;
+
+	cr_assert(!getrlimit(resource, &before));
+	limited = (struct rlimit){most, before.rlim_max};
+	cr_assert(!setrlimit(resource, &limited));
+	status = capture_verify(path, false, NULL);
+	cr_assert(!setrlimit(resource, &before));
+	cr_expect_eq(status, MLA_NO_MEMORY, "%s", mla_status_name(status));
+	cr_expect(strstr(mla_last_error(), expected), "found \"%s\", expected \"%s\"",
+		  mla_last_error(), expected);
+}
+
+Test(capture_damage, no_verifying_process_is_no_verdict)
+{
+	fixture_write(in_folder("good.h5"), CAPTURE_SYNTHETIC, MLA_BF16, false);
+	expect_no_memory(in_folder("good.h5"), RLIMIT_NOFILE, 4,
+			 "good.h5: no pipe to the verifying process: Too many open files");
+}
+
+#ifndef __SANITIZE_ADDRESS__ /* which needs memory without end */
+Test(capture_damage, too_little_memory_is_no_verdict)
+{
+	unsigned long total, resident, shared, text, library, data;
+	FILE *stream = fopen("/proc/self/statm", "r");
+
+	write_large(in_folder("large.h5"));
+	cr_assert(stream && fscanf(stream, "%lu %lu %lu %lu %lu %lu", &total, &resident, &shared,
+				   &text, &library, &data) == 6);
+	fclose(stream);
+	expect_no_memory(in_folder("large.h5"), RLIMIT_DATA,
+			 (rlim_t)data * (rlim_t)sysconf(_SC_PAGESIZE) + (16 << 20),
+			 "large.h5: out of memory");
+}
+#endif

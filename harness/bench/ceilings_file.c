@@ -118,7 +118,7 @@ static json_t *ceiling_json(const struct ceiling *ceiling)
 {
 	const struct stats *s = &ceiling->stats;
 
-	if (s->n == 0)
+	if (!s->n)
 		return json_pack("{s:s}", "why", ceiling->why);
 	return json_pack("{s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "n", s->n, "min", s->min, "q1",
 			 s->q1, "median", s->median, "q3", s->q3, "max", s->max, "sm_mhz",

@@ -13,29 +13,29 @@ static void free_attribute(struct cap_attribute *one)
 	free(one->text);
 }
 
-int cap_attributes_add(struct cap_attributes *all, const struct cap_attribute *one)
+mla_status cap_attributes_add(struct cap_attributes *all, const struct cap_attribute *one,
+			      const char *file)
 {
+	struct cap_attribute copy = *one;
+
 	if (all->count == all->capacity) {
 		const size_t capacity = all->capacity ? 2 * all->capacity : 64;
 		struct cap_attribute *list = realloc(all->list, capacity * sizeof(*list));
 
 		if (!list)
-			return -1;
+			return cap_fail_memory(file);
 		all->list = list;
 		all->capacity = capacity;
 	}
-
-	struct cap_attribute copy = *one;
-
 	copy.object = strdup(one->object);
 	copy.name = strdup(one->name);
 	copy.text = one->type == CAP_STRING ? strdup(one->text) : NULL;
 	if (!copy.object || !copy.name || (one->type == CAP_STRING && !copy.text)) {
 		free_attribute(&copy);
-		return -1;
+		return cap_fail_memory(file);
 	}
 	all->list[all->count++] = copy;
-	return 0;
+	return MLA_OK;
 }
 
 static int compare_attributes(const void *a, const void *b)
@@ -92,9 +92,10 @@ void cap_attributes_free(struct cap_attributes *all)
 /* PATH@NAME=VALUE and a line feed; NULL if memory ran out. */
 static char *listing_line(const struct cap_attribute *one)
 {
-	char number[24];
+	char number[24], *line;
 	const char *value = one->text;
 	uint64_t bits;
+	size_t size;
 
 	if (one->type == CAP_U32) {
 		snprintf(number, sizeof(number), "%" PRIu32, one->number);
@@ -104,10 +105,8 @@ static char *listing_line(const struct cap_attribute *one)
 		snprintf(number, sizeof(number), "%016" PRIx64, bits);
 		value = number;
 	}
-
-	const size_t size = strlen(one->object) + strlen(one->name) + strlen(value) + 4;
-	char *line = malloc(size);
-
+	size = strlen(one->object) + strlen(one->name) + strlen(value) + 4;
+	line = malloc(size);
 	if (line)
 		snprintf(line, size, "%s@%s=%s\n", one->object, one->name, value);
 	return line;
@@ -123,27 +122,28 @@ static bool is_content_sha256(const struct cap_attribute *one)
 	return !strcmp(one->object, "/") && !strcmp(one->name, "content_sha256");
 }
 
-int cap_content_sha256(const struct cap_attributes *all, char hex[SHA256_TEXT])
+mla_status cap_content_sha256(const struct cap_attributes *all, const char *file,
+			      char hex[SHA256_TEXT])
 {
 	char **lines = calloc(all->count + 1, sizeof(*lines));
 	struct sha256 *sha = sha256_begin();
 	size_t count = 0;
-	int status = lines && sha ? 0 : -1;
+	bool complete = lines && sha;
 
-	for (size_t i = 0; !status && i < all->count; i++) {
+	for (size_t i = 0; complete && i < all->count; i++) {
 		if (is_content_sha256(&all->list[i]))
 			continue;
 		lines[count] = listing_line(&all->list[i]);
-		status = lines[count++] ? 0 : -1;
+		complete = lines[count++];
 	}
-	if (!status) {
+	if (complete) {
 		qsort(lines, count, sizeof(*lines), compare_lines);
 		for (size_t i = 0; i < count; i++)
 			sha256_add(sha, lines[i], strlen(lines[i]));
 	}
-	sha256_finish(sha, status ? NULL : hex);
+	sha256_finish(sha, complete ? hex : NULL);
 	for (size_t i = 0; lines && i < count; i++)
 		free(lines[i]);
 	free(lines);
-	return status;
+	return complete ? MLA_OK : cap_fail_memory(file);
 }

@@ -1,6 +1,10 @@
 /* capture.h - files of captured (or synthetic) attention inputs: HDF5, schema "mla-capture"
  * version 1, described in data/FORMAT.md. A file holds layers and steps; one (step, layer) pair is
  * one mla_case.
+ *
+ * Errors: MLA_INVALID for a file that is not what it should be, or cannot be read or written;
+ * MLA_NO_MEMORY. The sentence is "FILE: ...", naming the dataset or attribute, what was found and
+ * what was expected.
  */
 #ifndef MLA_CAPTURE_CAPTURE_H
 #define MLA_CAPTURE_CAPTURE_H
@@ -11,12 +15,6 @@
 
 #include "case/case.h"
 
-/* Error texts: "FILE: sentence", naming the dataset or attribute, what was found and what was
- * expected. */
-struct capture_error {
-	char text[512];
-};
-
 enum capture_kind { CAPTURE_KERNEL_CALL, CAPTURE_MODEL_FORWARD, CAPTURE_SYNTHETIC };
 
 struct capture; /* an open file, read-only */
@@ -26,8 +24,8 @@ struct capture; /* an open file, read-only */
 bool capture_is_hdf5(const char *path);
 
 /* Opens a file and checks its structure: schema, attributes, types, shapes, page tables, allocated
- * storage. Does not read the large datasets. NULL and error->text if anything is wrong. */
-struct capture *capture_open(const char *path, struct capture_error *error);
+ * storage. Does not read the large datasets. *capture is NULL unless MLA_OK. */
+mla_status capture_open(const char *path, struct capture **capture);
 void capture_close(struct capture *capture);
 
 enum capture_kind capture_kind(const struct capture *capture);
@@ -39,29 +37,28 @@ const char *capture_step_name(const struct capture *capture, int step); /* "pref
 
 /* Loads one (step, layer) as a case. fletcher32 is checked by HDF5 while reading; visible tokens
  * are checked to be finite. A model-forward capture gives q_nope absorbed with W_UK (fp64 sums,
- * rounded once to the capture's dtype), and q_raw, w_uk, w_uv. 0, or -1 and error->text. */
-int capture_load(struct capture *capture, int step, int layer, struct mla_case *c,
-		 struct capture_error *error);
+ * rounded once to the capture's dtype), and q_raw, w_uk, w_uv. */
+mla_status capture_load(struct capture *capture, int step, int layer, struct mla_case *c);
 
 /* Everything verify can find: structure, every dataset's checksum and sha256, finite visible
  * tokens, softmax_scale against rope_scaling (a warning; an error if strict). Runs in a child
  * process with limited memory and time, so that a hostile file cannot harm the caller. Prints
- * warnings and the verdict of a good file to log (or NULL), a line each. 0 if the file is good, -1
- * and error->text otherwise. */
-int capture_verify(const char *path, bool strict, FILE *log, struct capture_error *error);
+ * warnings and the verdict of a good file to log (or NULL), a line each. MLA_INVALID is what is
+ * wrong with the file; MLA_NO_MEMORY: it could not be verified. */
+mla_status capture_verify(const char *path, bool strict, FILE *log);
 
 /* A description for people: kind, model, shapes, steps, layers, sizes, provenance. */
-int capture_print_info(struct capture *capture, FILE *out, struct capture_error *error);
+mla_status capture_print_info(struct capture *capture, FILE *out);
 
 /* Writes a case as a file of one step and one layer, kind synthetic; the same case gives the same
- * bytes. Any strides, bf16, fp16 or f32. Writes PATH.partial, verifies it, renames. */
+ * bytes. Any strides, bf16, fp16 or f32. The file is verified before it takes its name. */
 struct capture_writing {
 	const char *notes; /* provenance in words; never NULL */
 	const char *tool;  /* "mla make" */
 	bool compress;     /* shuffle + deflate 1 */
 };
-int capture_write(const char *path, const struct mla_case *c, const struct capture_writing *how,
-		  struct capture_error *error);
+mla_status capture_write(const char *path, const struct mla_case *c,
+			 const struct capture_writing *how);
 
 /* Writes a part of a file to another: chosen steps, layers, heads [head_begin, head_end), requests;
  * pages that nothing uses are dropped, page order is kept. Counts of 0 choose everything. */
@@ -70,7 +67,6 @@ struct capture_part {
 	int num_steps, num_layers, num_requests;
 	int head_begin, head_end; /* 0, 0 = all */
 };
-int capture_cut(const char *path, const char *out_path, const struct capture_part *part,
-		struct capture_error *error);
+mla_status capture_cut(const char *path, const char *out_path, const struct capture_part *part);
 
 #endif

@@ -22,7 +22,6 @@ struct selection {
 struct cut {
 	struct capture *from;
 	struct cap_writer writer;
-	struct capture_error *error;
 	struct capture_part part;            /* filled in: every count is that of a list */
 	int *all;                            /* 0, 1, 2, ... for the lists that were not given */
 	int32_t *new_page;                   /* [pages] number in the part, -1: dropped */
@@ -31,60 +30,55 @@ struct cut {
 
 /* ---- what is chosen ------------------------------------------------------------------------- */
 
-static int check_choice(const struct cut *cut, const char *what, const int *chosen, int count,
-			int64_t limit)
+static mla_status check_choice(const struct cut *cut, const char *what, const int *chosen,
+			       int count, int64_t limit)
 {
 	for (int i = 0; i < count; i++) {
 		if (chosen[i] < 0 || chosen[i] >= limit)
-			return cap_fail(cut->error, cut->from->path,
-					"no %s with index %d, there are %" PRId64, what, chosen[i],
-					limit);
+			return cap_fail(cut->from->path, "no %s with index %d, there are %" PRId64,
+					what, chosen[i], limit);
 		for (int k = 0; k < i; k++)
 			if (chosen[k] == chosen[i])
-				return cap_fail(cut->error, cut->from->path,
-						"%s with index %d is chosen twice", what,
-						chosen[i]);
+				return cap_fail(cut->from->path, "%s with index %d is chosen twice",
+						what, chosen[i]);
 	}
-	return 0;
+	return MLA_OK;
 }
 
-static int check_part(struct cut *cut)
+static mla_status check_part(struct cut *cut)
 {
 	const struct capture *from = cut->from;
 	struct capture_part *part = &cut->part;
 	const int heads = (int)from->config.num_heads;
 	const int longest = from->num_steps > from->num_layers ? from->num_steps : from->num_layers;
+	mla_status status;
 
 	cut->all = malloc((size_t)longest * sizeof(*cut->all));
 	if (!cut->all)
-		return cap_fail_memory(cut->error, from->path);
+		return cap_fail_memory(from->path);
 	for (int i = 0; i < longest; i++)
 		cut->all[i] = i;
-	if (part->num_steps == 0) {
+	if (!part->num_steps) {
 		part->steps = cut->all;
 		part->num_steps = from->num_steps;
 	}
-	if (part->num_layers == 0) {
+	if (!part->num_layers) {
 		part->layers = cut->all;
 		part->num_layers = from->num_layers;
 	}
-	if (part->head_begin == 0 && part->head_end == 0)
+	if (!part->head_begin && !part->head_end)
 		part->head_end = heads;
 	if (part->head_begin < 0 || part->head_begin >= part->head_end || part->head_end > heads)
-		return cap_fail(cut->error, from->path,
-				"heads [%d, %d) are not a part of the %d heads here",
+		return cap_fail(from->path, "heads [%d, %d) are not a part of the %d heads here",
 				part->head_begin, part->head_end, heads);
-	if (check_choice(cut, "step", part->steps, part->num_steps, from->num_steps) ||
-	    check_choice(cut, "layer", part->layers, part->num_layers, from->num_layers))
-		return -1;
-	for (int i = 0; i < part->num_steps; i++) {
-		const struct cap_step *step = &from->steps[part->steps[i]];
-
-		if (check_choice(cut, "request", part->requests, part->num_requests,
-				 step->extent[DIM_REQUESTS]))
-			return -1;
-	}
-	return 0;
+	status = check_choice(cut, "step", part->steps, part->num_steps, from->num_steps);
+	if (!status)
+		status = check_choice(cut, "layer", part->layers, part->num_layers,
+				      from->num_layers);
+	for (int i = 0; !status && i < part->num_steps; i++)
+		status = check_choice(cut, "request", part->requests, part->num_requests,
+				      from->steps[part->steps[i]].extent[DIM_REQUESTS]);
+	return status;
 }
 
 /* Requests of a step that the part holds, and number i of them. */
@@ -107,14 +101,14 @@ static int64_t pages_needed(const struct cut *cut, const struct cap_step *step, 
 
 /* ---- selections ----------------------------------------------------------------------------- */
 
-static int select_runs(struct cut *cut, enum cap_dim dim, int64_t most)
+static mla_status select_runs(struct cut *cut, enum cap_dim dim, int64_t most)
 {
 	struct selection *kept = &cut->kept[dim];
 
 	free(kept->runs);
 	memset(kept, 0, sizeof(*kept));
 	kept->runs = malloc(((size_t)most + 1) * sizeof(*kept->runs));
-	return kept->runs ? 0 : cap_fail_memory(cut->error, cut->from->path);
+	return kept->runs ? MLA_OK : cap_fail_memory(cut->from->path);
 }
 
 /* Appends [begin, end), to the last run if it goes on from there. */
@@ -129,14 +123,17 @@ static void add_run(struct selection *kept, int64_t begin, int64_t end)
 		kept->runs[kept->num_runs++] = (struct run){begin, end};
 }
 
-static int select_pages(struct cut *cut)
+static mla_status select_pages(struct cut *cut)
 {
 	const int64_t pages = cut->from->extent[DIM_PAGES];
 	struct selection *kept = &cut->kept[DIM_PAGES];
+	mla_status status = select_runs(cut, DIM_PAGES, pages);
 
+	if (status)
+		return status;
 	cut->new_page = malloc(((size_t)pages + 1) * sizeof(*cut->new_page));
-	if (!cut->new_page || select_runs(cut, DIM_PAGES, pages))
-		return cap_fail_memory(cut->error, cut->from->path);
+	if (!cut->new_page)
+		return cap_fail_memory(cut->from->path);
 	for (int64_t p = 0; p < pages; p++)
 		cut->new_page[p] = -1;
 	for (int i = 0; i < cut->part.num_steps; i++) {
@@ -151,34 +148,36 @@ static int select_pages(struct cut *cut)
 		}
 	}
 	for (int64_t p = 0; p < pages; p++)
-		if (cut->new_page[p] == 0) {
+		if (!cut->new_page[p]) {
 			cut->new_page[p] = (int32_t)kept->total;
 			add_run(kept, p, p + 1);
 		}
-	return 0;
+	return MLA_OK;
 }
 
-static int select_heads(struct cut *cut)
+static mla_status select_heads(struct cut *cut)
 {
-	if (select_runs(cut, DIM_HEADS, 1))
-		return -1;
-	add_run(&cut->kept[DIM_HEADS], cut->part.head_begin, cut->part.head_end);
-	return 0;
+	const mla_status status = select_runs(cut, DIM_HEADS, 1);
+
+	if (!status)
+		add_run(&cut->kept[DIM_HEADS], cut->part.head_begin, cut->part.head_end);
+	return status;
 }
 
-static int select_step(struct cut *cut, const struct cap_step *step)
+static mla_status select_step(struct cut *cut, const struct cap_step *step)
 {
 	const int64_t count = num_requests(cut, step);
+	mla_status status = select_runs(cut, DIM_REQUESTS, count);
 
-	if (select_runs(cut, DIM_REQUESTS, count) || select_runs(cut, DIM_QUERIES, count))
-		return -1;
-	for (int64_t k = 0; k < count; k++) {
+	if (!status)
+		status = select_runs(cut, DIM_QUERIES, count);
+	for (int64_t k = 0; !status && k < count; k++) {
 		const int64_t r = request(cut, k);
 
 		add_run(&cut->kept[DIM_REQUESTS], r, r + 1);
 		add_run(&cut->kept[DIM_QUERIES], step->qo_indptr[r], step->qo_indptr[r + 1]);
 	}
-	return 0;
+	return status;
 }
 
 /* ---- copying -------------------------------------------------------------------------------- */
@@ -192,48 +191,50 @@ static bool any_of(const char *name, const char *const *names)
 }
 
 /* All attributes of an object but those named. */
-static int copy_attributes(struct cut *cut, const char *object, const char *const *except)
+static mla_status copy_attributes(struct cut *cut, const char *object, const char *const *except)
 {
 	size_t count;
 	const struct cap_attribute *list =
 		cap_attributes_of(&cut->from->attributes, object, &count);
+	mla_status status = MLA_OK;
 
-	for (size_t i = 0; i < count; i++)
-		if (!any_of(list[i].name, except) &&
-		    cap_write_attribute(&cut->writer, &list[i], cut->error))
-			return -1;
-	return 0;
+	for (size_t i = 0; !status && i < count; i++)
+		if (!any_of(list[i].name, except))
+			status = cap_write_attribute(&cut->writer, &list[i]);
+	return status;
 }
 
-static int copy_group(struct cut *cut, const char *path)
+static mla_status copy_group(struct cut *cut, const char *path)
 {
-	return cap_write_group(&cut->writer, path, cut->error) || copy_attributes(cut, path, NULL)
-		       ? -1
-		       : 0;
+	const mla_status status = cap_write_group(&cut->writer, path);
+
+	return status ? status : copy_attributes(cut, path, NULL);
 }
 
 /* Copies rows [run.begin, run.end) of the first dimension, cut down to the box in the others. */
-static int copy_run(struct cut *cut, const struct cap_dataset *dataset, struct cap_sink *sink,
-		    struct run run, const hsize_t *box_start, void *slab, int64_t slab_rows)
+static mla_status copy_run(struct cut *cut, const struct cap_dataset *dataset,
+			   struct cap_sink *sink, struct run run, const hsize_t *box_start,
+			   void *slab, int64_t slab_rows)
 {
 	hsize_t start[CAP_MAX_RANK], count[CAP_MAX_RANK];
+	mla_status status = MLA_OK;
 
 	memcpy(start, box_start, sizeof(start));
 	memcpy(count, sink->extent, sizeof(count));
-	for (int64_t row = run.begin; row < run.end; row += slab_rows) {
+	for (int64_t row = run.begin; !status && row < run.end; row += slab_rows) {
 		start[0] = (hsize_t)row;
 		count[0] = (hsize_t)(run.end - row < slab_rows ? run.end - row : slab_rows);
-		if (cap_dataset_read(cut->from, dataset, start, count, slab, cut->error) ||
-		    cap_sink_rows(sink, slab, count[0], cut->error))
-			return -1;
+		status = cap_dataset_read(cut->from, dataset, start, count, slab);
+		if (!status)
+			status = cap_sink_rows(sink, slab, count[0]);
 	}
-	return 0;
+	return status;
 }
 
 /* Copies what is kept of a dataset. Only heads are ever cut in another than the first dimension,
  * and they are one run. */
-static int copy_rows(struct cut *cut, const struct cap_rule *rule,
-		     const struct cap_dataset *dataset, struct cap_sink *sink)
+static mla_status copy_rows(struct cut *cut, const struct cap_rule *rule,
+			    const struct cap_dataset *dataset, struct cap_sink *sink)
 {
 	const struct selection *kept = &cut->kept[rule->dim[0]];
 	const struct run whole = {0, (int64_t)dataset->extent[0]};
@@ -242,65 +243,66 @@ static int copy_rows(struct cut *cut, const struct cap_rule *rule,
 	const int64_t fit = sink->row_bytes ? CAP_SLAB_BYTES / (int64_t)sink->row_bytes : 0;
 	const int64_t slab_rows = fit ? fit : 1;
 	hsize_t start[CAP_MAX_RANK] = {0};
+	mla_status status = MLA_OK;
 	void *slab;
-	int status = 0;
 
 	if (!sink->row_bytes)
-		return 0;
+		return MLA_OK;
 	for (int i = 1; i < rule->rank; i++)
 		if (cut->kept[rule->dim[i]].runs)
 			start[i] = (hsize_t)cut->kept[rule->dim[i]].runs[0].begin;
 	slab = malloc((size_t)slab_rows * sink->row_bytes);
 	if (!slab)
-		return cap_fail_memory(cut->error, cut->from->path);
+		return cap_fail_memory(cut->from->path);
 	for (int64_t i = 0; !status && i < num_runs; i++)
 		status = copy_run(cut, dataset, sink, runs[i], start, slab, slab_rows);
 	free(slab);
 	return status;
 }
 
-static int copy_dataset(struct cut *cut, const struct cap_rule *rule, const char *path)
+static mla_status copy_dataset(struct cut *cut, const struct cap_rule *rule, const char *path)
 {
 	static const char *const rewritten[] = {"sha256", NULL};
 	int64_t extent[CAP_MAX_RANK];
 	struct cap_dataset dataset;
 	struct cap_sink sink;
-	int status;
+	mla_status status;
 
-	if (cap_dataset_open(cut->from, path, CAP_ANY_ELEMENT, &dataset, cut->error))
-		return -1;
+	status = cap_dataset_open(cut->from, path, CAP_ANY_ELEMENT, &dataset);
+	if (status)
+		return status;
 	for (int i = 0; i < rule->rank; i++) {
 		const struct selection *kept = &cut->kept[rule->dim[i]];
 
 		extent[i] = kept->runs ? kept->total : (int64_t)dataset.extent[i];
 	}
 	cut->writer.compress = dataset.deflated;
-	status = cap_sink_open(&cut->writer, path, dataset.element, rule->rank, extent, &sink,
-			       cut->error);
+	status = cap_sink_open(&cut->writer, path, dataset.element, rule->rank, extent, &sink);
 	if (!status)
-		status = cap_sink_close(&sink, copy_rows(cut, rule, &dataset, &sink), cut->error);
+		status = cap_sink_close(&sink, copy_rows(cut, rule, &dataset, &sink));
 	cap_dataset_close(&dataset);
 	return status ? status : copy_attributes(cut, path, rewritten);
 }
 
-static int copy_datasets(struct cut *cut, const char *group, const struct cap_rule *rules,
-			 const char *const *except)
+static mla_status copy_datasets(struct cut *cut, const char *group, const struct cap_rule *rules,
+				const char *const *except)
 {
-	for (const struct cap_rule *rule = rules; rule->name; rule++) {
+	mla_status status = MLA_OK;
+
+	for (const struct cap_rule *rule = rules; !status && rule->name; rule++) {
 		char path[CAP_PATH];
 
 		cap_join(path, group, rule->name);
-		if (cap_find(cut->from, path) && !any_of(rule->name, except) &&
-		    copy_dataset(cut, rule, path))
-			return -1;
+		if (cap_find(cut->from, path) && !any_of(rule->name, except))
+			status = copy_dataset(cut, rule, path);
 	}
-	return 0;
+	return status;
 }
 
 /* ---- the parts of the file ------------------------------------------------------------------ */
 
 /* Where the part comes from. Steps, layers and heads show in the file itself. */
-static int write_origin(struct cut *cut)
+static mla_status write_origin(struct cut *cut)
 {
 	const struct cap_attribute *sha =
 		cap_attributes_find(&cut->from->attributes, "/", "content_sha256");
@@ -313,48 +315,53 @@ static int write_origin(struct cut *cut)
 	for (int i = 0; i < cut->part.num_requests && used < sizeof(text); i++)
 		used += (size_t)snprintf(text + used, sizeof(text) - used, "%s%d",
 					 i ? "," : ", requests ", cut->part.requests[i]);
-	return cap_write_string(&cut->writer, "/", "derived_from", text, cut->error);
+	return cap_write_string(&cut->writer, "/", "derived_from", text);
 }
 
-static int copy_facts(struct cut *cut)
+static mla_status copy_facts(struct cut *cut)
 {
 	static const char *const root_rewritten[] = {"content_sha256", "derived_from", NULL};
 	static const char *const config_rewritten[] = {"num_heads", "head_start", NULL};
 	const uint32_t heads = (uint32_t)(cut->part.head_end - cut->part.head_begin);
 	const uint32_t head_start = cut->from->config.head_start + (uint32_t)cut->part.head_begin;
+	mla_status status = copy_attributes(cut, "/", root_rewritten);
 
-	return copy_attributes(cut, "/", root_rewritten) || write_origin(cut) ||
-			       cap_write_group(&cut->writer, "/config", cut->error) ||
-			       copy_attributes(cut, "/config", config_rewritten) ||
-			       cap_write_u32(&cut->writer, "/config", "num_heads", heads,
-					     cut->error) ||
-			       cap_write_u32(&cut->writer, "/config", "head_start", head_start,
-					     cut->error)
-		       ? -1
-		       : 0;
+	if (!status)
+		status = write_origin(cut);
+	if (!status)
+		status = cap_write_group(&cut->writer, "/config");
+	if (!status)
+		status = copy_attributes(cut, "/config", config_rewritten);
+	if (!status)
+		status = cap_write_u32(&cut->writer, "/config", "num_heads", heads);
+	if (!status)
+		status = cap_write_u32(&cut->writer, "/config", "head_start", head_start);
+	return status;
 }
 
-static int copy_layers(struct cut *cut)
+static mla_status copy_layers(struct cut *cut)
 {
-	if (copy_group(cut, "/layers"))
-		return -1;
-	for (int i = 0; i < cut->part.num_layers; i++) {
+	mla_status status = copy_group(cut, "/layers");
+
+	for (int i = 0; !status && i < cut->part.num_layers; i++) {
 		char group[CAP_PATH];
 
 		snprintf(group, sizeof(group), "/layers/%03d",
 			 cut->from->layers[cut->part.layers[i]]);
-		if (copy_group(cut, group) || copy_datasets(cut, group, cap_layer_rules, NULL))
-			return -1;
+		status = copy_group(cut, group);
+		if (!status)
+			status = copy_datasets(cut, group, cap_layer_rules, NULL);
 	}
-	return 0;
+	return status;
 }
 
 /* Offsets and page entries of the part. */
-static int write_indices(struct cut *cut, const struct cap_step *step, const char *group,
-			 int32_t *qo_indptr, int32_t *kv_indptr, int32_t *entries)
+static mla_status write_indices(struct cut *cut, const struct cap_step *step, const char *group,
+				int32_t *qo_indptr, int32_t *kv_indptr, int32_t *entries)
 {
 	const int64_t count = num_requests(cut, step);
 	char path[CAP_PATH];
+	mla_status status;
 
 	qo_indptr[0] = kv_indptr[0] = 0;
 	for (int64_t k = 0; k < count; k++) {
@@ -367,78 +374,85 @@ static int write_indices(struct cut *cut, const struct cap_step *step, const cha
 				cut->new_page[step->kv_page_indices[step->kv_indptr[r] + e]];
 	}
 	cap_join(path, group, "qo_indptr");
-	if (cap_write_index(&cut->writer, path, qo_indptr, count + 1, cut->error))
-		return -1;
+	status = cap_write_index(&cut->writer, path, qo_indptr, count + 1);
 	cap_join(path, group, "kv_indptr");
-	if (cap_write_index(&cut->writer, path, kv_indptr, count + 1, cut->error))
-		return -1;
+	if (!status)
+		status = cap_write_index(&cut->writer, path, kv_indptr, count + 1);
 	cap_join(path, group, "kv_page_indices");
-	return cap_write_index(&cut->writer, path, entries, kv_indptr[count], cut->error);
+	if (!status)
+		status = cap_write_index(&cut->writer, path, entries, kv_indptr[count]);
+	return status;
 }
 
-static int copy_indices(struct cut *cut, const struct cap_step *step, const char *group)
+static mla_status copy_indices(struct cut *cut, const struct cap_step *step, const char *group)
 {
 	const size_t offsets = (size_t)num_requests(cut, step) + 1;
 	const size_t entries = (size_t)step->extent[DIM_PAGE_ENTRIES];
 	int32_t *memory = malloc((2 * offsets + entries) * sizeof(*memory));
-	int status;
+	mla_status status;
 
 	if (!memory)
-		return cap_fail_memory(cut->error, cut->from->path);
+		return cap_fail_memory(cut->from->path);
 	status = write_indices(cut, step, group, memory, memory + offsets, memory + 2 * offsets);
 	free(memory);
 	return status;
 }
 
-static int copy_step(struct cut *cut, const struct cap_step *step)
+static mla_status copy_step(struct cut *cut, const struct cap_step *step)
 {
 	static const char *const rebuilt[] = {"qo_indptr", "kv_indptr", "kv_page_indices", NULL};
 	char group[CAP_PATH];
+	mla_status status = select_step(cut, step);
 
 	snprintf(group, sizeof(group), "/steps/%03d", step->number);
-	if (select_step(cut, step) || copy_group(cut, group) || copy_indices(cut, step, group) ||
-	    copy_datasets(cut, group, cap_step_rules, rebuilt))
-		return -1;
+	if (!status)
+		status = copy_group(cut, group);
+	if (!status)
+		status = copy_indices(cut, step, group);
+	if (!status)
+		status = copy_datasets(cut, group, cap_step_rules, rebuilt);
 	snprintf(group, sizeof(group), "/steps/%03d/layers", step->number);
-	if (copy_group(cut, group))
-		return -1;
-	for (int i = 0; i < cut->part.num_layers; i++) {
+	if (!status)
+		status = copy_group(cut, group);
+	for (int i = 0; !status && i < cut->part.num_layers; i++) {
 		snprintf(group, sizeof(group), "/steps/%03d/layers/%03d", step->number,
 			 cut->from->layers[cut->part.layers[i]]);
-		if (copy_group(cut, group) || copy_datasets(cut, group, cap_problem_rules, NULL))
-			return -1;
-	}
-	return 0;
-}
-
-static int copy_part(struct cut *cut)
-{
-	if (copy_facts(cut) || copy_layers(cut) || copy_group(cut, "/steps"))
-		return -1;
-	for (int i = 0; i < cut->part.num_steps; i++)
-		if (copy_step(cut, &cut->from->steps[cut->part.steps[i]]))
-			return -1;
-	return cap_writer_commit(&cut->writer, cut->error);
-}
-
-int capture_cut(const char *path, const char *out_path, const struct capture_part *part,
-		struct capture_error *error)
-{
-	struct cut cut = {.error = error, .part = *part};
-	int status;
-
-	cut.from = capture_open(path, error);
-	if (!cut.from)
-		return -1;
-	status = check_part(&cut);
-	if (!status)
-		status = select_pages(&cut) || select_heads(&cut) ? -1 : 0;
-	if (!status) {
-		status = cap_writer_open(&cut.writer, out_path, false, error);
+		status = copy_group(cut, group);
 		if (!status)
-			status = copy_part(&cut);
-		cap_writer_close(&cut.writer);
+			status = copy_datasets(cut, group, cap_problem_rules, NULL);
 	}
+	return status;
+}
+
+static mla_status copy_part(struct cut *cut)
+{
+	mla_status status = copy_facts(cut);
+
+	if (!status)
+		status = copy_layers(cut);
+	if (!status)
+		status = copy_group(cut, "/steps");
+	for (int i = 0; !status && i < cut->part.num_steps; i++)
+		status = copy_step(cut, &cut->from->steps[cut->part.steps[i]]);
+	return status ? status : cap_writer_commit(&cut->writer);
+}
+
+mla_status capture_cut(const char *path, const char *out_path, const struct capture_part *part)
+{
+	struct cut cut = {.part = *part};
+	mla_status status = capture_open(path, &cut.from);
+
+	if (!status)
+		status = check_part(&cut);
+	if (!status)
+		status = select_pages(&cut);
+	if (!status)
+		status = select_heads(&cut);
+	if (!status)
+		status = cap_writer_open(&cut.writer, out_path, false);
+	if (!status)
+		status = copy_part(&cut);
+	cap_writer_close(&cut.writer);
 	for (int i = 0; i < CAP_NUM_DIMS; i++)
 		free(cut.kept[i].runs);
 	free(cut.new_page);

@@ -94,21 +94,19 @@ void cap_describe_type(const hid_t known[CAP_NUM_ELEMENTS], hid_t type, char *te
 
 /* ---- datasets ------------------------------------------------------------------------------- */
 
-static int check_type(const struct capture *capture, struct cap_dataset *d, int expected,
-		      struct capture_error *error)
+static mla_status check_type(const struct capture *capture, struct cap_dataset *d, int expected)
 {
 	const hid_t type = H5Dget_type(d->id);
 	char found[96];
 	int element;
 
 	if (type < 0)
-		return cap_fail_hdf5(error, capture->path, d->path);
+		return cap_fail_hdf5(capture->path, d->path);
 	element = element_of(capture->type, type);
 	if (element < 0 || (expected != CAP_ANY_ELEMENT && element != expected)) {
 		cap_describe_type(capture->type, type, found, sizeof(found));
 		H5Tclose(type);
-		return cap_fail(error, capture->path, "%s: type is %s, expected %s%s", d->path,
-				found,
+		return cap_fail(capture->path, "%s: type is %s, expected %s%s", d->path, found,
 				expected == CAP_ANY_ELEMENT ? "one that data/FORMAT.md names"
 							    : cap_element_name(expected),
 				expected == CAP_BF16 && element < 0
@@ -117,23 +115,22 @@ static int check_type(const struct capture *capture, struct cap_dataset *d, int 
 	}
 	H5Tclose(type);
 	d->element = (enum cap_element)element;
-	return 0;
+	return MLA_OK;
 }
 
 /* Rank, and a size that can be multiplied and allocated. */
-static int check_extent(const struct capture *capture, struct cap_dataset *d,
-			struct capture_error *error)
+static mla_status check_extent(const struct capture *capture, struct cap_dataset *d)
 {
 	const hid_t space = H5Dget_space(d->id);
 	const int rank = space < 0 ? -1 : H5Sget_simple_extent_ndims(space);
 	bool fits = true;
 
 	if (space < 0)
-		return cap_fail_hdf5(error, capture->path, d->path);
+		return cap_fail_hdf5(capture->path, d->path);
 	if (rank < 1 || rank > CAP_MAX_RANK) {
 		H5Sclose(space);
-		return cap_fail(error, capture->path, "%s: rank is %d, expected 1 to %d", d->path,
-				rank, CAP_MAX_RANK);
+		return cap_fail(capture->path, "%s: rank is %d, expected 1 to %d", d->path, rank,
+				CAP_MAX_RANK);
 	}
 	H5Sget_simple_extent_dims(space, d->extent, NULL);
 	H5Sclose(space);
@@ -147,14 +144,13 @@ static int check_extent(const struct capture *capture, struct cap_dataset *d,
 		       d->bytes <= CAP_MAX_BYTES;
 	}
 	if (!fits)
-		return cap_fail(error, capture->path, "%s: larger than %" PRId64 " bytes", d->path,
+		return cap_fail(capture->path, "%s: larger than %" PRId64 " bytes", d->path,
 				CAP_MAX_BYTES);
-	return 0;
+	return MLA_OK;
 }
 
 /* Only filters of the library itself; fletcher32 among them. */
-static int check_filters(const struct capture *capture, struct cap_dataset *d, hid_t plist,
-			 struct capture_error *error)
+static mla_status check_filters(const struct capture *capture, struct cap_dataset *d, hid_t plist)
 {
 	const int count = H5Pget_nfilters(plist);
 	bool checksum = false;
@@ -167,7 +163,7 @@ static int check_filters(const struct capture *capture, struct cap_dataset *d, h
 
 		if (filter != H5Z_FILTER_FLETCHER32 && filter != H5Z_FILTER_SHUFFLE &&
 		    filter != H5Z_FILTER_DEFLATE)
-			return cap_fail(error, capture->path,
+			return cap_fail(capture->path,
 					"%s: filter %d is refused, only fletcher32, shuffle and "
 					"deflate are read",
 					d->path, (int)filter);
@@ -175,10 +171,10 @@ static int check_filters(const struct capture *capture, struct cap_dataset *d, h
 		d->deflated |= filter == H5Z_FILTER_DEFLATE;
 	}
 	if (!checksum && d->bytes)
-		return cap_fail(error, capture->path,
+		return cap_fail(capture->path,
 				"%s: stored without checksum, expected chunks with fletcher32",
 				d->path);
-	return 0;
+	return MLA_OK;
 }
 
 static uint64_t chunks_needed(const struct cap_dataset *d, const hsize_t *chunk)
@@ -191,8 +187,8 @@ static uint64_t chunks_needed(const struct cap_dataset *d, const hsize_t *chunk)
 }
 
 /* What is stored is what was written: every chunk, and no more than the file has. */
-static int check_storage(const struct capture *capture, const struct cap_dataset *d,
-			 const hsize_t *chunk, struct capture_error *error)
+static mla_status check_storage(const struct capture *capture, const struct cap_dataset *d,
+				const hsize_t *chunk)
 {
 	enum { DEFLATE_RATIO = 1032 }; /* deflate cannot do better */
 	const uint64_t ratio = d->deflated ? DEFLATE_RATIO : 1;
@@ -202,47 +198,43 @@ static int check_storage(const struct capture *capture, const struct cap_dataset
 	uint64_t stored;
 
 	if (space < 0 || H5Dget_num_chunks(d->id, space, &written) < 0)
-		return cap_fail_hdf5(error, capture->path, d->path);
+		return cap_fail_hdf5(capture->path, d->path);
 	H5Sclose(space);
-	if (written == 0)
-		return cap_fail(error, capture->path, "%s: never written (storage not allocated)",
+	if (!written)
+		return cap_fail(capture->path, "%s: never written (storage not allocated)",
 				d->path);
 	if (written != needed)
-		return cap_fail(error, capture->path,
+		return cap_fail(capture->path,
 				"%s: only partly written (%" PRIu64 " of %" PRIu64 " chunks)",
 				d->path, (uint64_t)written, needed);
 	stored = H5Dget_storage_size(d->id);
 	if (stored > capture->file_bytes || d->bytes / ratio > stored ||
 	    d->chunk_bytes / ratio > stored)
-		return cap_fail(error, capture->path,
+		return cap_fail(capture->path,
 				"%s: claims %" PRIu64 " bytes in chunks of %" PRIu64
 				", but %" PRIu64 " are stored in a file of %" PRIu64,
 				d->path, d->bytes, d->chunk_bytes, stored, capture->file_bytes);
-	return 0;
+	return MLA_OK;
 }
 
-static int check_layout(const struct capture *capture, struct cap_dataset *d,
-			struct capture_error *error)
+static mla_status check_layout(const struct capture *capture, struct cap_dataset *d)
 {
 	const hid_t plist = H5Dget_create_plist(d->id);
 	hsize_t chunk[CAP_MAX_RANK];
-	int status = 0;
+	mla_status status;
 
 	if (plist < 0)
-		return cap_fail_hdf5(error, capture->path, d->path);
-
-	const H5D_layout_t layout = H5Pget_layout(plist);
-
-	if (H5Pget_external_count(plist) != 0)
-		status = cap_fail(error, capture->path,
-				  "%s: stored in another file (refused for safety)", d->path);
-	else if (layout == H5D_VIRTUAL)
-		status = cap_fail(error, capture->path,
-				  "%s: a virtual dataset (refused for safety)", d->path);
+		return cap_fail_hdf5(capture->path, d->path);
+	if (H5Pget_external_count(plist))
+		status = cap_fail(capture->path, "%s: stored in another file (refused for safety)",
+				  d->path);
+	else if (H5Pget_layout(plist) == H5D_VIRTUAL)
+		status = cap_fail(capture->path, "%s: a virtual dataset (refused for safety)",
+				  d->path);
 	else
-		status = check_filters(capture, d, plist, error);
+		status = check_filters(capture, d, plist);
 	if (!status && d->bytes && H5Pget_chunk(plist, CAP_MAX_RANK, chunk) != d->rank)
-		status = cap_fail(error, capture->path, "%s: chunks of another rank", d->path);
+		status = cap_fail(capture->path, "%s: chunks of another rank", d->path);
 	H5Pclose(plist);
 	if (status || !d->bytes)
 		return status;
@@ -250,24 +242,28 @@ static int check_layout(const struct capture *capture, struct cap_dataset *d,
 	d->chunk_bytes = cap_element_size(d->element);
 	for (int i = 0; i < d->rank; i++) /* HDF5 keeps chunks below 4 GiB: no overflow */
 		d->chunk_bytes *= chunk[i];
-	return check_storage(capture, d, chunk, error);
+	return check_storage(capture, d, chunk);
 }
 
-int cap_dataset_open(const struct capture *capture, const char *path, int expected,
-		     struct cap_dataset *dataset, struct capture_error *error)
+mla_status cap_dataset_open(const struct capture *capture, const char *path, int expected,
+			    struct cap_dataset *dataset)
 {
+	mla_status status;
+
 	memset(dataset, 0, sizeof(*dataset));
 	dataset->chunk_rows = 1;
 	dataset->path = path;
 	dataset->id = H5Dopen2(capture->file, path, H5P_DEFAULT);
 	if (dataset->id < 0)
-		return cap_fail_hdf5(error, capture->path, path);
-	if (check_type(capture, dataset, expected, error) ||
-	    check_extent(capture, dataset, error) || check_layout(capture, dataset, error)) {
+		return cap_fail_hdf5(capture->path, path);
+	status = check_type(capture, dataset, expected);
+	if (!status)
+		status = check_extent(capture, dataset);
+	if (!status)
+		status = check_layout(capture, dataset);
+	if (status)
 		cap_dataset_close(dataset);
-		return -1;
-	}
-	return 0;
+	return status;
 }
 
 void cap_dataset_close(struct cap_dataset *dataset)
@@ -277,16 +273,16 @@ void cap_dataset_close(struct cap_dataset *dataset)
 	dataset->id = 0;
 }
 
-int cap_dataset_read(const struct capture *capture, const struct cap_dataset *dataset,
-		     const hsize_t *start, const hsize_t *count, void *to,
-		     struct capture_error *error)
+mla_status cap_dataset_read(const struct capture *capture, const struct cap_dataset *dataset,
+			    const hsize_t *start, const hsize_t *count, void *to)
 {
 	const hid_t type = capture->type[dataset->element];
 	hid_t space = H5S_ALL, memory = H5S_ALL;
+	mla_status status = MLA_OK;
 	herr_t outcome = 0;
 
 	if (!dataset->bytes)
-		return 0;
+		return MLA_OK;
 	if (start) {
 		space = H5Dget_space(dataset->id);
 		memory = H5Screate_simple(dataset->rank, count, NULL);
@@ -295,12 +291,12 @@ int cap_dataset_read(const struct capture *capture, const struct cap_dataset *da
 	if (outcome >= 0)
 		outcome = H5Dread(dataset->id, type, memory, space, H5P_DEFAULT, to);
 	if (outcome < 0)
-		cap_fail_hdf5(error, capture->path, dataset->path);
+		status = cap_fail_hdf5(capture->path, dataset->path);
 	if (start) {
 		H5Sclose(space);
 		H5Sclose(memory);
 	}
-	return outcome < 0 ? -1 : 0;
+	return status;
 }
 
 /* ---- values --------------------------------------------------------------------------------- */
@@ -320,13 +316,12 @@ uint64_t cap_count_non_finite(enum cap_element element, const void *data, uint64
 			      uint64_t *first)
 {
 	const uint64_t size = cap_element_size(element), bytes = count * size;
-	uint64_t found = 0;
+	uint64_t exponent, lowest, found = 0;
 
 	if (element > CAP_F64)
 		return 0;
-
-	const uint64_t exponent = lanes[element].exponent, lowest = lanes[element].lowest;
-
+	exponent = lanes[element].exponent;
+	lowest = lanes[element].lowest;
 	for (uint64_t at = 0; at < bytes; at += 8) {
 		uint64_t word = 0, bad;
 

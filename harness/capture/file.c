@@ -15,26 +15,35 @@
 
 /* ---- errors --------------------------------------------------------------------------------- */
 
-int cap_fail(struct capture_error *error, const char *file, const char *format, ...)
+/* A name that leaves no room for a sentence is left out. */
+static mla_status fail(mla_status status, const char *file, const char *sentence)
 {
-	va_list arguments;
-	int used = snprintf(error->text, sizeof(error->text), "%s: ", file);
+	char text[ERROR_SIZE];
+	int used = snprintf(text, sizeof(text), "%s: ", file);
 
-	if (used < 0 || (size_t)used >= sizeof(error->text))
+	if (used < 0 || (size_t)used >= sizeof(text))
 		used = 0;
-	va_start(arguments, format);
-	vsnprintf(error->text + used, sizeof(error->text) - (size_t)used, format, arguments);
-	va_end(arguments);
-
-	for (char *c = error->text; *c; c++) /* names in a hostile file may hold terminal codes */
+	snprintf(text + used, sizeof(text) - (size_t)used, "%s", sentence);
+	for (char *c = text; *c; c++) /* names in a hostile file may hold terminal codes */
 		if (iscntrl((unsigned char)*c))
 			*c = '?';
-	return -1;
+	return mla_fail(status, "%s", text);
 }
 
-int cap_fail_memory(struct capture_error *error, const char *file)
+mla_status cap_fail(const char *file, const char *format, ...)
 {
-	return cap_fail(error, file, "out of memory");
+	char text[ERROR_SIZE];
+	va_list arguments;
+
+	va_start(arguments, format);
+	vsnprintf(text, sizeof(text), format, arguments);
+	va_end(arguments);
+	return fail(MLA_INVALID, file, text);
+}
+
+mla_status cap_fail_memory(const char *file)
+{
+	return fail(MLA_NO_MEMORY, file, "out of memory");
 }
 
 static herr_t keep_innermost(unsigned n, const H5E_error2_t *entry, void *data)
@@ -50,14 +59,14 @@ static void innermost_reason(char reason[256])
 	H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, keep_innermost, reason);
 }
 
-int cap_fail_hdf5(struct capture_error *error, const char *file, const char *object)
+mla_status cap_fail_hdf5(const char *file, const char *object)
 {
 	char reason[256];
 
 	innermost_reason(reason);
 	if (strstr(reason, "Fletcher32"))
 		snprintf(reason, sizeof(reason), "checksum error in chunk (fletcher32)");
-	return cap_fail(error, file, "%s: %s", object, reason);
+	return cap_fail(file, "%s: %s", object, reason);
 }
 
 void cap_hdf5_quiet(void)
@@ -69,9 +78,10 @@ void cap_hdf5_quiet(void)
 
 /* ---- attributes ----------------------------------------------------------------------------- */
 
+/* What HDF5 calls back returns a status: HDF5 stops at one that is not MLA_OK and gives it back.
+ * Below 0 are its own failures. */
 struct walk {
 	struct capture *capture;
-	struct capture_error *error;
 	const char *path; /* of the group or object at hand */
 	int num_attributes;
 };
@@ -95,54 +105,54 @@ static bool plain_name(const char *name)
 }
 
 /* The value of a fixed-length string as text: printable, and nothing after its end. */
-static int check_string(const struct walk *walk, const char *name, const char *text, size_t size)
+static mla_status check_string(const struct walk *walk, const char *name, const char *text,
+			       size_t size)
 {
 	const size_t length = strnlen(text, size);
 
-	if (length == 0)
-		return cap_fail(walk->error, walk->capture->path,
+	if (!length)
+		return cap_fail(walk->capture->path,
 				"attribute %s@%s is an empty string, expected a value or \"none\"",
 				walk->path, name);
 	for (size_t i = 0; i < size; i++)
-		if (i < length ? iscntrl((unsigned char)text[i]) : text[i] != 0)
-			return cap_fail(walk->error, walk->capture->path,
+		if (i < length ? iscntrl((unsigned char)text[i]) : text[i])
+			return cap_fail(walk->capture->path,
 					"attribute %s@%s has byte 0x%02x at %zu, expected text "
 					"padded with zeros",
 					walk->path, name, (unsigned char)text[i], i);
-	return 0;
+	return MLA_OK;
 }
 
-static int read_string(struct walk *walk, hid_t id, hid_t type, struct cap_attribute *one)
+static mla_status read_string(struct walk *walk, hid_t id, hid_t type, struct cap_attribute *one)
 {
 	const char *file = walk->capture->path;
 	const size_t size = H5Tget_size(type);
-	int status;
+	mla_status status;
 
-	if (H5Tis_variable_str(type) != 0)
-		return cap_fail(walk->error, file,
+	if (H5Tis_variable_str(type))
+		return cap_fail(file,
 				"attribute %s@%s is a variable-length string; mla-capture needs "
 				"fixed-length strings (refused for safety)",
 				walk->path, one->name);
 	if (size == 0 || size > CAP_MAX_STRING)
-		return cap_fail(walk->error, file,
-				"attribute %s@%s has %zu bytes, expected 1 to %d", walk->path,
+		return cap_fail(file, "attribute %s@%s has %zu bytes, expected 1 to %d", walk->path,
 				one->name, size, CAP_MAX_STRING);
 
 	one->type = CAP_STRING;
 	one->text = calloc(1, size + 1);
 	if (!one->text)
-		return cap_fail_memory(walk->error, file);
+		return cap_fail_memory(file);
 	if (H5Aread(id, type, one->text) < 0)
-		status = cap_fail_hdf5(walk->error, file, one->name);
+		status = cap_fail_hdf5(file, one->name);
 	else
 		status = check_string(walk, one->name, one->text, size);
-	if (!status && cap_attributes_add(&walk->capture->attributes, one))
-		status = cap_fail_memory(walk->error, file);
+	if (!status)
+		status = cap_attributes_add(&walk->capture->attributes, one, file);
 	free(one->text);
 	return status;
 }
 
-static int read_number(struct walk *walk, hid_t id, hid_t type, struct cap_attribute *one)
+static mla_status read_number(struct walk *walk, hid_t id, hid_t type, struct cap_attribute *one)
 {
 	const char *file = walk->capture->path;
 	char found[96];
@@ -156,28 +166,26 @@ static int read_number(struct walk *walk, hid_t id, hid_t type, struct cap_attri
 		to = &one->real;
 	} else {
 		cap_describe_type(walk->capture->type, type, found, sizeof(found));
-		return cap_fail(walk->error, file,
+		return cap_fail(file,
 				"attribute %s@%s: type is %s, expected fixed-length string, uint32 "
 				"or float64",
 				walk->path, one->name, found);
 	}
 	if (H5Aread(id, type, to) < 0)
-		return cap_fail_hdf5(walk->error, file, one->name);
-	if (cap_attributes_add(&walk->capture->attributes, one))
-		return cap_fail_memory(walk->error, file);
-	return 0;
+		return cap_fail_hdf5(file, one->name);
+	return cap_attributes_add(&walk->capture->attributes, one, file);
 }
 
-static int read_attribute(struct walk *walk, hid_t id, const char *name)
+static mla_status read_attribute(struct walk *walk, hid_t id, const char *name)
 {
 	struct cap_attribute one = {.object = (char *)walk->path, .name = (char *)name};
 	const hid_t space = H5Aget_space(id), type = H5Aget_type(id);
-	int status;
+	mla_status status;
 
 	if (space < 0 || type < 0)
-		status = cap_fail_hdf5(walk->error, walk->capture->path, name);
+		status = cap_fail_hdf5(walk->capture->path, name);
 	else if (H5Sget_simple_extent_type(space) != H5S_SCALAR)
-		status = cap_fail(walk->error, walk->capture->path,
+		status = cap_fail(walk->capture->path,
 				  "attribute %s@%s is an array, expected one value", walk->path,
 				  name);
 	else if (H5Tget_class(type) == H5T_STRING)
@@ -194,24 +202,24 @@ static int read_attribute(struct walk *walk, hid_t id, const char *name)
 static herr_t visit_attribute(hid_t object, const char *name, const H5A_info_t *info, void *data)
 {
 	struct walk *walk = data;
-	int status;
+	mla_status status;
+	hid_t id;
 
 	(void)info;
 	if (!plain_name(name))
-		return cap_fail(walk->error, walk->capture->path,
+		return cap_fail(walk->capture->path,
 				"attribute %s@%s: names are 1 to %d letters, digits and _",
 				walk->path, name, CAP_NAME - 1);
 	if (++walk->num_attributes > CAP_MAX_ATTRIBUTES)
-		return cap_fail(walk->error, walk->capture->path, "%s has more than %d attributes",
-				walk->path, CAP_MAX_ATTRIBUTES);
+		return cap_fail(walk->capture->path, "%s has more than %d attributes", walk->path,
+				CAP_MAX_ATTRIBUTES);
 
-	const hid_t id = H5Aopen(object, name, H5P_DEFAULT);
-
+	id = H5Aopen(object, name, H5P_DEFAULT);
 	if (id < 0)
-		return cap_fail_hdf5(walk->error, walk->capture->path, walk->path);
+		return cap_fail_hdf5(walk->capture->path, walk->path);
 	status = read_attribute(walk, id, name);
 	H5Aclose(id);
-	return status;
+	return (herr_t)status;
 }
 
 /* ---- objects -------------------------------------------------------------------------------- */
@@ -241,64 +249,64 @@ static bool matches(const char *const *patterns, const char *path)
 	return false;
 }
 
-static int add_object(struct capture *capture, const char *path, bool group)
+static mla_status add_object(struct capture *capture, const char *path, bool group)
 {
+	struct cap_object *one;
+
 	if (capture->num_objects == capture->objects_capacity) {
 		const size_t capacity = 2 * capture->objects_capacity + 64;
 		struct cap_object *list = realloc(capture->objects, capacity * sizeof(*list));
 
 		if (!list)
-			return -1;
+			return cap_fail_memory(capture->path);
 		capture->objects = list;
 		capture->objects_capacity = capacity;
 	}
-
-	struct cap_object *one = &capture->objects[capture->num_objects];
-
+	one = &capture->objects[capture->num_objects];
 	one->group = group;
 	one->path = strdup(path);
 	if (!one->path)
-		return -1;
+		return cap_fail_memory(capture->path);
 	capture->num_objects++;
-	return 0;
+	return MLA_OK;
 }
 
 static herr_t visit_link(hid_t group, const char *name, const H5L_info_t *info, void *data);
 
 /* Attributes and links of an open object. The patterns bound the depth, cycles included. */
-static int walk_object(struct walk *walk, hid_t id, const char *path, bool group)
+static mla_status walk_object(struct walk *walk, hid_t id, const char *path, bool group)
 {
-	struct walk here = {.capture = walk->capture, .error = walk->error, .path = path};
-	struct capture_error *error = walk->error;
+	struct walk here = {.capture = walk->capture, .path = path};
+	mla_status status;
+	herr_t outcome;
 
 	if (walk->capture->num_objects >= CAP_MAX_OBJECTS)
-		return cap_fail(error, walk->capture->path, "more than %d groups and datasets",
+		return cap_fail(walk->capture->path, "more than %d groups and datasets",
 				CAP_MAX_OBJECTS);
-	if (add_object(walk->capture, path, group))
-		return cap_fail_memory(error, walk->capture->path);
-
-	error->text[0] = 0; /* a failing iteration is ours if it left a text, else the library's */
-	if (H5Aiterate2(id, H5_INDEX_NAME, H5_ITER_INC, NULL, visit_attribute, &here) < 0 ||
-	    (group && H5Literate(id, H5_INDEX_NAME, H5_ITER_INC, NULL, visit_link, &here) < 0))
-		return error->text[0] ? -1 : cap_fail_hdf5(error, walk->capture->path, path);
-	return 0;
+	status = add_object(walk->capture, path, group);
+	if (status)
+		return status;
+	outcome = H5Aiterate2(id, H5_INDEX_NAME, H5_ITER_INC, NULL, visit_attribute, &here);
+	if (!outcome && group)
+		outcome = H5Literate(id, H5_INDEX_NAME, H5_ITER_INC, NULL, visit_link, &here);
+	return outcome < 0 ? cap_fail_hdf5(walk->capture->path, path) : (mla_status)outcome;
 }
 
-static int walk_child(struct walk *walk, hid_t id, const char *path)
+static mla_status walk_child(struct walk *walk, hid_t id, const char *path)
 {
 	const char *file = walk->capture->path;
 
 	switch (H5Iget_type(id)) {
 	case H5I_GROUP:
 		if (!matches(known_groups, path))
-			return cap_fail(walk->error, file, "unexpected group %s", path);
+			return cap_fail(file, "unexpected group %s", path);
 		return walk_object(walk, id, path, true);
 	case H5I_DATASET:
 		if (!matches(dataset_parents, walk->path))
-			return cap_fail(walk->error, file, "unexpected dataset %s", path);
+			return cap_fail(file, "unexpected dataset %s", path);
 		return walk_object(walk, id, path, false);
 	default:
-		return cap_fail(walk->error, file, "%s is neither a group nor a dataset", path);
+		return cap_fail(file, "%s is neither a group nor a dataset", path);
 	}
 }
 
@@ -307,26 +315,25 @@ static herr_t visit_link(hid_t group, const char *name, const H5L_info_t *info, 
 	struct walk *walk = data;
 	const char *file = walk->capture->path;
 	char path[CAP_PATH];
-	int status;
+	mla_status status;
+	hid_t id;
 
 	if (!plain_name(name))
-		return cap_fail(walk->error, file,
+		return cap_fail(file,
 				"%s has a link \"%.64s\": names are 1 to %d letters, digits and _",
 				walk->path, name, CAP_NAME - 1);
 	cap_join(path, walk->path, name);
 	if (info->type != H5L_TYPE_HARD)
 		return cap_fail(
-			walk->error, file,
-			"%s is %s link; mla-capture has hard links only (refused for safety)", path,
-			info->type == H5L_TYPE_SOFT ? "a soft" : "an external");
+			file, "%s is %s link; mla-capture has hard links only (refused for safety)",
+			path, info->type == H5L_TYPE_SOFT ? "a soft" : "an external");
 
-	const hid_t id = H5Oopen(group, name, H5P_DEFAULT);
-
+	id = H5Oopen(group, name, H5P_DEFAULT);
 	if (id < 0)
-		return cap_fail_hdf5(walk->error, file, path);
+		return cap_fail_hdf5(file, path);
 	status = walk_child(walk, id, path);
 	H5Oclose(id);
-	return status;
+	return (herr_t)status;
 }
 
 /* ---- the file ------------------------------------------------------------------------------- */
@@ -364,30 +371,30 @@ bool capture_is_hdf5(const char *path)
 }
 
 /* Says what a file that is not HDF5 seems to be. */
-static int check_signature(const struct capture *capture, struct capture_error *error)
+static mla_status check_signature(const struct capture *capture)
 {
 	char head[HEAD_BYTES];
 	const int n = read_head(capture->path, head);
 
 	if (n < 0)
-		return cap_fail(error, capture->path, "%s", strerror(errno));
+		return cap_fail(capture->path, "%s", strerror(errno));
 	if (is_signature(head, n))
-		return 0;
-	if (n == 0)
-		return cap_fail(error, capture->path, "file is empty");
+		return MLA_OK;
+	if (!n)
+		return cap_fail(capture->path, "file is empty");
 	for (int i = 0; i < n; i++)
 		if (!isprint((unsigned char)head[i]))
 			head[i] = '.';
 	if (!strncmp(head, "version https://git-lfs", 23))
 		return cap_fail(
-			error, capture->path,
+			capture->path,
 			"not an HDF5 file (first bytes: \"%s\"): this is a Git LFS pointer, "
 			"fetch the real file",
 			head);
-	return cap_fail(error, capture->path, "not an HDF5 file (first bytes: \"%s\")", head);
+	return cap_fail(capture->path, "not an HDF5 file (first bytes: \"%s\")", head);
 }
 
-static int fail_to_open(const struct capture *capture, struct capture_error *error)
+static mla_status fail_to_open(const struct capture *capture)
 {
 	char reason[256];
 	const char *stored;
@@ -395,13 +402,13 @@ static int fail_to_open(const struct capture *capture, struct capture_error *err
 	innermost_reason(reason);
 	stored = strstr(reason, "stored_eof = ");
 	if (!strncmp(reason, "truncated file", 14) && stored)
-		return cap_fail(error, capture->path,
+		return cap_fail(capture->path,
 				"file is truncated: %" PRIu64 " bytes, header says %s",
 				capture->file_bytes, stored + strlen("stored_eof = "));
 	if (strstr(reason, "object header version number"))
-		return cap_fail(error, capture->path,
-				"not closed by its writer (%s); capture it again", reason);
-	return cap_fail(error, capture->path, "cannot be opened: %s", reason);
+		return cap_fail(capture->path, "not closed by its writer (%s); capture it again",
+				reason);
+	return cap_fail(capture->path, "cannot be opened: %s", reason);
 }
 
 static int compare_objects(const void *a, const void *b)
@@ -416,39 +423,40 @@ const struct cap_object *cap_find(const struct capture *capture, const char *pat
 	return bsearch(&key, capture->objects, capture->num_objects, sizeof(key), compare_objects);
 }
 
-static int walk_file(struct capture *capture, struct capture_error *error)
+static mla_status walk_file(struct capture *capture)
 {
-	struct walk walk = {.capture = capture, .error = error, .path = "/"};
+	struct walk walk = {.capture = capture, .path = "/"};
 	const hid_t root = H5Gopen2(capture->file, "/", H5P_DEFAULT);
-	int status;
+	mla_status status;
 
 	if (root < 0)
-		return fail_to_open(capture, error);
+		return fail_to_open(capture);
 	status = walk_object(&walk, root, "/", true);
 	H5Gclose(root);
 	if (status)
 		return status;
 	qsort(capture->objects, capture->num_objects, sizeof(*capture->objects), compare_objects);
 	cap_attributes_sort(&capture->attributes);
-	return 0;
+	return MLA_OK;
 }
 
-int cap_file_open(struct capture *capture, struct capture_error *error)
+mla_status cap_file_open(struct capture *capture)
 {
 	struct stat facts;
+	mla_status status;
 
 	cap_hdf5_quiet();
 	cap_types_make(capture->type);
 	if (stat(capture->path, &facts))
-		return cap_fail(error, capture->path, "%s", strerror(errno));
+		return cap_fail(capture->path, "%s", strerror(errno));
 	if (!S_ISREG(facts.st_mode))
-		return cap_fail(error, capture->path, "not a regular file");
+		return cap_fail(capture->path, "not a regular file");
 	capture->file_bytes = (uint64_t)facts.st_size;
-	if (check_signature(capture, error))
-		return -1;
-
+	status = check_signature(capture);
+	if (status)
+		return status;
 	capture->file = H5Fopen(capture->path, H5F_ACC_RDONLY, H5P_DEFAULT);
 	if (capture->file < 0)
-		return fail_to_open(capture, error);
-	return walk_file(capture, error);
+		return fail_to_open(capture);
+	return walk_file(capture);
 }

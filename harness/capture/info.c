@@ -50,8 +50,7 @@ static void print_provenance(const struct capture *capture, FILE *out)
 }
 
 /* Bytes of the elements of all datasets right in a group. */
-static int group_bytes(const struct capture *capture, const char *group, uint64_t *bytes,
-		       struct capture_error *error)
+static mla_status group_bytes(const struct capture *capture, const char *group, uint64_t *bytes)
 {
 	const size_t length = strlen(group);
 
@@ -59,16 +58,18 @@ static int group_bytes(const struct capture *capture, const char *group, uint64_
 	for (size_t i = 0; i < capture->num_objects; i++) {
 		const struct cap_object *object = &capture->objects[i];
 		struct cap_dataset dataset;
+		mla_status status;
 
 		if (object->group || strncmp(object->path, group, length) ||
 		    object->path[length] != '/' || strchr(object->path + length + 1, '/'))
 			continue;
-		if (cap_dataset_open(capture, object->path, CAP_ANY_ELEMENT, &dataset, error))
-			return -1;
+		status = cap_dataset_open(capture, object->path, CAP_ANY_ELEMENT, &dataset);
+		if (status)
+			return status;
 		*bytes += dataset.bytes;
 		cap_dataset_close(&dataset);
 	}
-	return 0;
+	return MLA_OK;
 }
 
 static bool has(const struct capture *capture, const char *group, const char *name)
@@ -76,33 +77,35 @@ static bool has(const struct capture *capture, const char *group, const char *na
 	char path[CAP_PATH];
 
 	cap_join(path, group, name);
-	return cap_find(capture, path) != NULL;
+	return cap_find(capture, path);
 }
 
-static int print_layers(const struct capture *capture, FILE *out, struct capture_error *error)
+static mla_status print_layers(const struct capture *capture, FILE *out)
 {
 	for (int i = 0; i < capture->num_layers; i++) {
 		char group[CAP_PATH];
 		uint64_t bytes;
+		mla_status status;
 
 		snprintf(group, sizeof(group), "/layers/%03d", capture->layers[i]);
-		if (group_bytes(capture, group, &bytes, error))
-			return -1;
+		status = group_bytes(capture, group, &bytes);
+		if (status)
+			return status;
 		fprintf(out, "  layer %03d    %" PRId64 " pages%s, %.2f MB\n", capture->layers[i],
 			capture->extent[DIM_PAGES],
 			has(capture, group, "w_uk") ? ", with W_UK and W_UV" : "",
 			(double)bytes * 1e-6);
 	}
-	return 0;
+	return MLA_OK;
 }
 
-static int print_step(const struct capture *capture, const struct cap_step *step, FILE *out,
-		      struct capture_error *error)
+static mla_status print_step(const struct capture *capture, const struct cap_step *step, FILE *out)
 {
 	int64_t keys = 0;
 	int32_t shortest = INT32_MAX, longest = 0;
 	uint64_t bytes = 0, more;
 	char group[CAP_PATH];
+	mla_status status;
 
 	for (int64_t r = 0; r < step->extent[DIM_REQUESTS]; r++) {
 		const int32_t length = step->kv_len[r];
@@ -114,8 +117,9 @@ static int print_step(const struct capture *capture, const struct cap_step *step
 	for (int i = 0; i < capture->num_layers; i++, bytes += more) {
 		snprintf(group, sizeof(group), "/steps/%03d/layers/%03d", step->number,
 			 capture->layers[i]);
-		if (group_bytes(capture, group, &more, error))
-			return -1;
+		status = group_bytes(capture, group, &more);
+		if (status)
+			return status;
 	}
 	fprintf(out,
 		"  step %03d     %s: %" PRId64 " requests, %" PRId64 " queries, %" PRId64
@@ -124,20 +128,21 @@ static int print_step(const struct capture *capture, const struct cap_step *step
 		keys, keys ? shortest : 0, longest,
 		has(capture, group, "out_model") ? ", with the model's output" : "",
 		has(capture, group, "out_ref") ? ", with a reference" : "", (double)bytes * 1e-6);
-	return 0;
+	return MLA_OK;
 }
 
-int capture_print_info(struct capture *capture, FILE *out, struct capture_error *error)
+mla_status capture_print_info(struct capture *capture, FILE *out)
 {
+	mla_status status;
+
 	fprintf(out, "%s: mla-capture 1, %s, %.2f MB, %d layers, %d steps\n", capture->path,
 		cap_kind_words[capture->kind], (double)capture->file_bytes * 1e-6,
 		capture->num_layers, capture->num_steps);
 	print_config(capture, out);
-	if (print_layers(capture, out, error))
-		return -1;
-	for (int i = 0; i < capture->num_steps; i++)
-		if (print_step(capture, &capture->steps[i], out, error))
-			return -1;
-	print_provenance(capture, out);
-	return 0;
+	status = print_layers(capture, out);
+	for (int i = 0; !status && i < capture->num_steps; i++)
+		status = print_step(capture, &capture->steps[i], out);
+	if (!status)
+		print_provenance(capture, out);
+	return status;
 }

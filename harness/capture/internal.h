@@ -12,8 +12,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/output.h"
 #include "base/sha256.h"
 #include "capture/capture.h"
+#include "lib/error.h"
 
 enum {
 	CAP_MAX_RANK = 4,
@@ -51,8 +53,10 @@ struct cap_attributes {
 	size_t count, capacity;
 };
 
-/* Adds a copy; the strings of the value are copied too. 0, or -1 if memory ran out. */
-int cap_attributes_add(struct cap_attributes *all, const struct cap_attribute *one);
+/* Adds a copy; the strings of the value are copied too. file: for the sentence if memory runs out.
+ */
+mla_status cap_attributes_add(struct cap_attributes *all, const struct cap_attribute *one,
+			      const char *file);
 void cap_attributes_sort(struct cap_attributes *all);
 /* In a sorted list; NULL if absent. */
 const struct cap_attribute *cap_attributes_find(const struct cap_attributes *all,
@@ -62,9 +66,9 @@ const struct cap_attribute *cap_attributes_of(const struct cap_attributes *all, 
 					      size_t *count);
 void cap_attributes_free(struct cap_attributes *all);
 
-/* The sha256 of FORMAT.md's listing of all attributes but /@content_sha256. 0, or -1 if memory ran
- * out. */
-int cap_content_sha256(const struct cap_attributes *all, char hex[SHA256_TEXT]);
+/* The sha256 of FORMAT.md's listing of all attributes but /@content_sha256. */
+mla_status cap_content_sha256(const struct cap_attributes *all, const char *file,
+			      char hex[SHA256_TEXT]);
 
 /* ---- the schema (schema.c) ------------------------------------------------------------------ */
 
@@ -176,21 +180,21 @@ extern const char *const cap_provenance[]; /* strings of /, schema and kind exce
 
 /* ---- files (file.c) ------------------------------------------------------------------------- */
 
-/* Writes "FILE: sentence", control characters replaced. Returns -1. */
-int cap_fail(struct capture_error *error, const char *file, const char *format, ...)
-	__attribute__((format(printf, 3, 4)));
-int cap_fail_memory(struct capture_error *error, const char *file);
+/* Says "FILE: sentence", control characters replaced. Returns MLA_INVALID. */
+mla_status cap_fail(const char *file, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
+mla_status cap_fail_memory(const char *file);
 
-/* The innermost reason of the HDF5 call that just failed: "FILE: OBJECT: reason". Returns -1. Must
- * come before the next HDF5 call. */
-int cap_fail_hdf5(struct capture_error *error, const char *file, const char *object);
+/* Says the innermost reason of the HDF5 call that just failed: "FILE: OBJECT: reason". Returns
+ * MLA_INVALID. Must come before the next HDF5 call. */
+mla_status cap_fail_hdf5(const char *file, const char *object);
 
 /* No plugins, no printing. Before the first HDF5 call of every way into this module. */
 void cap_hdf5_quiet(void);
 
 /* Opens the file, walks it and reads all attributes; refuses what FORMAT.md's HDF5 rules refuse.
  * On failure what was made is left for capture_close. */
-int cap_file_open(struct capture *capture, struct capture_error *error);
+mla_status cap_file_open(struct capture *capture);
 
 /* ---- types and datasets (dataset.c) --------------------------------------------------------- */
 
@@ -215,14 +219,13 @@ struct cap_dataset {
 
 /* Opens a dataset and checks type, rank, size, filters, storage. expected: CAP_ANY_ELEMENT, or the
  * only type to accept. */
-int cap_dataset_open(const struct capture *capture, const char *path, int expected,
-		     struct cap_dataset *dataset, struct capture_error *error);
+mla_status cap_dataset_open(const struct capture *capture, const char *path, int expected,
+			    struct cap_dataset *dataset);
 void cap_dataset_close(struct cap_dataset *dataset);
 
 /* Reads the box start, count (both [rank]; NULL = everything) to contiguous memory. */
-int cap_dataset_read(const struct capture *capture, const struct cap_dataset *dataset,
-		     const hsize_t *start, const hsize_t *count, void *to,
-		     struct capture_error *error);
+mla_status cap_dataset_read(const struct capture *capture, const struct cap_dataset *dataset,
+			    const hsize_t *start, const hsize_t *count, void *to);
 
 /* Elements of a contiguous array that are not finite; *first is the index of the first one. */
 uint64_t cap_count_non_finite(enum cap_element element, const void *data, uint64_t count,
@@ -238,34 +241,32 @@ void cap_mark_visible(const struct cap_step *step, int32_t page_size, int32_t *v
  * look at these slots of each page only; NULL: at everything. *first: index in the dataset. */
 uint64_t cap_count_bad(const struct cap_dataset *dataset, const void *data, uint64_t row,
 		       uint64_t rows, const int32_t *visible, uint64_t *first);
-int cap_fail_non_finite(struct capture_error *error, const char *file,
-			const struct cap_dataset *dataset, uint64_t count, uint64_t first);
+mla_status cap_fail_non_finite(const char *file, const struct cap_dataset *dataset, uint64_t count,
+			       uint64_t first);
 
 /* ---- writing (write.c) ---------------------------------------------------------------------- */
 
 struct cap_writer {
 	const char *path; /* what the caller asked for */
-	char *partial;    /* what is written until it is good */
+	struct output output;
 	hid_t file;
 	hid_t type[CAP_NUM_ELEMENTS];
 	struct cap_attributes attributes;
 	bool compress;
 };
 
-int cap_writer_open(struct cap_writer *writer, const char *path, bool compress,
-		    struct capture_error *error);
+mla_status cap_writer_open(struct cap_writer *writer, const char *path, bool compress);
 /* Writes /@content_sha256, closes, verifies, renames. */
-int cap_writer_commit(struct cap_writer *writer, struct capture_error *error);
+mla_status cap_writer_commit(struct cap_writer *writer);
 /* Frees; removes what was not committed. */
 void cap_writer_close(struct cap_writer *writer);
 
-int cap_write_group(struct cap_writer *writer, const char *path, struct capture_error *error);
-int cap_write_attribute(struct cap_writer *writer, const struct cap_attribute *attribute,
-			struct capture_error *error);
-int cap_write_string(struct cap_writer *writer, const char *object, const char *name,
-		     const char *text, struct capture_error *error);
-int cap_write_u32(struct cap_writer *writer, const char *object, const char *name, uint32_t number,
-		  struct capture_error *error);
+mla_status cap_write_group(struct cap_writer *writer, const char *path);
+mla_status cap_write_attribute(struct cap_writer *writer, const struct cap_attribute *attribute);
+mla_status cap_write_string(struct cap_writer *writer, const char *object, const char *name,
+			    const char *text);
+mla_status cap_write_u32(struct cap_writer *writer, const char *object, const char *name,
+			 uint32_t number);
 
 /* A dataset that is written row after row of its first dimension. */
 struct cap_sink {
@@ -279,15 +280,14 @@ struct cap_sink {
 	size_t row_bytes;
 	struct sha256 *sha;
 };
-int cap_sink_open(struct cap_writer *writer, const char *path, enum cap_element element, int rank,
-		  const int64_t *extent, struct cap_sink *sink, struct capture_error *error);
-int cap_sink_rows(struct cap_sink *sink, const void *data, hsize_t rows,
-		  struct capture_error *error);
-/* Closes, and writes @sha256 if good. Returns good's outcome: 0 or -1. */
-int cap_sink_close(struct cap_sink *sink, int so_far, struct capture_error *error);
+mla_status cap_sink_open(struct cap_writer *writer, const char *path, enum cap_element element,
+			 int rank, const int64_t *extent, struct cap_sink *sink);
+mla_status cap_sink_rows(struct cap_sink *sink, const void *data, hsize_t rows);
+/* Closes, and writes @sha256 if all went well so far. Returns the first failure. */
+mla_status cap_sink_close(struct cap_sink *sink, mla_status so_far);
 
 /* An int32 dataset of one dimension, whole. */
-int cap_write_index(struct cap_writer *writer, const char *path, const int32_t *values,
-		    int64_t count, struct capture_error *error);
+mla_status cap_write_index(struct cap_writer *writer, const char *path, const int32_t *values,
+			   int64_t count);
 
 #endif

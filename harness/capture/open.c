@@ -13,23 +13,27 @@ enum { SCHEMA_VERSION = 1 };
 
 /* ---- attributes ----------------------------------------------------------------------------- */
 
-static const struct cap_attribute *need_attribute(const struct capture *capture, const char *object,
-						  const char *name, enum cap_attribute_type type,
-						  struct capture_error *error)
+static mla_status need_attribute(const struct capture *capture, const char *object,
+				 const char *name, enum cap_attribute_type type,
+				 const struct cap_attribute **one)
 {
 	static const char *const type_names[] = {"a string", "uint32", "float64"};
-	const struct cap_attribute *one = cap_attributes_find(&capture->attributes, object, name);
 
-	if (!one) {
-		cap_fail(error, capture->path, "missing attribute %s@%s", object, name);
-		return NULL;
-	}
-	if (one->type != type) {
-		cap_fail(error, capture->path, "attribute %s@%s is %s, expected %s", object, name,
-			 type_names[one->type], type_names[type]);
-		return NULL;
-	}
-	return one;
+	*one = cap_attributes_find(&capture->attributes, object, name);
+	if (!*one)
+		return cap_fail(capture->path, "missing attribute %s@%s", object, name);
+	if ((*one)->type != type)
+		return cap_fail(capture->path, "attribute %s@%s is %s, expected %s", object, name,
+				type_names[(*one)->type], type_names[type]);
+	return MLA_OK;
+}
+
+/* A string whose value is nothing to check. */
+static mla_status need_string(const struct capture *capture, const char *object, const char *name)
+{
+	const struct cap_attribute *one;
+
+	return need_attribute(capture, object, name, CAP_STRING, &one);
 }
 
 /* The words as "a", "b" or "c". */
@@ -45,104 +49,109 @@ static void list_words(const char *const *words, char *text, size_t size)
 					 words[i]);
 }
 
-static int read_choice(const struct capture *capture, const char *object, const char *name,
-		       const char *const *words, int32_t *choice, struct capture_error *error)
+static mla_status read_choice(const struct capture *capture, const char *object, const char *name,
+			      const char *const *words, int32_t *choice)
 {
-	const struct cap_attribute *one = need_attribute(capture, object, name, CAP_STRING, error);
+	const struct cap_attribute *one;
+	mla_status status = need_attribute(capture, object, name, CAP_STRING, &one);
 	char expected[128];
 
-	if (!one)
-		return -1;
+	if (status)
+		return status;
 	for (*choice = 0; words[*choice]; ++*choice)
 		if (!strcmp(words[*choice], one->text))
-			return 0;
+			return MLA_OK;
 	list_words(words, expected, sizeof(expected));
-	return cap_fail(error, capture->path, "%s@%s is \"%.64s\", expected %s", object, name,
-			one->text, expected);
+	return cap_fail(capture->path, "%s@%s is \"%.64s\", expected %s", object, name, one->text,
+			expected);
 }
 
-static int check_root(struct capture *capture, struct capture_error *error)
+static mla_status check_root(struct capture *capture)
 {
 	const struct cap_attribute *schema =
 		cap_attributes_find(&capture->attributes, "/", "schema");
 	const struct cap_attribute *version =
 		cap_attributes_find(&capture->attributes, "/", "schema_version");
+	mla_status status;
 	int32_t kind;
 
 	if (!schema || schema->type != CAP_STRING || !version || version->type != CAP_U32)
-		return cap_fail(error, capture->path,
+		return cap_fail(capture->path,
 				"no string /@schema and uint32 /@schema_version: not a capture; "
 				"this build reads mla-capture version %d",
 				SCHEMA_VERSION);
 	if (strcmp(schema->text, "mla-capture") || version->number != SCHEMA_VERSION)
-		return cap_fail(error, capture->path,
+		return cap_fail(capture->path,
 				"schema is \"%.64s\" version %" PRIu32
 				"; this build reads mla-capture version %d",
 				schema->text, version->number, SCHEMA_VERSION);
-	if (read_choice(capture, "/", "kind", cap_kind_words, &kind, error))
-		return -1;
-	capture->kind = (enum capture_kind)kind;
-	for (int i = 0; cap_provenance[i]; i++)
-		if (!need_attribute(capture, "/", cap_provenance[i], CAP_STRING, error))
-			return -1;
-	return 0;
+	status = read_choice(capture, "/", "kind", cap_kind_words, &kind);
+	if (!status)
+		capture->kind = (enum capture_kind)kind;
+	for (int i = 0; !status && cap_provenance[i]; i++)
+		status = need_string(capture, "/", cap_provenance[i]);
+	return status;
 }
 
-static int read_numbers(struct capture *capture, struct capture_error *error)
+static mla_status read_number(struct capture *capture, const struct cap_number_rule *rule)
 {
-	for (const struct cap_number_rule *rule = cap_numbers; rule->name; rule++) {
-		const struct cap_attribute *one =
-			need_attribute(capture, "/config", rule->name, CAP_U32, error);
+	const struct cap_attribute *one;
+	mla_status status = need_attribute(capture, "/config", rule->name, CAP_U32, &one);
 
-		if (!one)
-			return -1;
-		if (one->number < rule->min || one->number > rule->max)
-			return cap_fail(error, capture->path,
-					"/config@%s = %" PRIu32 ", expected %" PRIu32
-					" to %" PRIu32,
-					rule->name, one->number, rule->min, rule->max);
-		memcpy((char *)&capture->config + rule->offset, &one->number, sizeof(uint32_t));
-	}
-	for (const struct cap_real_rule *rule = cap_reals; rule->name; rule++) {
-		const struct cap_attribute *one =
-			need_attribute(capture, "/config", rule->name, CAP_DOUBLE, error);
-
-		if (!one)
-			return -1;
-		if (!isfinite(one->real))
-			return cap_fail(error, capture->path,
-					"/config@%s = %g, expected a finite number", rule->name,
-					one->real);
-		memcpy((char *)&capture->config + rule->offset, &one->real, sizeof(double));
-	}
-	return 0;
+	if (status)
+		return status;
+	if (one->number < rule->min || one->number > rule->max)
+		return cap_fail(capture->path,
+				"/config@%s = %" PRIu32 ", expected %" PRIu32 " to %" PRIu32,
+				rule->name, one->number, rule->min, rule->max);
+	memcpy((char *)&capture->config + rule->offset, &one->number, sizeof(uint32_t));
+	return MLA_OK;
 }
 
-static int read_choices(struct capture *capture, struct capture_error *error)
+static mla_status read_real(struct capture *capture, const struct cap_real_rule *rule)
 {
-	for (const struct cap_choice_rule *rule = cap_choices; rule->name; rule++) {
+	const struct cap_attribute *one;
+	mla_status status = need_attribute(capture, "/config", rule->name, CAP_DOUBLE, &one);
+
+	if (status)
+		return status;
+	if (!isfinite(one->real))
+		return cap_fail(capture->path, "/config@%s = %g, expected a finite number",
+				rule->name, one->real);
+	memcpy((char *)&capture->config + rule->offset, &one->real, sizeof(double));
+	return MLA_OK;
+}
+
+static mla_status read_config(struct capture *capture)
+{
+	mla_status status = MLA_OK;
+
+	for (const struct cap_number_rule *rule = cap_numbers; !status && rule->name; rule++)
+		status = read_number(capture, rule);
+	for (const struct cap_real_rule *rule = cap_reals; !status && rule->name; rule++)
+		status = read_real(capture, rule);
+	for (const struct cap_choice_rule *rule = cap_choices; !status && rule->name; rule++) {
 		int32_t choice = capture->config.dtype;
 
 		if (!rule->optional ||
 		    cap_attributes_find(&capture->attributes, "/config", rule->name))
-			if (read_choice(capture, "/config", rule->name, rule->words, &choice,
-					error))
-				return -1;
+			status = read_choice(capture, "/config", rule->name, rule->words, &choice);
 		memcpy((char *)&capture->config + rule->offset, &choice, sizeof(choice));
 	}
-	return need_attribute(capture, "/config", "rope_scaling", CAP_STRING, error) ? 0 : -1;
+	return status ? status : need_string(capture, "/config", "rope_scaling");
 }
 
-static int check_config(struct capture *capture, struct capture_error *error)
+static mla_status check_config(struct capture *capture)
 {
 	const struct cap_config *config = &capture->config;
 	const bool model = capture->kind == CAPTURE_MODEL_FORWARD;
 	int64_t *extent = capture->extent;
+	mla_status status = read_config(capture);
 
-	if (read_numbers(capture, error) || read_choices(capture, error))
-		return -1;
-	if (model && (config->qk_nope_head_dim == 0 || config->v_head_dim == 0))
-		return cap_fail(error, capture->path,
+	if (status)
+		return status;
+	if (model && (!config->qk_nope_head_dim || !config->v_head_dim))
+		return cap_fail(capture->path,
 				"/config: qk_nope_head_dim = %" PRIu32 " and v_head_dim = %" PRIu32
 				", a model-forward capture needs both",
 				config->qk_nope_head_dim, config->v_head_dim);
@@ -157,7 +166,7 @@ static int check_config(struct capture *capture, struct capture_error *error)
 	extent[DIM_V] = config->v_head_dim;
 	extent[DIM_Q] = model ? config->qk_nope_head_dim : config->kv_lora_rank;
 	extent[DIM_D] = model ? config->v_head_dim : config->kv_lora_rank;
-	return 0;
+	return MLA_OK;
 }
 
 /* ---- datasets ------------------------------------------------------------------------------- */
@@ -189,9 +198,8 @@ static void format_shape(char *text, size_t size, int rank, const int64_t *exten
 		snprintf(text + used, size - used, "]");
 }
 
-static int fail_shape(const struct capture *capture, const struct cap_dataset *dataset,
-		      const struct cap_rule *rule, const int64_t *extent,
-		      struct capture_error *error)
+static mla_status fail_shape(const struct capture *capture, const struct cap_dataset *dataset,
+			     const struct cap_rule *rule, const int64_t *extent)
 {
 	int64_t found[CAP_MAX_RANK] = {0}, expected[CAP_MAX_RANK] = {0};
 	char found_text[96], expected_text[96], names[160];
@@ -208,20 +216,21 @@ static int fail_shape(const struct capture *capture, const struct cap_dataset *d
 	}
 	format_shape(found_text, sizeof(found_text), dataset->rank, found);
 	format_shape(expected_text, sizeof(expected_text), rule->rank, expected);
-	return cap_fail(error, capture->path, "%s: shape %s, expected %s (%s)", dataset->path,
-			found_text, expected_text, names);
+	return cap_fail(capture->path, "%s: shape %s, expected %s (%s)", dataset->path, found_text,
+			expected_text, names);
 }
 
 /* Opens a dataset by its rule. An extent that is not known yet (-1) becomes what is found. */
-static int open_by_rule(const struct capture *capture, const char *path,
-			const struct cap_rule *rule, int64_t *extent, struct cap_dataset *dataset,
-			struct capture_error *error)
+static mla_status open_by_rule(const struct capture *capture, const char *path,
+			       const struct cap_rule *rule, int64_t *extent,
+			       struct cap_dataset *dataset)
 {
 	const enum cap_element element = cap_rule_element(rule, &capture->config);
+	mla_status status = cap_dataset_open(capture, path, (int)element, dataset);
 	bool right;
 
-	if (cap_dataset_open(capture, path, (int)element, dataset, error))
-		return -1;
+	if (status)
+		return status;
 	right = dataset->rank == rule->rank;
 	for (int i = 0; right && i < rule->rank; i++) {
 		const int64_t e = extent[rule->dim[i]];
@@ -229,91 +238,94 @@ static int open_by_rule(const struct capture *capture, const char *path,
 		right = e < 0 || e == (int64_t)dataset->extent[i];
 	}
 	if (!right) {
-		fail_shape(capture, dataset, rule, extent, error);
+		status = fail_shape(capture, dataset, rule, extent);
 		cap_dataset_close(dataset);
-		return -1;
+		return status;
 	}
 	for (int i = 0; i < rule->rank; i++)
 		extent[rule->dim[i]] = (int64_t)dataset->extent[i];
-	return 0;
+	return MLA_OK;
 }
 
-static int check_reference(const struct capture *capture, const char *path,
-			   struct capture_error *error)
+/* The path of a rule's dataset, and whether it is there; it may be absent if nothing needs it. */
+static mla_status find_by_rule(const struct capture *capture, const char *group,
+			       const struct cap_rule *rule, char path[CAP_PATH], bool *there)
 {
-	return need_attribute(capture, path, "computed_by", CAP_STRING, error) &&
-			       need_attribute(capture, path, "dtype", CAP_STRING, error)
-		       ? 0
-		       : -1;
-}
-
-/* 1: there, 0: absent and allowed to be, -1: error. */
-static int find_by_rule(const struct capture *capture, const char *group,
-			const struct cap_rule *rule, char path[CAP_PATH],
-			struct capture_error *error)
-{
-	const struct cap_object *object;
+	const bool applies = cap_rule_applies(rule, &capture->config);
 
 	cap_join(path, group, rule->name);
-	object = cap_find(capture, path);
-	if (object && !cap_rule_applies(rule, &capture->config))
-		return cap_fail(error, capture->path, "%s exists, but qk_rope_head_dim is 0", path);
-	if (!object && (rule->required & 1u << capture->kind) &&
-	    cap_rule_applies(rule, &capture->config))
-		return cap_fail(error, capture->path, "missing dataset %s", path);
-	return object != NULL;
+	*there = cap_find(capture, path);
+	if (*there && !applies)
+		return cap_fail(capture->path, "%s exists, but qk_rope_head_dim is 0", path);
+	if (!*there && applies && (rule->required & 1u << capture->kind))
+		return cap_fail(capture->path, "missing dataset %s", path);
+	return MLA_OK;
 }
 
-static int check_group(const struct capture *capture, const char *group,
-		       const struct cap_rule *rules, int64_t *extent, struct capture_error *error)
+static mla_status check_rule(const struct capture *capture, const char *group,
+			     const struct cap_rule *rule, int64_t *extent)
 {
-	for (const struct cap_rule *rule = rules; rule->name; rule++) {
-		struct cap_dataset dataset;
-		char path[CAP_PATH];
-		const int there = find_by_rule(capture, group, rule, path, error);
+	struct cap_dataset dataset;
+	char path[CAP_PATH];
+	bool there;
+	mla_status status = find_by_rule(capture, group, rule, path, &there);
 
-		if (there < 0)
-			return -1;
-		if (!there)
-			continue;
-		if (open_by_rule(capture, path, rule, extent, &dataset, error))
-			return -1;
-		cap_dataset_close(&dataset);
-		if (rule->reference && check_reference(capture, path, error))
-			return -1;
-	}
-	return 0;
+	if (status || !there)
+		return status;
+	status = open_by_rule(capture, path, rule, extent, &dataset);
+	if (status)
+		return status;
+	cap_dataset_close(&dataset);
+	if (rule->reference)
+		status = need_string(capture, path, "computed_by");
+	if (!status && rule->reference)
+		status = need_string(capture, path, "dtype");
+	return status;
+}
+
+static mla_status check_group(const struct capture *capture, const char *group,
+			      const struct cap_rule *rules, int64_t *extent)
+{
+	mla_status status = MLA_OK;
+
+	for (const struct cap_rule *rule = rules; !status && rule->name; rule++)
+		status = check_rule(capture, group, rule, extent);
+	return status;
+}
+
+static mla_status check_harmless(const struct capture *capture, const char *path)
+{
+	const struct cap_attribute *sha;
+	struct cap_dataset dataset;
+	mla_status status = need_attribute(capture, path, "sha256", CAP_STRING, &sha);
+
+	if (status)
+		return status;
+	if (strlen(sha->text) != 64 || strspn(sha->text, "0123456789abcdef") != 64)
+		return cap_fail(capture->path,
+				"%s@sha256 is \"%.64s\", expected 64 lower-case hex digits", path,
+				sha->text);
+	status = cap_dataset_open(capture, path, CAP_ANY_ELEMENT, &dataset);
+	cap_dataset_close(&dataset);
+	return status;
 }
 
 /* Datasets beyond the schema are carried along; they too must be harmless and have a checksum. */
-static int check_every_dataset(const struct capture *capture, struct capture_error *error)
+static mla_status check_every_dataset(struct capture *capture)
 {
-	for (size_t i = 0; i < capture->num_objects; i++) {
-		const struct cap_object *object = &capture->objects[i];
-		const struct cap_attribute *sha;
-		struct cap_dataset dataset;
+	mla_status status = MLA_OK;
 
-		if (object->group)
-			continue;
-		sha = need_attribute(capture, object->path, "sha256", CAP_STRING, error);
-		if (!sha)
-			return -1;
-		if (strlen(sha->text) != 64 || strspn(sha->text, "0123456789abcdef") != 64)
-			return cap_fail(error, capture->path,
-					"%s@sha256 is \"%.64s\", expected 64 lower-case hex digits",
-					object->path, sha->text);
-		if (cap_dataset_open(capture, object->path, CAP_ANY_ELEMENT, &dataset, error))
-			return -1;
-		cap_dataset_close(&dataset);
-	}
-	return 0;
+	for (size_t i = 0; !status && i < capture->num_objects; i++)
+		if (!capture->objects[i].group)
+			status = check_harmless(capture, capture->objects[i].path);
+	return status;
 }
 
 /* ---- layers and steps ----------------------------------------------------------------------- */
 
 /* Numbers of the groups PARENT/NNN, rising. */
-static int list_groups(const struct capture *capture, const char *parent, int **numbers, int *count,
-		       struct capture_error *error)
+static mla_status list_groups(const struct capture *capture, const char *parent, int **numbers,
+			      int *count)
 {
 	enum { MAX_GROUPS = 1000 };
 	char path[CAP_PATH];
@@ -321,88 +333,95 @@ static int list_groups(const struct capture *capture, const char *parent, int **
 	*count = 0;
 	*numbers = malloc(MAX_GROUPS * sizeof(**numbers));
 	if (!*numbers)
-		return cap_fail_memory(error, capture->path);
+		return cap_fail_memory(capture->path);
 	for (int i = 0; i < MAX_GROUPS; i++) {
 		snprintf(path, sizeof(path), "%s/%03d", parent, i);
 		if (cap_find(capture, path))
 			(*numbers)[(*count)++] = i;
 	}
-	if (*count == 0)
-		return cap_fail(error, capture->path, "no group %s/000 to %s/999, expected one",
-				parent, parent);
-	return 0;
+	if (!*count)
+		return cap_fail(capture->path, "no group %s/000 to %s/999, expected one", parent,
+				parent);
+	return MLA_OK;
 }
 
-static int check_layers(struct capture *capture, struct capture_error *error)
+static mla_status check_layer(struct capture *capture, int layer)
 {
-	if (list_groups(capture, "/layers", &capture->layers, &capture->num_layers, error))
-		return -1;
-	for (int i = 0; i < capture->num_layers; i++) {
-		const struct cap_attribute *index;
-		char group[CAP_PATH];
+	const struct cap_attribute *index;
+	char group[CAP_PATH];
+	mla_status status;
 
-		snprintf(group, sizeof(group), "/layers/%03d", capture->layers[i]);
-		index = need_attribute(capture, group, "layer_index", CAP_U32, error);
-		if (!index)
-			return -1;
-		if (index->number != (uint32_t)capture->layers[i])
-			return cap_fail(error, capture->path,
-					"%s@layer_index = %" PRIu32 ", expected %d", group,
-					index->number, capture->layers[i]);
-		if (check_group(capture, group, cap_layer_rules, capture->extent, error))
-			return -1;
-	}
-	return 0;
+	snprintf(group, sizeof(group), "/layers/%03d", layer);
+	status = need_attribute(capture, group, "layer_index", CAP_U32, &index);
+	if (status)
+		return status;
+	if (index->number != (uint32_t)layer)
+		return cap_fail(capture->path, "%s@layer_index = %" PRIu32 ", expected %d", group,
+				index->number, layer);
+	return check_group(capture, group, cap_layer_rules, capture->extent);
+}
+
+static mla_status check_layers(struct capture *capture)
+{
+	mla_status status = list_groups(capture, "/layers", &capture->layers, &capture->num_layers);
+
+	for (int i = 0; !status && i < capture->num_layers; i++)
+		status = check_layer(capture, capture->layers[i]);
+	return status;
 }
 
 /* Reads an int32 dataset of a step whole; *values is NULL if it is absent and may be. */
-static int read_index(const struct capture *capture, const char *group, const struct cap_rule *rule,
-		      int64_t *extent, int32_t **values, struct capture_error *error)
+static mla_status read_index(const struct capture *capture, const char *group,
+			     const struct cap_rule *rule, int64_t *extent, int32_t **values)
 {
 	struct cap_dataset dataset;
 	char path[CAP_PATH];
-	const int there = find_by_rule(capture, group, rule, path, error);
-	int status;
+	bool there;
+	mla_status status = find_by_rule(capture, group, rule, path, &there);
 
-	if (there <= 0)
-		return there;
-	if (open_by_rule(capture, path, rule, extent, &dataset, error))
-		return -1;
+	if (status || !there)
+		return status;
+	status = open_by_rule(capture, path, rule, extent, &dataset);
+	if (status)
+		return status;
 	*values = malloc(dataset.bytes + 1);
 	if (*values)
-		status = cap_dataset_read(capture, &dataset, NULL, NULL, *values, error);
+		status = cap_dataset_read(capture, &dataset, NULL, NULL, *values);
 	else
-		status = cap_fail_memory(error, capture->path);
+		status = cap_fail_memory(capture->path);
 	cap_dataset_close(&dataset);
 	return status;
 }
 
-static int check_offsets(const struct capture *capture, const char *group, const char *name,
-			 const int32_t *offsets, int64_t count, struct capture_error *error)
+static mla_status check_offsets(const struct capture *capture, const char *group, const char *name,
+				const int32_t *offsets, int64_t count)
 {
-	if (offsets[0] != 0)
-		return cap_fail(error, capture->path, "%s/%s starts at %" PRId32 ", expected 0",
-				group, name, offsets[0]);
+	if (offsets[0])
+		return cap_fail(capture->path, "%s/%s starts at %" PRId32 ", expected 0", group,
+				name, offsets[0]);
 	for (int64_t i = 0; i < count; i++)
 		if (offsets[i + 1] < offsets[i])
-			return cap_fail(error, capture->path,
+			return cap_fail(capture->path,
 					"%s/%s is not non-decreasing at %" PRId64 " (%" PRId32
 					" -> %" PRId32 ")",
 					group, name, i + 1, offsets[i], offsets[i + 1]);
-	return 0;
+	return MLA_OK;
 }
 
 /* The page entries that a request reads. */
-static int check_request_pages(const struct capture *capture, const struct cap_step *step,
-			       const char *group, int64_t request, int64_t *last_use,
-			       struct capture_error *error)
+static mla_status check_request_pages(const struct capture *capture, const struct cap_step *step,
+				      const char *group, int64_t request, int64_t *last_use)
 {
 	const int64_t size = capture->config.page_size, pages = capture->extent[DIM_PAGES];
 	const int64_t first = step->kv_indptr[request], end = step->kv_indptr[request + 1];
 	const int64_t needed = ((int64_t)step->kv_len[request] + size - 1) / size;
 
+	if (step->kv_len[request] < 0)
+		return cap_fail(capture->path,
+				"%s/kv_len[%" PRId64 "] = %" PRId32 ", expected 0 or more", group,
+				request, step->kv_len[request]);
 	if (needed > end - first)
-		return cap_fail(error, capture->path,
+		return cap_fail(capture->path,
 				"%s/kv_len[%" PRId64 "] = %" PRId32 " needs %" PRId64
 				" pages of %" PRId64 ", kv_indptr gives %" PRId64,
 				group, request, step->kv_len[request], needed, size, end - first);
@@ -410,78 +429,73 @@ static int check_request_pages(const struct capture *capture, const struct cap_s
 		const int64_t page = step->kv_page_indices[i];
 
 		if (page < 0 || page >= pages)
-			return cap_fail(error, capture->path,
+			return cap_fail(capture->path,
 					"%s/kv_page_indices[%" PRId64 "] = %" PRId64
 					" is out of range, ckv_cache has %" PRId64 " pages",
 					group, i, page, pages);
 		if (last_use[page] >= first)
-			return cap_fail(error, capture->path,
+			return cap_fail(capture->path,
 					"%s/kv_page_indices: request %" PRId64 " uses page %" PRId64
 					" twice (entries %" PRId64 " and %" PRId64 ")",
 					group, request, page, last_use[page], i);
 		last_use[page] = i;
 	}
-	return 0;
+	return MLA_OK;
 }
 
-static int check_pages(const struct capture *capture, const struct cap_step *step,
-		       const char *group, struct capture_error *error)
+static mla_status check_pages(const struct capture *capture, const struct cap_step *step,
+			      const char *group)
 {
 	const int64_t requests = step->extent[DIM_REQUESTS], pages = capture->extent[DIM_PAGES];
 	int64_t *last_use = malloc(((size_t)pages + 1) * sizeof(*last_use));
-	int status = 0;
+	mla_status status = MLA_OK;
 
 	if (!last_use)
-		return cap_fail_memory(error, capture->path);
+		return cap_fail_memory(capture->path);
 	for (int64_t i = 0; i < pages; i++)
 		last_use[i] = -1;
-	for (int64_t r = 0; !status && r < requests; r++) {
-		if (step->kv_len[r] < 0)
-			status =
-				cap_fail(error, capture->path,
-					 "%s/kv_len[%" PRId64 "] = %" PRId32 ", expected 0 or more",
-					 group, r, step->kv_len[r]);
-		else
-			status = check_request_pages(capture, step, group, r, last_use, error);
-	}
+	for (int64_t r = 0; !status && r < requests; r++)
+		status = check_request_pages(capture, step, group, r, last_use);
 	free(last_use);
 	return status;
 }
 
 /* Reads and checks the index arrays in the order of cap_step_rules. */
-static int read_indices(const struct capture *capture, struct cap_step *step, const char *group,
-			struct capture_error *error)
+static mla_status read_indices(const struct capture *capture, struct cap_step *step,
+			       const char *group)
 {
 	enum { KV_LEN, QO_INDPTR, KV_INDPTR, PAGE_INDICES, POSITIONS, Q_POS0 };
 	const struct cap_rule *rules = cap_step_rules;
-	int64_t *extent = step->extent;
+	int64_t *extent = step->extent, requests;
+	mla_status status = read_index(capture, group, &rules[KV_LEN], extent, &step->kv_len);
 
-	if (read_index(capture, group, &rules[KV_LEN], extent, &step->kv_len, error))
-		return -1;
-	extent[DIM_OFFSETS] = extent[DIM_REQUESTS] + 1;
-	if (read_index(capture, group, &rules[QO_INDPTR], extent, &step->qo_indptr, error) ||
-	    read_index(capture, group, &rules[KV_INDPTR], extent, &step->kv_indptr, error) ||
-	    read_index(capture, group, &rules[PAGE_INDICES], extent, &step->kv_page_indices,
-		       error) ||
-	    read_index(capture, group, &rules[Q_POS0], extent, &step->q_pos0, error))
-		return -1;
-
-	const int64_t requests = extent[DIM_REQUESTS];
-
-	if (check_offsets(capture, group, "qo_indptr", step->qo_indptr, requests, error) ||
-	    check_offsets(capture, group, "kv_indptr", step->kv_indptr, requests, error))
-		return -1;
+	requests = extent[DIM_REQUESTS];
+	extent[DIM_OFFSETS] = requests + 1;
+	if (!status)
+		status = read_index(capture, group, &rules[QO_INDPTR], extent, &step->qo_indptr);
+	if (!status)
+		status = read_index(capture, group, &rules[KV_INDPTR], extent, &step->kv_indptr);
+	if (!status)
+		status = read_index(capture, group, &rules[PAGE_INDICES], extent,
+				    &step->kv_page_indices);
+	if (!status)
+		status = read_index(capture, group, &rules[Q_POS0], extent, &step->q_pos0);
+	if (!status)
+		status = check_offsets(capture, group, "qo_indptr", step->qo_indptr, requests);
+	if (!status)
+		status = check_offsets(capture, group, "kv_indptr", step->kv_indptr, requests);
+	if (status)
+		return status;
 	if (step->kv_indptr[requests] > extent[DIM_PAGE_ENTRIES])
-		return cap_fail(error, capture->path,
+		return cap_fail(capture->path,
 				"%s/kv_indptr ends at %" PRId32 ", kv_page_indices has %" PRId64
 				" entries",
 				group, step->kv_indptr[requests], extent[DIM_PAGE_ENTRIES]);
 	extent[DIM_QUERIES] = step->qo_indptr[requests];
-	return check_pages(capture, step, group, error);
+	return check_pages(capture, step, group);
 }
 
-static int check_problem(const struct capture *capture, struct cap_step *step, int layer,
-			 struct capture_error *error)
+static mla_status check_problem(const struct capture *capture, struct cap_step *step, int layer)
 {
 	const struct cap_object *object;
 	char group[CAP_PATH];
@@ -489,86 +503,96 @@ static int check_problem(const struct capture *capture, struct cap_step *step, i
 	snprintf(group, sizeof(group), "/steps/%03d/layers/%03d", step->number, layer);
 	object = cap_find(capture, group);
 	if (!object)
-		return cap_fail(error, capture->path,
+		return cap_fail(capture->path,
 				"missing group %s: every step has every layer of /layers", group);
-	return check_group(capture, group, cap_problem_rules, step->extent, error);
+	return check_group(capture, group, cap_problem_rules, step->extent);
 }
 
-static int check_step(struct capture *capture, struct cap_step *step, struct capture_error *error)
+static mla_status check_step(struct capture *capture, struct cap_step *step)
 {
 	const struct cap_attribute *name;
 	char group[CAP_PATH];
+	mla_status status;
 
 	snprintf(group, sizeof(group), "/steps/%03d", step->number);
 	memcpy(step->extent, capture->extent, sizeof(step->extent));
-	name = need_attribute(capture, group, "name", CAP_STRING, error);
-	if (!name)
-		return -1;
+	status = need_attribute(capture, group, "name", CAP_STRING, &name);
+	if (status)
+		return status;
 	step->name = name->text;
-	if (read_indices(capture, step, group, error) ||
-	    check_group(capture, group, cap_step_rules, step->extent, error))
-		return -1;
-	for (int i = 0; i < capture->num_layers; i++)
-		if (check_problem(capture, step, capture->layers[i], error))
-			return -1;
-	return 0;
+	status = read_indices(capture, step, group);
+	if (!status)
+		status = check_group(capture, group, cap_step_rules, step->extent);
+	for (int i = 0; !status && i < capture->num_layers; i++)
+		status = check_problem(capture, step, capture->layers[i]);
+	return status;
 }
 
 /* A layer of a step that /layers lacks has no cache. */
-static int check_stray_layers(const struct capture *capture, struct capture_error *error)
+static mla_status check_stray_layers(const struct capture *capture)
 {
 	for (size_t i = 0; i < capture->num_objects; i++) {
 		const char *path = capture->objects[i].path;
 		int length = 0;
 
-		if (sscanf(path, "/steps/%*3d%n", &length) == 0 && length > 0 &&
+		if (!sscanf(path, "/steps/%*3d%n", &length) && length > 0 &&
 		    !strncmp(path + length, "/layers/", 8) && !strchr(path + length + 8, '/') &&
 		    !cap_find(capture, path + length))
-			return cap_fail(error, capture->path, "%s has no %s", path, path + length);
+			return cap_fail(capture->path, "%s has no %s", path, path + length);
 	}
-	return 0;
+	return MLA_OK;
 }
 
-static int check_steps(struct capture *capture, struct capture_error *error)
+static mla_status check_steps(struct capture *capture)
 {
 	int *numbers, count;
-	int status = list_groups(capture, "/steps", &numbers, &count, error);
+	mla_status status = list_groups(capture, "/steps", &numbers, &count);
 
 	if (!status) {
 		capture->steps = calloc((size_t)count, sizeof(*capture->steps));
 		if (!capture->steps)
-			status = cap_fail_memory(error, capture->path);
+			status = cap_fail_memory(capture->path);
 	}
 	for (int i = 0; !status && i < count; i++) {
 		capture->steps[i].number = numbers[i];
 		capture->num_steps = i + 1;
-		status = check_step(capture, &capture->steps[i], error);
+		status = check_step(capture, &capture->steps[i]);
 	}
 	free(numbers);
-	return status ? status : check_stray_layers(capture, error);
+	return status ? status : check_stray_layers(capture);
 }
 
 /* ---- the interface -------------------------------------------------------------------------- */
 
-struct capture *capture_open(const char *path, struct capture_error *error)
+static mla_status check_all(struct capture *capture)
 {
-	struct capture *capture = calloc(1, sizeof(*capture));
+	mla_status (*const checks[])(struct capture *) = {
+		cap_file_open, check_root,  check_config,
+		check_layers,  check_steps, check_every_dataset,
+	};
+	mla_status status = MLA_OK;
 
-	if (capture)
-		capture->path = strdup(path);
-	if (!capture || !capture->path) {
-		free(capture);
-		cap_fail_memory(error, path);
-		return NULL;
+	for (size_t i = 0; !status && i < sizeof(checks) / sizeof(*checks); i++)
+		status = checks[i](capture);
+	return status;
+}
+
+mla_status capture_open(const char *path, struct capture **capture)
+{
+	mla_status status;
+
+	*capture = calloc(1, sizeof(**capture));
+	if (*capture)
+		(*capture)->path = strdup(path);
+	if (*capture && (*capture)->path)
+		status = check_all(*capture);
+	else
+		status = cap_fail_memory(path);
+	if (status) {
+		capture_close(*capture);
+		*capture = NULL;
 	}
-	capture->file = -1;
-	if (cap_file_open(capture, error) || check_root(capture, error) ||
-	    check_config(capture, error) || check_layers(capture, error) ||
-	    check_steps(capture, error) || check_every_dataset(capture, error)) {
-		capture_close(capture);
-		return NULL;
-	}
-	return capture;
+	return status;
 }
 
 void capture_close(struct capture *capture)
@@ -588,7 +612,7 @@ void capture_close(struct capture *capture)
 	free(capture->steps);
 	free(capture->layers);
 	cap_attributes_free(&capture->attributes);
-	if (capture->file >= 0)
+	if (capture->file > 0)
 		H5Fclose(capture->file);
 	cap_types_close(capture->type);
 	free(capture->path);

@@ -15,7 +15,6 @@ struct load {
 	struct capture *capture;
 	const struct cap_step *step;
 	struct mla_case *c;
-	struct capture_error *error;
 	char layer_group[CAP_PATH], problem_group[CAP_PATH];
 	int32_t *visible; /* as cap_mark_visible fills it */
 };
@@ -39,16 +38,14 @@ uint64_t cap_count_bad(const struct cap_dataset *dataset, const void *data, uint
 {
 	const uint64_t size = cap_element_size(dataset->element);
 	const uint64_t row_count = dataset->row_bytes / size;
-	uint64_t found = 0, at = 0;
+	uint64_t slot_count, found = 0, at = 0;
 
 	if (!visible) {
 		found = cap_count_non_finite(dataset->element, data, rows * row_count, &at);
 		*first = row * row_count + at;
 		return found;
 	}
-
-	const uint64_t slot_count = row_count / dataset->extent[1];
-
+	slot_count = row_count / dataset->extent[1];
 	for (uint64_t i = 0; i < rows; i++) {
 		const uint64_t count = (uint64_t)visible[row + i] * slot_count;
 		const char *page = (const char *)data + i * dataset->row_bytes;
@@ -61,8 +58,8 @@ uint64_t cap_count_bad(const struct cap_dataset *dataset, const void *data, uint
 	return found;
 }
 
-int cap_fail_non_finite(struct capture_error *error, const char *file,
-			const struct cap_dataset *dataset, uint64_t count, uint64_t first)
+mla_status cap_fail_non_finite(const char *file, const struct cap_dataset *dataset, uint64_t count,
+			       uint64_t first)
 {
 	char text[128];
 	size_t used = 0;
@@ -74,46 +71,47 @@ int cap_fail_non_finite(struct capture_error *error, const char *file,
 					 i ? "," : "", first / rest);
 		first %= rest;
 	}
-	return cap_fail(error, file, "%s: %" PRIu64 " non-finite values, first at [%s]",
-			dataset->path, count, text);
+	return cap_fail(file, "%s: %" PRIu64 " non-finite values, first at [%s]", dataset->path,
+			count, text);
 }
 
 /* Which values of a dataset must be finite. */
 enum finite { FINITE_ANY, FINITE_ALL, FINITE_VISIBLE };
 
-static int check_finite(const struct load *load, const struct cap_dataset *dataset,
-			const void *data, enum finite finite)
+static mla_status check_finite(const struct load *load, const struct cap_dataset *dataset,
+			       const void *data, enum finite finite)
 {
 	uint64_t bad = 0, first = 0;
 
 	if (finite != FINITE_ANY && dataset->bytes)
 		bad = cap_count_bad(dataset, data, 0, dataset->extent[0],
 				    finite == FINITE_VISIBLE ? load->visible : NULL, &first);
-	return bad ? cap_fail_non_finite(load->error, load->capture->path, dataset, bad, first) : 0;
+	return bad ? cap_fail_non_finite(load->capture->path, dataset, bad, first) : MLA_OK;
 }
 
 /* Reads a dataset into a tensor of the case; nothing if it is absent, which open has allowed. */
-static int load_tensor(const struct load *load, const char *group, const char *name,
-		       enum finite finite, mla_tensor *tensor)
+static mla_status load_tensor(const struct load *load, const char *group, const char *name,
+			      enum finite finite, mla_tensor *tensor)
 {
 	const struct capture *capture = load->capture;
 	struct cap_dataset dataset;
 	char path[CAP_PATH];
 	int64_t extent[CAP_MAX_RANK];
-	int status;
+	mla_status status;
 
 	cap_join(path, group, name);
 	if (!cap_find(capture, path))
-		return 0;
-	if (cap_dataset_open(capture, path, CAP_ANY_ELEMENT, &dataset, load->error))
-		return -1;
+		return MLA_OK;
+	status = cap_dataset_open(capture, path, CAP_ANY_ELEMENT, &dataset);
+	if (status)
+		return status;
 	for (int i = 0; i < dataset.rank; i++)
 		extent[i] = (int64_t)dataset.extent[i];
 	*tensor = case_tensor(load->c, (int32_t)dataset.element, dataset.rank, extent);
 	if (!tensor->data)
-		status = cap_fail_memory(load->error, capture->path);
+		status = cap_fail_memory(capture->path);
 	else
-		status = cap_dataset_read(capture, &dataset, NULL, NULL, tensor->data, load->error);
+		status = cap_dataset_read(capture, &dataset, NULL, NULL, tensor->data);
 	if (!status)
 		status = check_finite(load, &dataset, tensor->data, finite);
 	cap_dataset_close(&dataset);
@@ -149,7 +147,7 @@ static int32_t *copy_index(struct mla_case *c, const int32_t *from, int64_t coun
 	return to;
 }
 
-static int fill_batch(const struct load *load)
+static mla_status fill_batch(const struct load *load)
 {
 	const struct cap_step *step = load->step;
 	const int64_t requests = step->extent[DIM_REQUESTS];
@@ -169,11 +167,11 @@ static int fill_batch(const struct load *load)
 	c->tensors.num_kv_indices = entries;
 	if (!batch->qo_indptr || !batch->kv_indptr || !batch->kv_len ||
 	    (step->q_pos0 && !batch->q_pos0) || !c->tensors.kv_indices)
-		return cap_fail_memory(load->error, load->capture->path);
-	return 0;
+		return cap_fail_memory(load->capture->path);
+	return MLA_OK;
 }
 
-static int load_tensors(const struct load *load)
+static mla_status load_tensors(const struct load *load)
 {
 	const bool model = load->capture->kind == CAPTURE_MODEL_FORWARD;
 	struct mla_case *c = load->c;
@@ -192,17 +190,17 @@ static int load_tensors(const struct load *load)
 		{load->problem_group, "out_ref", FINITE_ANY, &c->out_ref},
 		{load->problem_group, "lse_ref", FINITE_ANY, &c->lse_ref},
 	};
+	mla_status status = MLA_OK;
 
-	for (size_t i = 0; i < sizeof(parts) / sizeof(*parts); i++)
-		if (load_tensor(load, parts[i].group, parts[i].name, parts[i].finite,
-				parts[i].tensor))
-			return -1;
-	return 0;
+	for (size_t i = 0; !status && i < sizeof(parts) / sizeof(*parts); i++)
+		status = load_tensor(load, parts[i].group, parts[i].name, parts[i].finite,
+				     parts[i].tensor);
+	return status;
 }
 
 /* q_nope = q_raw absorbed with W_UK: fp64 sums, rounded once. In blocks of queries, because the
  * fp64 intermediate of a long prefill would not fit in memory. */
-static int absorb(const struct load *load)
+static mla_status absorb(const struct load *load)
 {
 	enum { BLOCK = 64 };
 	struct mla_case *c = load->c;
@@ -216,7 +214,7 @@ static int absorb(const struct load *load)
 	c->tensors.q_nope = case_tensor(c, c->q_raw.dtype, 3, extent);
 	if (!block || !c->tensors.q_nope.data) {
 		free(block);
-		return cap_fail_memory(load->error, load->capture->path);
+		return cap_fail_memory(load->capture->path);
 	}
 	for (int64_t t = 0; t < total_q; t += BLOCK) {
 		mla_tensor part = c->q_raw;
@@ -232,11 +230,11 @@ static int absorb(const struct load *load)
 	bad = cap_count_non_finite((enum cap_element)c->q_raw.dtype, c->tensors.q_nope.data,
 				   (uint64_t)(total_q * row), &first);
 	if (bad)
-		return cap_fail(load->error, load->capture->path,
+		return cap_fail(load->capture->path,
 				"%s/q_nope: %" PRIu64 " values overflow %s once absorbed with W_UK",
 				load->problem_group, bad,
 				cap_element_name((enum cap_element)c->q_raw.dtype));
-	return 0;
+	return MLA_OK;
 }
 
 /* The file keeps lse_ref in its own base, a case in base e. */
@@ -258,15 +256,15 @@ static void name_case(const struct load *load, int layer)
 		 slash ? slash + 1 : load->capture->path, load->step->number, layer);
 }
 
-static int load_case(struct load *load)
+static mla_status load_case(struct load *load)
 {
-	int status = fill_batch(load);
+	mla_status status = fill_batch(load);
 
 	if (status)
 		return status;
 	load->visible = calloc((size_t)load->capture->extent[DIM_PAGES] + 1, sizeof(int32_t));
 	if (!load->visible)
-		return cap_fail_memory(load->error, load->capture->path);
+		return cap_fail_memory(load->capture->path);
 	cap_mark_visible(load->step, (int32_t)load->capture->config.page_size, load->visible);
 	status = load_tensors(load);
 	free(load->visible);
@@ -277,15 +275,15 @@ static int load_case(struct load *load)
 	return status;
 }
 
-int capture_load(struct capture *capture, int step, int layer, struct mla_case *c,
-		 struct capture_error *error)
+mla_status capture_load(struct capture *capture, int step, int layer, struct mla_case *c)
 {
-	struct load load = {.capture = capture, .c = c, .error = error};
+	struct load load = {.capture = capture, .c = c};
+	mla_status status;
 	int number;
 
 	memset(c, 0, sizeof(*c));
 	if (step < 0 || step >= capture->num_steps || layer < 0 || layer >= capture->num_layers)
-		return cap_fail(error, capture->path,
+		return cap_fail(capture->path,
 				"no step index %d with layer index %d: %d steps, %d layers", step,
 				layer, capture->num_steps, capture->num_layers);
 	number = capture->layers[layer];
@@ -295,9 +293,8 @@ int capture_load(struct capture *capture, int step, int layer, struct mla_case *
 		 number);
 	name_case(&load, number);
 	fill_config(capture, &c->config);
-	if (load_case(&load)) {
+	status = load_case(&load);
+	if (status)
 		case_free(c);
-		return -1;
-	}
-	return 0;
+	return status;
 }

@@ -21,7 +21,8 @@
 enum {
 	WATCHDOG_SECONDS = 10, /* for one piece of work: opening, or one slab of a dataset */
 	EXIT_GOOD = 0,
-	EXIT_BAD = 3,
+	EXIT_BAD = 3, /* apart from what a sanitizer ends with */
+	EXIT_NO_MEMORY = 4,
 };
 
 #define MEMORY_LIMIT ((rlim_t)8 << 30) /* beyond what the parent has mapped already */
@@ -30,7 +31,6 @@ enum {
  * the verdict. */
 struct verify {
 	struct capture *capture;
-	struct capture_error *error;
 	bool strict;
 	int pipe;
 	int32_t *visible; /* over all steps */
@@ -43,23 +43,23 @@ static void send_line(int to, char kind, const char *text)
 }
 
 /* A warning, which strictness makes an error. */
-static int warn(struct verify *verify, const char *format, ...)
+static mla_status warn(struct verify *verify, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
 
-static int warn(struct verify *verify, const char *format, ...)
+static mla_status warn(struct verify *verify, const char *format, ...)
 {
-	char text[sizeof(verify->error->text) - 64];
-	struct capture_error whole = {""};
+	char text[ERROR_SIZE - 64];
 	va_list arguments;
+	mla_status status;
 
 	va_start(arguments, format);
 	vsnprintf(text, sizeof(text), format, arguments);
 	va_end(arguments);
+	status = cap_fail(verify->capture->path, verify->strict ? "%s" : "warning: %s", text);
 	if (verify->strict)
-		return cap_fail(verify->error, verify->capture->path, "%s", text);
-	cap_fail(&whole, verify->capture->path, "warning: %s", text);
-	send_line(verify->pipe, 'W', whole.text);
-	return 0;
+		return status;
+	send_line(verify->pipe, 'W', mla_last_error());
+	return MLA_OK;
 }
 
 /* ---- attributes ----------------------------------------------------------------------------- */
@@ -72,21 +72,24 @@ static const char *text_of(const struct verify *verify, const char *object, cons
 	return one && one->type == CAP_STRING ? one->text : NULL;
 }
 
-static int check_content(struct verify *verify)
+static mla_status check_content(struct verify *verify)
 {
+	const struct capture *capture = verify->capture;
 	const char *stored = text_of(verify, "/", "content_sha256");
 	char hex[SHA256_TEXT];
+	mla_status status;
 
 	if (!stored)
 		return warn(verify, "no /@content_sha256: a changed attribute would not be found");
-	if (cap_content_sha256(&verify->capture->attributes, hex))
-		return cap_fail_memory(verify->error, verify->capture->path);
+	status = cap_content_sha256(&capture->attributes, capture->path, hex);
+	if (status)
+		return status;
 	if (strcmp(stored, hex))
-		return cap_fail(verify->error, verify->capture->path,
+		return cap_fail(verify->capture->path,
 				"content_sha256 mismatch (file %.16s..., attributes %.16s...): an "
 				"attribute was changed",
 				stored, hex);
-	return 0;
+	return MLA_OK;
 }
 
 /* mscale as the softmax scale takes it: 0.1 * mscale_all_dim * ln(factor) + 1 under YaRN, else 1.
@@ -107,22 +110,22 @@ static bool implied_mscale(const char *rope_scaling, double *mscale)
 	return known;
 }
 
-static int check_scale(struct verify *verify)
+static mla_status check_scale(struct verify *verify)
 {
 	const struct cap_config *config = &verify->capture->config;
 	const char *rope_scaling = text_of(verify, "/config", "rope_scaling");
 	const double dim = (double)config->qk_nope_head_dim + config->qk_rope_head_dim;
 	double mscale = 1, implied;
 
-	if (config->qk_nope_head_dim == 0 || !rope_scaling)
-		return 0;
+	if (!config->qk_nope_head_dim || !rope_scaling)
+		return MLA_OK;
 	if (strcmp(rope_scaling, "none") && !implied_mscale(rope_scaling, &mscale))
 		return warn(verify,
 			    "/config@rope_scaling is not \"none\" nor JSON with rope_type "
 			    "\"yarn\" and factor, or \"default\": softmax_scale not checked");
 	implied = mscale * mscale / sqrt(dim);
 	if (fabs(config->softmax_scale - implied) <= 1e-6 * implied)
-		return 0;
+		return MLA_OK;
 	return warn(verify, "/config@softmax_scale = %.7g but rope_scaling implies %.7g%s",
 		    config->softmax_scale, implied,
 		    fabs(config->softmax_scale * sqrt(dim) - 1) < 1e-6
@@ -130,18 +133,18 @@ static int check_scale(struct verify *verify)
 			    : "");
 }
 
-static int check_software(struct verify *verify)
+static mla_status check_software(struct verify *verify)
 {
 	const char *software = text_of(verify, "/", "software");
 	json_t *root;
 
 	if (!software || !strcmp(software, "none"))
-		return 0;
+		return MLA_OK;
 	root = json_loads(software, 0, NULL);
 	if (!root)
 		return warn(verify, "/@software is not JSON");
 	json_decref(root);
-	return 0;
+	return MLA_OK;
 }
 
 /* ---- datasets ------------------------------------------------------------------------------- */
@@ -175,12 +178,13 @@ static hsize_t slab_rows(const struct cap_dataset *dataset)
 }
 
 /* Reads slab after slab: sha256 over all, and what is not finite. */
-static int scan_slabs(struct verify *verify, const struct cap_dataset *dataset, void *slab,
-		      struct sha256 *sha)
+static mla_status scan_slabs(struct verify *verify, const struct cap_dataset *dataset, void *slab,
+			     struct sha256 *sha)
 {
 	const int finite = finite_of(dataset->path);
 	const hsize_t step = slab_rows(dataset), rows = dataset->extent[0];
 	uint64_t bad = 0, first = 0, at = 0;
+	mla_status status;
 
 	for (hsize_t row = 0; dataset->bytes && row < rows; row += step) {
 		const hsize_t start[CAP_MAX_RANK] = {row};
@@ -190,8 +194,9 @@ static int scan_slabs(struct verify *verify, const struct cap_dataset *dataset, 
 		memcpy(count, dataset->extent, sizeof(count));
 		count[0] = rows - row < step ? rows - row : step;
 		alarm(WATCHDOG_SECONDS);
-		if (cap_dataset_read(verify->capture, dataset, start, count, slab, verify->error))
-			return -1;
+		status = cap_dataset_read(verify->capture, dataset, start, count, slab);
+		if (status)
+			return status;
 		sha256_add(sha, slab, count[0] * dataset->row_bytes);
 		if (finite)
 			found = cap_count_bad(dataset, slab, row, count[0],
@@ -201,33 +206,32 @@ static int scan_slabs(struct verify *verify, const struct cap_dataset *dataset, 
 		bad += found;
 	}
 	if (bad)
-		return cap_fail_non_finite(verify->error, verify->capture->path, dataset, bad,
-					   first);
-	return 0;
+		return cap_fail_non_finite(verify->capture->path, dataset, bad, first);
+	return MLA_OK;
 }
 
-static int compare_sha256(struct verify *verify, const char *path, const char *hex)
+static mla_status compare_sha256(struct verify *verify, const char *path, const char *hex)
 {
 	const char *stored = text_of(verify, path, "sha256");
 
 	if (stored && !strcmp(stored, hex))
-		return 0;
-	return cap_fail(verify->error, verify->capture->path,
-			"%s: sha256 mismatch (file %.16s..., data %.16s...)", path,
-			stored ? stored : "none", hex);
+		return MLA_OK;
+	return cap_fail(verify->capture->path, "%s: sha256 mismatch (file %.16s..., data %.16s...)",
+			path, stored ? stored : "none", hex);
 }
 
-static int scan_dataset(struct verify *verify, const char *path)
+static mla_status scan_dataset(struct verify *verify, const char *path)
 {
 	struct cap_dataset dataset;
 	char hex[SHA256_TEXT];
 	struct sha256 *sha;
+	mla_status status;
 	hsize_t rows;
 	void *slab;
-	int status;
 
-	if (cap_dataset_open(verify->capture, path, CAP_ANY_ELEMENT, &dataset, verify->error))
-		return -1;
+	status = cap_dataset_open(verify->capture, path, CAP_ANY_ELEMENT, &dataset);
+	if (status)
+		return status;
 	rows = slab_rows(&dataset);
 	if (rows > dataset.extent[0])
 		rows = dataset.extent[0];
@@ -236,7 +240,7 @@ static int scan_dataset(struct verify *verify, const char *path)
 	if (slab && sha)
 		status = scan_slabs(verify, &dataset, slab, sha);
 	else
-		status = cap_fail_memory(verify->error, verify->capture->path);
+		status = cap_fail_memory(verify->capture->path);
 	sha256_finish(sha, status ? NULL : hex);
 	if (!status)
 		status = compare_sha256(verify, path, hex);
@@ -247,14 +251,14 @@ static int scan_dataset(struct verify *verify, const char *path)
 	return status;
 }
 
-static int scan_datasets(struct verify *verify)
+static mla_status scan_datasets(struct verify *verify)
 {
 	struct capture *capture = verify->capture;
-	int status = 0;
+	mla_status status = MLA_OK;
 
 	verify->visible = calloc((size_t)capture->extent[DIM_PAGES] + 1, sizeof(*verify->visible));
 	if (!verify->visible)
-		return cap_fail_memory(verify->error, capture->path);
+		return cap_fail_memory(capture->path);
 	for (int i = 0; i < capture->num_steps; i++)
 		cap_mark_visible(&capture->steps[i], (int32_t)capture->config.page_size,
 				 verify->visible);
@@ -265,15 +269,13 @@ static int scan_datasets(struct verify *verify)
 	return status;
 }
 
-static int verify_all(struct verify *verify, const char *path)
+static mla_status verify_all(struct verify *verify, const char *path)
 {
 	char verdict[256];
-	int status;
+	mla_status status = capture_open(path, &verify->capture);
 
-	verify->capture = capture_open(path, verify->error);
-	if (!verify->capture)
-		return -1;
-	status = scan_datasets(verify);
+	if (!status)
+		status = scan_datasets(verify);
 	if (!status)
 		status = check_content(verify);
 	if (!status)
@@ -338,24 +340,25 @@ static void confine_child(void)
 
 static void run_child(const char *path, bool strict, int to)
 {
-	struct capture_error error = {""};
-	struct verify verify = {.error = &error, .strict = strict, .pipe = to};
+	struct verify verify = {.strict = strict, .pipe = to};
+	mla_status status;
 
 	confine_child();
-	if (verify_all(&verify, path)) {
-		send_line(to, 'E', error.text);
-		_exit(EXIT_BAD);
-	}
-	_exit(EXIT_GOOD);
+	status = verify_all(&verify, path);
+	if (!status)
+		_exit(EXIT_GOOD);
+	send_line(to, 'E', mla_last_error());
+	_exit(status == MLA_NO_MEMORY ? EXIT_NO_MEMORY : EXIT_BAD);
 }
 
 /* ---- the parent ----------------------------------------------------------------------------- */
 
-/* Passes lines of the child on. They are its word only: the exit status decides. */
-static void read_lines(int from, const char *path, FILE *log, struct capture_error *error)
+/* Passes lines of the child on; its error is kept. They are its word only: the exit status decides.
+ */
+static void read_lines(int from, const char *path, FILE *log, char error[ERROR_SIZE])
 {
 	FILE *stream = fdopen(from, "r");
-	char line[sizeof(error->text) + 2]; /* kind and line feed */
+	char line[ERROR_SIZE + 2]; /* kind and line feed */
 
 	if (!stream) {
 		close(from);
@@ -364,7 +367,7 @@ static void read_lines(int from, const char *path, FILE *log, struct capture_err
 	while (fgets(line, sizeof(line), stream)) {
 		line[strcspn(line, "\n")] = 0;
 		if (line[0] == 'E')
-			snprintf(error->text, sizeof(error->text), "%.511s", line + 1);
+			snprintf(error, ERROR_SIZE, "%.*s", ERROR_SIZE - 1, line + 1);
 		else if (line[0] == 'G' && log)
 			fprintf(log, "%s: %s\n", path, line + 1);
 		else if (log)
@@ -374,52 +377,60 @@ static void read_lines(int from, const char *path, FILE *log, struct capture_err
 }
 
 /* Turns the end of the child into an outcome. */
-static int judge(int status, const char *path, struct capture_error *error)
+static mla_status judge(int status, const char *path, const char *error)
 {
 	const int signal_number = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+	const int code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 
-	if (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_GOOD)
-		return 0;
-	if (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_BAD && error->text[0])
-		return -1;
+	if (code == EXIT_GOOD)
+		return MLA_OK;
+	if (code == EXIT_BAD && *error)
+		return mla_fail(MLA_INVALID, "%s", error);
+	if (code == EXIT_NO_MEMORY && *error)
+		return mla_fail(MLA_NO_MEMORY, "%s", error);
 	if (signal_number == SIGALRM)
-		return cap_fail(error, path,
+		return cap_fail(path,
 				"parser made no progress in %d s: treat it as hostile or damaged",
 				WATCHDOG_SECONDS);
 	if (signal_number)
-		return cap_fail(error, path,
+		return cap_fail(path,
 				"parser crashed (signal %d) reading this file: treat it as hostile "
 				"or damaged",
 				signal_number);
-	return cap_fail(error, path,
+	return cap_fail(path,
 			"parser ended with status %d reading this file: treat it as hostile or "
 			"damaged",
-			WIFEXITED(status) ? WEXITSTATUS(status) : -1);
+			code);
 }
 
-int capture_verify(const char *path, bool strict, FILE *log, struct capture_error *error)
+/* Nothing is known about the file then. */
+static mla_status fail_to_run(const char *path, const char *what)
 {
+	cap_fail(path, "%s: %s", what, strerror(errno));
+	return MLA_NO_MEMORY;
+}
+
+mla_status capture_verify(const char *path, bool strict, FILE *log)
+{
+	char error[ERROR_SIZE] = "";
 	int ends[2], status;
 	pid_t child;
 
-	error->text[0] = 0;
 	if (pipe2(ends, O_CLOEXEC))
-		return cap_fail(error, path, "no pipe to the verifying process: %s",
-				strerror(errno));
+		return fail_to_run(path, "no pipe to the verifying process");
 	child = fork();
-	if (child == 0) {
+	if (!child) {
 		close(ends[0]);
 		run_child(path, strict, ends[1]);
 	}
 	close(ends[1]);
 	if (child < 0) {
 		close(ends[0]);
-		return cap_fail(error, path, "no verifying process: %s", strerror(errno));
+		return fail_to_run(path, "no verifying process");
 	}
 	read_lines(ends[0], path, log, error);
 	while (waitpid(child, &status, 0) < 0)
 		if (errno != EINTR)
-			return cap_fail(error, path, "lost the verifying process: %s",
-					strerror(errno));
+			return fail_to_run(path, "lost the verifying process");
 	return judge(status, path, error);
 }

@@ -5,108 +5,94 @@
 #include "capture/internal.h"
 #include "lib/geometry.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 /* ---- the writer ----------------------------------------------------------------------------- */
 
-int cap_writer_open(struct cap_writer *writer, const char *path, bool compress,
-		    struct capture_error *error)
+mla_status cap_writer_open(struct cap_writer *writer, const char *path, bool compress)
 {
-	const size_t size = strlen(path) + sizeof(".partial");
 	hid_t access, create;
+	mla_status status;
 
-	memset(writer, 0, sizeof(*writer));
+	*writer = (struct cap_writer){.path = path, .compress = compress};
 	cap_hdf5_quiet();
-	writer->path = path;
-	writer->compress = compress;
-	writer->file = -1;
-	writer->partial = malloc(size);
-	if (!writer->partial)
-		return cap_fail_memory(error, path);
-	snprintf(writer->partial, size, "%s.partial", path);
+	status = output_open(&writer->output, path, OUTPUT_NAMED);
+	if (status)
+		return status;
 	cap_types_make(writer->type);
-
 	access = H5Pcreate(H5P_FILE_ACCESS);
 	create = H5Pcreate(H5P_FILE_CREATE);
 	H5Pset_libver_bounds(access, H5F_LIBVER_V18, H5F_LIBVER_V110);
 	H5Pset_obj_track_times(create, false);
-	writer->file = H5Fcreate(writer->partial, H5F_ACC_TRUNC, create, access);
+	writer->file = H5Fcreate(writer->output.path, H5F_ACC_TRUNC, create, access);
 	if (writer->file < 0)
-		cap_fail_hdf5(error, path, "cannot be created");
+		status = cap_fail_hdf5(path, "cannot be created");
 	H5Pclose(create);
 	H5Pclose(access);
-	return writer->file < 0 ? -1 : 0;
-}
-
-/* Data first, then the name: what a crash leaves under the final name is whole. */
-static int sync_file(const char *path, int flags)
-{
-	const int descriptor = open(path, flags);
-	int status;
-
-	if (descriptor < 0)
-		return -1;
-	status = fsync(descriptor);
-	close(descriptor);
 	return status;
 }
 
-int cap_writer_commit(struct cap_writer *writer, struct capture_error *error)
+/* What is found is said of the file that was asked for, not of the name it is written under. */
+static mla_status verify_written(const struct cap_writer *writer)
 {
-	char hex[SHA256_TEXT];
-	const hid_t file = writer->file;
+	const size_t length = strlen(writer->output.path);
+	const mla_status status = capture_verify(writer->output.path, false, NULL);
+	char text[ERROR_SIZE];
 
-	if (cap_content_sha256(&writer->attributes, hex))
-		return cap_fail_memory(error, writer->path);
-	if (cap_write_string(writer, "/", "content_sha256", hex, error))
-		return -1;
-	writer->file = -1;
+	if (!status)
+		return MLA_OK;
+	snprintf(text, sizeof(text), "%s", mla_last_error());
+	if (!strncmp(text, writer->output.path, length))
+		cap_fail(writer->path, "%s", text + length + strlen(": "));
+	return status;
+}
+
+mla_status cap_writer_commit(struct cap_writer *writer)
+{
+	const hid_t file = writer->file;
+	char hex[SHA256_TEXT];
+	mla_status status = cap_content_sha256(&writer->attributes, writer->path, hex);
+
+	if (!status)
+		status = cap_write_string(writer, "/", "content_sha256", hex);
+	if (status)
+		return status;
+	writer->file = 0;
 	if (H5Fclose(file) < 0)
-		return cap_fail_hdf5(error, writer->path, "cannot be closed");
-	if (capture_verify(writer->partial, false, NULL, error))
-		return -1;
-	if (sync_file(writer->partial, O_RDONLY) || rename(writer->partial, writer->path))
-		return cap_fail(error, writer->path, "cannot be renamed into place: %s",
-				strerror(errno));
-	free(writer->partial);
-	writer->partial = NULL;
-	return 0;
+		return cap_fail_hdf5(writer->path, "cannot be closed");
+	status = verify_written(writer);
+	return status ? status : output_commit(&writer->output);
 }
 
 void cap_writer_close(struct cap_writer *writer)
 {
-	if (writer->file >= 0)
+	if (writer->file > 0)
 		H5Fclose(writer->file);
-	if (writer->partial)
-		unlink(writer->partial);
-	free(writer->partial);
+	output_abandon(&writer->output);
 	cap_types_close(writer->type);
 	cap_attributes_free(&writer->attributes);
 }
 
-int cap_write_group(struct cap_writer *writer, const char *path, struct capture_error *error)
+mla_status cap_write_group(struct cap_writer *writer, const char *path)
 {
 	const hid_t plist = H5Pcreate(H5P_GROUP_CREATE);
+	mla_status status = MLA_OK;
 	hid_t group;
 
 	H5Pset_obj_track_times(plist, false);
 	group = H5Gcreate2(writer->file, path, H5P_DEFAULT, plist, H5P_DEFAULT);
 	if (group < 0)
-		cap_fail_hdf5(error, writer->path, path);
+		status = cap_fail_hdf5(writer->path, path);
 	else
 		H5Gclose(group);
 	H5Pclose(plist);
-	return group < 0 ? -1 : 0;
+	return status;
 }
 
-int cap_write_attribute(struct cap_writer *writer, const struct cap_attribute *attribute,
-			struct capture_error *error)
+mla_status cap_write_attribute(struct cap_writer *writer, const struct cap_attribute *attribute)
 {
 	const void *value = attribute->type == CAP_STRING ? (const void *)attribute->text
 			    : attribute->type == CAP_U32  ? (const void *)&attribute->number
@@ -115,8 +101,8 @@ int cap_write_attribute(struct cap_writer *writer, const struct cap_attribute *a
 			   : attribute->type == CAP_U32  ? H5T_STD_U32LE
 							 : H5T_IEEE_F64LE;
 	const hid_t type = H5Tcopy(base), space = H5Screate(H5S_SCALAR);
+	mla_status status;
 	hid_t id;
-	int status = 0;
 
 	if (attribute->type == CAP_STRING) {
 		H5Tset_size(type, strlen(attribute->text));
@@ -126,9 +112,9 @@ int cap_write_attribute(struct cap_writer *writer, const struct cap_attribute *a
 	id = H5Acreate_by_name(writer->file, attribute->object, attribute->name, type, space,
 			       H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
 	if (id < 0 || H5Awrite(id, type, value) < 0)
-		status = cap_fail_hdf5(error, writer->path, attribute->name);
-	else if (cap_attributes_add(&writer->attributes, attribute))
-		status = cap_fail_memory(error, writer->path);
+		status = cap_fail_hdf5(writer->path, attribute->name);
+	else
+		status = cap_attributes_add(&writer->attributes, attribute, writer->path);
 	if (id >= 0)
 		H5Aclose(id);
 	H5Sclose(space);
@@ -136,8 +122,8 @@ int cap_write_attribute(struct cap_writer *writer, const struct cap_attribute *a
 	return status;
 }
 
-int cap_write_string(struct cap_writer *writer, const char *object, const char *name,
-		     const char *text, struct capture_error *error)
+mla_status cap_write_string(struct cap_writer *writer, const char *object, const char *name,
+			    const char *text)
 {
 	const struct cap_attribute one = {
 		.object = (char *)object,
@@ -146,11 +132,11 @@ int cap_write_string(struct cap_writer *writer, const char *object, const char *
 		.text = (char *)(text && *text ? text : "none"),
 	};
 
-	return cap_write_attribute(writer, &one, error);
+	return cap_write_attribute(writer, &one);
 }
 
-int cap_write_u32(struct cap_writer *writer, const char *object, const char *name, uint32_t number,
-		  struct capture_error *error)
+mla_status cap_write_u32(struct cap_writer *writer, const char *object, const char *name,
+			 uint32_t number)
 {
 	const struct cap_attribute one = {
 		.object = (char *)object,
@@ -159,11 +145,11 @@ int cap_write_u32(struct cap_writer *writer, const char *object, const char *nam
 		.number = number,
 	};
 
-	return cap_write_attribute(writer, &one, error);
+	return cap_write_attribute(writer, &one);
 }
 
-static int write_f64(struct cap_writer *writer, const char *object, const char *name, double real,
-		     struct capture_error *error)
+static mla_status write_f64(struct cap_writer *writer, const char *object, const char *name,
+			    double real)
 {
 	const struct cap_attribute one = {
 		.object = (char *)object,
@@ -172,7 +158,7 @@ static int write_f64(struct cap_writer *writer, const char *object, const char *
 		.real = real,
 	};
 
-	return cap_write_attribute(writer, &one, error);
+	return cap_write_attribute(writer, &one);
 }
 
 /* ---- datasets ------------------------------------------------------------------------------- */
@@ -204,9 +190,10 @@ static hid_t storage_plist(const struct cap_sink *sink, bool compress)
 	return plist;
 }
 
-int cap_sink_open(struct cap_writer *writer, const char *path, enum cap_element element, int rank,
-		  const int64_t *extent, struct cap_sink *sink, struct capture_error *error)
+mla_status cap_sink_open(struct cap_writer *writer, const char *path, enum cap_element element,
+			 int rank, const int64_t *extent, struct cap_sink *sink)
 {
+	mla_status status = MLA_OK;
 	hid_t plist, space;
 
 	memset(sink, 0, sizeof(*sink));
@@ -221,38 +208,36 @@ int cap_sink_open(struct cap_writer *writer, const char *path, enum cap_element 
 	}
 	sink->sha = sha256_begin();
 	if (!sink->sha)
-		return cap_fail_memory(error, writer->path);
-
+		return cap_fail_memory(writer->path);
 	space = H5Screate_simple(rank, sink->extent, NULL);
 	plist = storage_plist(sink, writer->compress);
 	sink->id = H5Dcreate2(writer->file, path, writer->type[element], space, H5P_DEFAULT, plist,
 			      H5P_DEFAULT);
 	if (sink->id < 0)
-		cap_fail_hdf5(error, writer->path, path);
+		status = cap_fail_hdf5(writer->path, path);
 	H5Pclose(plist);
 	H5Sclose(space);
-	if (sink->id < 0)
+	if (status)
 		sha256_finish(sink->sha, NULL);
-	return sink->id < 0 ? -1 : 0;
+	return status;
 }
 
-int cap_sink_rows(struct cap_sink *sink, const void *data, hsize_t rows,
-		  struct capture_error *error)
+mla_status cap_sink_rows(struct cap_sink *sink, const void *data, hsize_t rows)
 {
 	const hid_t type = sink->writer->type[sink->element];
 	hsize_t start[CAP_MAX_RANK] = {sink->rows_done}, count[CAP_MAX_RANK];
+	mla_status status = MLA_OK;
 	hid_t space, memory;
-	int status = 0;
 
 	if (!rows || !sink->row_bytes)
-		return 0;
+		return MLA_OK;
 	memcpy(count, sink->extent, sizeof(count));
 	count[0] = rows;
 	space = H5Dget_space(sink->id);
 	memory = H5Screate_simple(sink->rank, count, NULL);
 	if (H5Sselect_hyperslab(space, H5S_SELECT_SET, start, NULL, count, NULL) < 0 ||
 	    H5Dwrite(sink->id, type, memory, space, H5P_DEFAULT, data) < 0)
-		status = cap_fail_hdf5(error, sink->writer->path, sink->path);
+		status = cap_fail_hdf5(sink->writer->path, sink->path);
 	H5Sclose(memory);
 	H5Sclose(space);
 	sha256_add(sink->sha, data, rows * sink->row_bytes);
@@ -260,29 +245,29 @@ int cap_sink_rows(struct cap_sink *sink, const void *data, hsize_t rows,
 	return status;
 }
 
-int cap_sink_close(struct cap_sink *sink, int so_far, struct capture_error *error)
+mla_status cap_sink_close(struct cap_sink *sink, mla_status so_far)
 {
 	char hex[SHA256_TEXT];
-	int status = so_far;
+	mla_status status = so_far;
 
 	sha256_finish(sink->sha, hex);
 	if (H5Dclose(sink->id) < 0 && !status)
-		status = cap_fail_hdf5(error, sink->writer->path, sink->path);
+		status = cap_fail_hdf5(sink->writer->path, sink->path);
 	if (!status)
-		status = cap_write_string(sink->writer, sink->path, "sha256", hex, error);
+		status = cap_write_string(sink->writer, sink->path, "sha256", hex);
 	return status;
 }
 
-int cap_write_index(struct cap_writer *writer, const char *path, const int32_t *values,
-		    int64_t count, struct capture_error *error)
+mla_status cap_write_index(struct cap_writer *writer, const char *path, const int32_t *values,
+			   int64_t count)
 {
 	struct cap_sink sink;
-	int status;
+	mla_status status = cap_sink_open(writer, path, CAP_I32, 1, &count, &sink);
 
-	if (cap_sink_open(writer, path, CAP_I32, 1, &count, &sink, error))
-		return -1;
-	status = cap_sink_rows(&sink, values, (hsize_t)count, error);
-	return cap_sink_close(&sink, status, error);
+	if (status)
+		return status;
+	status = cap_sink_rows(&sink, values, (hsize_t)count);
+	return cap_sink_close(&sink, status);
 }
 
 /* ---- a case --------------------------------------------------------------------------------- */
@@ -302,54 +287,58 @@ static void pack_row(const mla_tensor *tensor, int64_t row, size_t size, char *t
 		memcpy(to + (size_t)i * bytes, from + i * tensor->stride[1], bytes);
 }
 
-/* Writes the first extent[0] rows of a tensor. */
-static int write_tensor(struct cap_writer *writer, const char *path, const mla_tensor *tensor,
-			int64_t rows, struct capture_error *error)
+/* In blocks, because a tensor of any strides is packed before it is written. */
+static mla_status write_rows(struct cap_sink *sink, const mla_tensor *tensor, int64_t rows)
 {
-	const enum cap_element element = (enum cap_element)tensor->dtype;
-	const int64_t extent[3] = {rows, tensor->extent[1], tensor->extent[2]};
-	struct cap_sink sink;
-	int status = 0;
-
-	if (cap_sink_open(writer, path, element, tensor->ndim, extent, &sink, error))
-		return -1;
-
-	const size_t row = sink.row_bytes;
+	const size_t size = cap_element_size(sink->element), row = sink->row_bytes;
 	const int64_t fit = row && row < CAP_SLAB_BYTES ? (int64_t)(CAP_SLAB_BYTES / row) : 1;
 	const int64_t block = fit < rows ? fit : rows;
 	char *packed = malloc((size_t)block * row + 1);
+	mla_status status = packed ? MLA_OK : cap_fail_memory(sink->writer->path);
 
-	if (!packed)
-		status = cap_fail_memory(error, writer->path);
 	for (int64_t at = 0; !status && row && at < rows; at += block) {
 		const int64_t count = rows - at < block ? rows - at : block;
 
 		for (int64_t i = 0; i < count; i++)
-			pack_row(tensor, at + i, cap_element_size(element),
-				 packed + (size_t)i * row);
-		status = cap_sink_rows(&sink, packed, (hsize_t)count, error);
+			pack_row(tensor, at + i, size, packed + (size_t)i * row);
+		status = cap_sink_rows(sink, packed, (hsize_t)count);
 	}
 	free(packed);
-	return cap_sink_close(&sink, status, error);
+	return status;
 }
 
-static int write_root(struct cap_writer *writer, const struct capture_writing *how,
-		      struct capture_error *error)
+/* Writes the first rows of a tensor. */
+static mla_status write_tensor(struct cap_writer *writer, const char *path,
+			       const mla_tensor *tensor, int64_t rows)
 {
-	if (cap_write_string(writer, "/", "schema", "mla-capture", error) ||
-	    cap_write_u32(writer, "/", "schema_version", 1, error) ||
-	    cap_write_string(writer, "/", "kind", cap_kind_words[CAPTURE_SYNTHETIC], error))
-		return -1;
-	for (int i = 0; cap_provenance[i]; i++) {
+	const enum cap_element element = (enum cap_element)tensor->dtype;
+	const int64_t extent[3] = {rows, tensor->extent[1], tensor->extent[2]};
+	struct cap_sink sink;
+	mla_status status = cap_sink_open(writer, path, element, tensor->ndim, extent, &sink);
+
+	if (status)
+		return status;
+	status = write_rows(&sink, tensor, rows);
+	return cap_sink_close(&sink, status);
+}
+
+static mla_status write_root(struct cap_writer *writer, const struct capture_writing *how)
+{
+	mla_status status = cap_write_string(writer, "/", "schema", "mla-capture");
+
+	if (!status)
+		status = cap_write_u32(writer, "/", "schema_version", 1);
+	if (!status)
+		status = cap_write_string(writer, "/", "kind", cap_kind_words[CAPTURE_SYNTHETIC]);
+	for (int i = 0; !status && cap_provenance[i]; i++) {
 		const char *name = cap_provenance[i];
 		const char *text = !strcmp(name, "notes")          ? how->notes
 				   : !strcmp(name, "capture_tool") ? how->tool
 								   : "none";
 
-		if (cap_write_string(writer, "/", name, text, error))
-			return -1;
+		status = cap_write_string(writer, "/", name, text);
 	}
-	return 0;
+	return status;
 }
 
 static void config_of_case(const struct mla_case *c, struct cap_config *config)
@@ -371,45 +360,41 @@ static void config_of_case(const struct mla_case *c, struct cap_config *config)
 }
 
 /* Writes /config from the tables that read it. */
-static int write_config(struct cap_writer *writer, const struct cap_config *config,
-			struct capture_error *error)
+static mla_status write_config(struct cap_writer *writer, const struct cap_config *config)
 {
 	const char *base = (const char *)config;
+	mla_status status = MLA_OK;
 	uint32_t number;
 	int32_t choice;
 	double real;
 
-	for (const struct cap_number_rule *rule = cap_numbers; rule->name; rule++) {
+	for (const struct cap_number_rule *rule = cap_numbers; !status && rule->name; rule++) {
 		memcpy(&number, base + rule->offset, sizeof(number));
-		if (cap_write_u32(writer, "/config", rule->name, number, error))
-			return -1;
+		status = cap_write_u32(writer, "/config", rule->name, number);
 	}
-	for (const struct cap_real_rule *rule = cap_reals; rule->name; rule++) {
+	for (const struct cap_real_rule *rule = cap_reals; !status && rule->name; rule++) {
 		memcpy(&real, base + rule->offset, sizeof(real));
-		if (write_f64(writer, "/config", rule->name, real, error))
-			return -1;
+		status = write_f64(writer, "/config", rule->name, real);
 	}
-	for (const struct cap_choice_rule *rule = cap_choices; rule->name; rule++) {
+	for (const struct cap_choice_rule *rule = cap_choices; !status && rule->name; rule++) {
 		memcpy(&choice, base + rule->offset, sizeof(choice));
-		if (rule->optional && choice == config->dtype)
-			continue;
-		if (cap_write_string(writer, "/config", rule->name, rule->words[choice], error))
-			return -1;
+		if (!rule->optional || choice != config->dtype)
+			status = cap_write_string(writer, "/config", rule->name,
+						  rule->words[choice]);
 	}
-	return cap_write_string(writer, "/config", "rope_scaling", "none", error);
+	return status ? status : cap_write_string(writer, "/config", "rope_scaling", "none");
 }
 
 /* Positions of the queries, as the causal mask counts them. */
-static int write_positions(struct cap_writer *writer, const struct mla_case *c,
-			   struct capture_error *error)
+static mla_status write_positions(struct cap_writer *writer, const struct mla_case *c)
 {
 	const mla_batch *batch = &c->batch;
 	const int64_t total_q = case_total_q(c);
 	int32_t *positions = malloc((size_t)total_q * sizeof(*positions) + 1);
-	int status;
+	mla_status status;
 
 	if (!positions)
-		return cap_fail_memory(error, writer->path);
+		return cap_fail_memory(writer->path);
 	for (int32_t r = 0; r < batch->batch_size; r++) {
 		const int32_t begin = batch->qo_indptr[r], end = batch->qo_indptr[r + 1];
 		const int32_t first = (int32_t)geometry_position(batch, r);
@@ -417,13 +402,12 @@ static int write_positions(struct cap_writer *writer, const struct mla_case *c,
 		for (int32_t i = begin; i < end; i++)
 			positions[i] = first + (i - begin);
 	}
-	status = cap_write_index(writer, STEP_GROUP "/positions", positions, total_q, error);
+	status = cap_write_index(writer, STEP_GROUP "/positions", positions, total_q);
 	free(positions);
 	return status;
 }
 
-static int write_step(struct cap_writer *writer, const struct mla_case *c,
-		      struct capture_error *error)
+static mla_status write_step(struct cap_writer *writer, const struct mla_case *c)
 {
 	static const int32_t zero = 0;
 	const mla_batch *batch = &c->batch;
@@ -438,31 +422,27 @@ static int write_step(struct cap_writer *writer, const struct mla_case *c,
 		{STEP_GROUP "/kv_page_indices", c->tensors.kv_indices, c->tensors.num_kv_indices},
 		{STEP_GROUP "/kv_len", batch->kv_len, requests},
 	};
+	mla_status status = cap_write_string(writer, STEP_GROUP, "name", "synthetic");
 
-	if (cap_write_string(writer, STEP_GROUP, "name", "synthetic", error))
-		return -1;
-	for (size_t i = 0; i < sizeof(parts) / sizeof(*parts); i++)
-		if (cap_write_index(writer, parts[i].path, parts[i].values, parts[i].count, error))
-			return -1;
-	if (batch->q_pos0 &&
-	    cap_write_index(writer, STEP_GROUP "/q_pos0", batch->q_pos0, requests, error))
-		return -1;
-	return write_positions(writer, c, error);
+	for (size_t i = 0; !status && i < sizeof(parts) / sizeof(*parts); i++)
+		status = cap_write_index(writer, parts[i].path, parts[i].values, parts[i].count);
+	if (!status && batch->q_pos0)
+		status = cap_write_index(writer, STEP_GROUP "/q_pos0", batch->q_pos0, requests);
+	return status ? status : write_positions(writer, c);
 }
 
 /* A reference that a case carries is in base e. */
-static int write_lse(struct cap_writer *writer, const struct mla_case *c,
-		     struct capture_error *error)
+static mla_status write_lse(struct cap_writer *writer, const struct mla_case *c)
 {
 	const double factor = c->config.lse_base == MLA_LSE_BASE2 ? 1 / M_LN2 : 1;
 	const int64_t rows = case_total_q(c), heads = c->lse_ref.extent[1];
 	const int64_t extent[2] = {rows, heads};
 	float *values = malloc((size_t)(rows * heads) * sizeof(*values) + 1);
 	mla_tensor lse = {.data = values, .dtype = MLA_F32, .ndim = 2};
-	int status;
+	mla_status status;
 
 	if (!values)
-		return cap_fail_memory(error, writer->path);
+		return cap_fail_memory(writer->path);
 	for (int64_t i = 0; i < rows; i++)
 		for (int64_t h = 0; h < heads; h++) {
 			const char *from = (const char *)c->lse_ref.data +
@@ -475,22 +455,21 @@ static int write_lse(struct cap_writer *writer, const struct mla_case *c,
 	memcpy(lse.extent, extent, sizeof(extent));
 	lse.stride[0] = heads * (int64_t)sizeof(float);
 	lse.stride[1] = sizeof(float);
-	status = write_tensor(writer, PROBLEM_GROUP "/lse_ref", &lse, rows, error);
+	status = write_tensor(writer, PROBLEM_GROUP "/lse_ref", &lse, rows);
 	free(values);
 	return status;
 }
 
-static int write_reference_facts(struct cap_writer *writer, const char *path,
-				 const struct capture_writing *how, struct capture_error *error)
+static mla_status write_reference_facts(struct cap_writer *writer, const char *path,
+					const struct capture_writing *how)
 {
-	return cap_write_string(writer, path, "computed_by", how->tool, error) ||
-			       cap_write_string(writer, path, "dtype", "fp64", error)
-		       ? -1
-		       : 0;
+	const mla_status status = cap_write_string(writer, path, "computed_by", how->tool);
+
+	return status ? status : cap_write_string(writer, path, "dtype", "fp64");
 }
 
-static int write_tensors(struct cap_writer *writer, const struct mla_case *c,
-			 const struct capture_writing *how, struct capture_error *error)
+static mla_status write_tensors(struct cap_writer *writer, const struct mla_case *c,
+				const struct capture_writing *how)
 {
 	const int64_t total_q = case_total_q(c);
 	const struct {
@@ -504,71 +483,77 @@ static int write_tensors(struct cap_writer *writer, const struct mla_case *c,
 		{PROBLEM_GROUP "/q_pe", &c->tensors.q_pe, total_q},
 		{PROBLEM_GROUP "/out_ref", &c->out_ref, total_q},
 	};
+	mla_status status = MLA_OK;
 
-	for (size_t i = 0; i < sizeof(parts) / sizeof(*parts); i++)
-		if (parts[i].tensor->data &&
-		    write_tensor(writer, parts[i].path, parts[i].tensor, parts[i].rows, error))
-			return -1;
-	if (c->out_ref.data && write_reference_facts(writer, PROBLEM_GROUP "/out_ref", how, error))
-		return -1;
-	if (c->lse_ref.data &&
-	    (write_lse(writer, c, error) ||
-	     write_reference_facts(writer, PROBLEM_GROUP "/lse_ref", how, error)))
-		return -1;
-	return 0;
+	for (size_t i = 0; !status && i < sizeof(parts) / sizeof(*parts); i++)
+		if (parts[i].tensor->data)
+			status =
+				write_tensor(writer, parts[i].path, parts[i].tensor, parts[i].rows);
+	if (!status && c->out_ref.data)
+		status = write_reference_facts(writer, PROBLEM_GROUP "/out_ref", how);
+	if (!status && c->lse_ref.data)
+		status = write_lse(writer, c);
+	if (!status && c->lse_ref.data)
+		status = write_reference_facts(writer, PROBLEM_GROUP "/lse_ref", how);
+	return status;
 }
 
-static int write_case(struct cap_writer *writer, const struct mla_case *c,
-		      const struct capture_writing *how, struct capture_error *error)
+static mla_status write_case(struct cap_writer *writer, const struct mla_case *c,
+			     const struct capture_writing *how)
 {
 	static const char *const groups[] = {
 		"/config",     "/layers", LAYER_GROUP, "/steps", STEP_GROUP, STEP_GROUP "/layers",
 		PROBLEM_GROUP,
 	};
 	struct cap_config config;
+	mla_status status = MLA_OK;
 
-	for (size_t i = 0; i < sizeof(groups) / sizeof(*groups); i++)
-		if (cap_write_group(writer, groups[i], error))
-			return -1;
+	for (size_t i = 0; !status && i < sizeof(groups) / sizeof(*groups); i++)
+		status = cap_write_group(writer, groups[i]);
 	config_of_case(c, &config);
-	if (write_root(writer, how, error) || write_config(writer, &config, error) ||
-	    cap_write_u32(writer, LAYER_GROUP, "layer_index", 0, error) ||
-	    write_step(writer, c, error) || write_tensors(writer, c, how, error))
-		return -1;
-	return cap_writer_commit(writer, error);
+	if (!status)
+		status = write_root(writer, how);
+	if (!status)
+		status = write_config(writer, &config);
+	if (!status)
+		status = cap_write_u32(writer, LAYER_GROUP, "layer_index", 0);
+	if (!status)
+		status = write_step(writer, c);
+	if (!status)
+		status = write_tensors(writer, c, how);
+	return status ? status : cap_writer_commit(writer);
 }
 
 /* What a synthetic file cannot hold. */
-static int check_writable(const char *path, const struct mla_case *c, struct capture_error *error)
+static mla_status check_writable(const char *path, const struct mla_case *c)
 {
 	const int32_t dtypes[] = {c->config.q_dtype, c->config.ckv_dtype, c->config.kpe_dtype,
 				  c->config.out_dtype};
 
 	if (c->q_raw.data || c->w_uk.data || c->w_uv.data || c->out_model.data)
-		return cap_fail(error, path,
+		return cap_fail(path,
 				"the case \"%s\" carries a model's tensors; a synthetic capture "
 				"does not hold them (mla cut copies parts of captures)",
 				c->name);
 	for (size_t i = 0; i < sizeof(dtypes) / sizeof(*dtypes); i++)
 		if (dtypes[i] < MLA_BF16 || dtypes[i] > MLA_F32)
-			return cap_fail(error, path,
+			return cap_fail(path,
 					"the case \"%s\" has dtype %" PRId32
 					"; a capture holds bf16, fp16 and f32",
 					c->name, dtypes[i]);
-	return 0;
+	return MLA_OK;
 }
 
-int capture_write(const char *path, const struct mla_case *c, const struct capture_writing *how,
-		  struct capture_error *error)
+mla_status capture_write(const char *path, const struct mla_case *c,
+			 const struct capture_writing *how)
 {
-	struct cap_writer writer;
-	int status;
+	struct cap_writer writer = {0};
+	mla_status status = check_writable(path, c);
 
-	if (check_writable(path, c, error))
-		return -1;
-	status = cap_writer_open(&writer, path, how->compress, error);
 	if (!status)
-		status = write_case(&writer, c, how, error);
+		status = cap_writer_open(&writer, path, how->compress);
+	if (!status)
+		status = write_case(&writer, c, how);
 	cap_writer_close(&writer);
 	return status;
 }

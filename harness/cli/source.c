@@ -14,13 +14,14 @@
 
 mla_status cli_source_file(struct cli_source *source, const char *file)
 {
-	struct capture_error error = {0};
+	mla_status status;
 
-	*source = (struct cli_source){.file = file, .capture = capture_open(file, &error)};
-	if (!source->capture)
-		return mla_fail(MLA_INVALID, "%s", error.text);
-	source->count = capture_num_steps(source->capture) * capture_num_layers(source->capture);
-	return MLA_OK;
+	*source = (struct cli_source){.file = file};
+	status = capture_open(file, &source->capture);
+	if (!status)
+		source->count =
+			capture_num_steps(source->capture) * capture_num_layers(source->capture);
+	return status;
 }
 
 void cli_source_random(struct cli_source *source, uint64_t seed, int first, int count)
@@ -35,8 +36,7 @@ void cli_source_shape(struct cli_source *source, const struct cli_shape *shape)
 
 void cli_source_close(struct cli_source *source)
 {
-	if (source->capture)
-		capture_close(source->capture);
+	capture_close(source->capture);
 	*source = (struct cli_source){0};
 }
 
@@ -90,12 +90,9 @@ mla_status cli_source_load(const struct cli_source *source, int index, struct ml
 {
 	*c = (struct mla_case){0};
 	if (source->capture) {
-		struct capture_error error = {0};
 		const int layers = capture_num_layers(source->capture);
 
-		return capture_load(source->capture, index / layers, index % layers, c, &error)
-			       ? mla_fail(MLA_INVALID, "%s", error.text)
-			       : MLA_OK;
+		return capture_load(source->capture, index / layers, index % layers, c);
 	}
 	return source->shape ? generate_case(&source->shape->spec, c)
 			     : generate_adversarial(source->seed, source->first + index, c);

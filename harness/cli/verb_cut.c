@@ -78,14 +78,11 @@ static mla_status to_indices(const struct capture *capture, const char *what, st
 
 static int choose(struct cut_options *cut)
 {
-	struct capture_error error = {0};
-	struct capture *capture = capture_open(cut->in, &error);
+	struct capture *capture;
 	mla_status status;
 
-	if (!capture) {
-		mla_fail(MLA_INVALID, "%s", error.text);
+	if (capture_open(cut->in, &capture))
 		return cli_fail_file("mla");
-	}
 	status = to_indices(capture, "step", &cut->steps, capture_num_steps(capture),
 			    capture_step_number);
 	if (!status)
@@ -108,13 +105,10 @@ static int write_part(const struct cut_options *cut)
 		.head_begin = n ? cut->heads.values[0] : 0,
 		.head_end = n ? cut->heads.values[n - 1] + 1 : 0,
 	};
-	struct capture_error error = {0};
 
 	fflush(stdout);
-	if (capture_cut(cut->in, cut->out, &part, &error)) {
-		mla_fail(MLA_INVALID, "%s", error.text);
+	if (capture_cut(cut->in, cut->out, &part))
 		return cli_fail_file("mla");
-	}
 	printf("wrote %s\n", cut->out);
 	return CLI_OK;
 }

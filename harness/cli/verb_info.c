@@ -7,7 +7,6 @@
 #include "capture/capture.h"
 #include "cli/args.h"
 #include "cli/cli.h"
-#include "lib/error.h"
 #include "report/table.h"
 
 struct files {
@@ -41,13 +40,13 @@ static const struct argp info_argp = {
 
 static mla_status info_one(const char *file)
 {
-	struct capture_error error = {0};
-	struct capture *capture = capture_open(file, &error);
-	const bool good = capture && !capture_print_info(capture, stdout, &error);
+	struct capture *capture;
+	mla_status status = capture_open(file, &capture);
 
-	if (capture)
-		capture_close(capture);
-	return good ? MLA_OK : mla_fail(MLA_INVALID, "%s", error.text);
+	if (!status)
+		status = capture_print_info(capture, stdout);
+	capture_close(capture);
+	return status;
 }
 
 int cli_info(int argc, char **argv)
@@ -82,15 +81,13 @@ static const struct argp verify_argp = {
 
 static mla_status verify_one(const char *file, bool strict)
 {
-	struct capture_error error = {0};
+	mla_status status;
 
 	report_progress("verifying %s", file);
 	fflush(stdout); /* the child inherits what is buffered, and would print it again */
-
-	const int failed = capture_verify(file, strict, stdout, &error);
-
+	status = capture_verify(file, strict, stdout);
 	report_progress("%s", "");
-	return failed ? mla_fail(MLA_INVALID, "%s", error.text) : MLA_OK;
+	return status;
 }
 
 int cli_verify(int argc, char **argv)

@@ -9,7 +9,6 @@
 #include "cli/cli.h"
 #include "cli/shape.h"
 #include "cli/source.h"
-#include "lib/error.h"
 
 struct make_options {
 	struct cli_shape shape;
@@ -77,12 +76,9 @@ static mla_status write_case(const struct make_options *make, const char *notes,
 {
 	const struct capture_writing how = {
 		.notes = notes, .tool = "mla make", .compress = make->compress};
-	struct capture_error error = {0};
 
 	fflush(stdout);
-	if (capture_write(make->out, c, &how, &error))
-		return mla_fail(MLA_INVALID, "%s", error.text);
-	return MLA_OK;
+	return capture_write(make->out, c, &how);
 }
 
 static int make_case(const struct make_options *make, const char *notes)

@@ -4,7 +4,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-static _Thread_local char last_error[512];
+static _Thread_local char last_error[ERROR_SIZE];
 
 mla_status mla_fail(mla_status status, const char *format, ...)
 {

@@ -4,6 +4,9 @@
 
 #include "mla.h"
 
+/* Bytes of a sentence, its end included. */
+enum { ERROR_SIZE = 512 };
+
 /* Sets mla_last_error() and returns status, so that a check reads "return mla_fail(...)". */
 mla_status mla_fail(mla_status status, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));

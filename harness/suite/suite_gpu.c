@@ -260,20 +260,19 @@ static void report_tallies(const struct context *x, const char *group, struct ta
 static void test_capture(const struct context *x, const char *path)
 {
 	struct tally tallies[MAX_KERNELS] = {0};
-	struct capture_error error;
-	struct capture *capture = capture_open(path, &error);
+	struct capture *capture;
 	const char *slash = strrchr(path, '/');
 
-	if (!capture) {
-		suite_line(x->result, CHECK_FAIL, path, error.text);
+	if (capture_open(path, &capture)) {
+		suite_line(x->result, CHECK_FAIL, path, mla_last_error());
 		return;
 	}
 	for (int s = 0; s < capture_num_steps(capture); s++)
 		for (int l = 0; l < capture_num_layers(capture); l++) {
 			struct mla_case c = {0};
 
-			if (capture_load(capture, s, l, &c, &error))
-				suite_line(x->result, CHECK_FAIL, path, error.text);
+			if (capture_load(capture, s, l, &c))
+				suite_line(x->result, CHECK_FAIL, path, mla_last_error());
 			else
 				try_case(x, &c, 0, (s + l) % 2, tallies);
 			case_free(&c);

@@ -55,14 +55,13 @@ enum { LOAD_SAME, LOAD_OTHER, LOAD_REFUSED, LOAD_CRASHED, LOAD_HUNG };
  * missing in its later children, which would wait for them. */
 static inline uint64_t digest_in_child(const char *path)
 {
-	struct capture_error error;
 	uint64_t digest = 0;
 	int ends[2];
 
 	if (pipe(ends))
 		abort();
 	if (fork() == 0) {
-		if (digest_file(path, &digest, &error) ||
+		if (digest_file(path, &digest) ||
 		    write(ends[1], &digest, sizeof(digest)) != sizeof(digest))
 			_exit(1);
 		_exit(0);
@@ -82,11 +81,10 @@ static inline int load_in_child(const char *path, uint64_t expected)
 	const pid_t child = fork();
 
 	if (child == 0) {
-		struct capture_error error;
 		uint64_t digest;
 
 		alarm(20);
-		if (digest_file(path, &digest, &error))
+		if (digest_file(path, &digest))
 			_exit(LOAD_REFUSED);
 		_exit(digest == expected ? LOAD_SAME : LOAD_OTHER);
 	}
@@ -99,14 +97,13 @@ static inline int load_in_child(const char *path, uint64_t expected)
 
 static inline void fuzz_once(const char *path, uint64_t expected, struct fuzz_outcome *outcome)
 {
-	struct capture_error error;
 	const int loaded = load_in_child(path, expected);
-	const bool good = capture_verify(path, false, NULL, &error) == 0;
+	const bool good = !capture_verify(path, false, NULL);
 
-	if (loaded == LOAD_CRASHED || (!good && strstr(error.text, "parser crashed")) ||
-	    (!good && strstr(error.text, "parser ended")))
+	if (loaded == LOAD_CRASHED || (!good && strstr(mla_last_error(), "parser crashed")) ||
+	    (!good && strstr(mla_last_error(), "parser ended")))
 		outcome->crashed++;
-	else if (loaded == LOAD_HUNG || (!good && strstr(error.text, "no progress")))
+	else if (loaded == LOAD_HUNG || (!good && strstr(mla_last_error(), "no progress")))
 		outcome->hung++;
 	else if (!good)
 		outcome->refused++;
