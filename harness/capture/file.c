@@ -363,7 +363,7 @@ static bool is_signature(const char head[HEAD_BYTES], int n)
 
 bool capture_is_hdf5(const char *path)
 {
-	char head[HEAD_BYTES];
+	char head[HEAD_BYTES] = "";
 	struct stat facts;
 
 	return !stat(path, &facts) && S_ISREG(facts.st_mode) &&

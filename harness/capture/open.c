@@ -566,7 +566,7 @@ static mla_status check_steps(struct capture *capture)
 
 static mla_status check_all(struct capture *capture)
 {
-	mla_status (*const checks[])(struct capture *) = {
+	static mla_status (*const checks[])(struct capture *) = {
 		cap_file_open, check_root,  check_config,
 		check_layers,  check_steps, check_every_dataset,
 	};
