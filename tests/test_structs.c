@@ -26,7 +26,7 @@ struct owned {
 
 static struct owned own(const void *whole, uint32_t size)
 {
-	struct owned owned;
+	struct owned owned = {{0}};
 
 	memset(owned.bytes, 0xa5, sizeof(owned.bytes));
 	memcpy(owned.bytes, whole, size);
