@@ -1,5 +1,5 @@
 /* plan_fixture.h - what the tests of plans share: repeatable random numbers, ragged batches that
- * own their arrays, and the traits of a plausible kernel on a plausible device.
+ * own their arrays, and the traits of a plausible kernel.
  */
 #ifndef MLA_PLAN_FIXTURE_H
 #define MLA_PLAN_FIXTURE_H
@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 
+#include "device/known.h"
 #include "mla.h"
 #include "proof/plan_check.h"
 
@@ -110,14 +111,6 @@ static inline mla_traits fixture_traits(int32_t tile_rows, int32_t kv_granule)
 			    .item_cost = 64,
 			    .merge = MLA_MERGE_SEPARATE,
 			    .align = 16};
-}
-
-static inline mla_device fixture_device(int32_t sm_count)
-{
-	return (mla_device){.struct_size = sizeof(mla_device),
-			    .arch = 90,
-			    .sm_count = sm_count,
-			    .smem_per_block = 232448};
 }
 
 /* The capacity that exactly holds the batch; its max_requests is 0 if the batch is invalid. */

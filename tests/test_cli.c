@@ -27,6 +27,7 @@
 #include "cli/cli.h"
 #include "cli/source.h"
 #include "device/gpu.h"
+#include "device/known.h"
 #include "lib/error.h"
 #include "report/json.h"
 #include "report/table.h"
@@ -163,6 +164,26 @@ TestSuite(files, .init = enter, .fini = leave);
 
 static const char *const verbs[] = {"list", "info",  "verify", "make",    "cut",
 				    "plan", "check", "bench",  "ceilings"};
+
+/* What is written in the help is what is taken. */
+Test(cli, plan_helps_with_the_figures_of_its_gpu)
+{
+	const mla_device *device = &known_devices[0].device;
+	const struct {
+		const char *what;
+		int32_t figure;
+	} figures[] = {{"Multiprocessors", device->sm_count},
+		       {"Compute capability times ten", device->arch},
+		       {"Shared memory a block can have", device->smem_per_block}};
+	struct result r = mla("plan --help");
+	for (int i = 0; i < COUNT(figures); i++) {
+		char words[96];
+		snprintf(words, sizeof(words), "%s (default %d)", figures[i].what,
+			 figures[i].figure);
+		cr_expect(strstr(r.out, words), "no \"%s\" in\n%s", words, r.out);
+	}
+	done(&r);
+}
 
 Test(cli, every_verb_helps)
 {

@@ -27,7 +27,7 @@ static struct setup setup_of(int32_t num_heads, int32_t causal, struct ragged ba
 	struct setup s = {
 		.traits = fixture_traits(64, 64),
 		.config = fixture_config(num_heads, causal),
-		.device = fixture_device(132),
+		.device = known_devices[0].device,
 		.batch = batch,
 	};
 
@@ -196,7 +196,7 @@ static struct setup random_setup(uint64_t seed)
 	s.traits.ctas_per_worker = (int32_t)random_in(&rng, 1, 2);
 	s.traits.item_cost = RANDOM_OF(&rng, 0, 1, 64, 1000);
 	s.traits.merge = (int32_t)random_in(&rng, MLA_MERGE_NONE, MLA_MERGE_FUSED);
-	s.device = fixture_device((int32_t)random_in(&rng, 1, random_in(&rng, 1, 200)));
+	s.device = known_with_sms((int32_t)random_in(&rng, 1, random_in(&rng, 1, 200)));
 	if (s.device.sm_count == 1 && s.traits.ctas_per_sm == 1)
 		s.traits.ctas_per_worker = 1;
 	s.config.page_size = RANDOM_OF(&rng, 1, 3, 16, 64, 64, 100);

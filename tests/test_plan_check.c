@@ -44,7 +44,7 @@ static struct victim small_victim(int32_t causal, int32_t fixed_split)
 {
 	mla_traits traits = fixture_traits(16, 8);
 	mla_config config = fixture_config(12, causal);
-	mla_device device = fixture_device(4);
+	mla_device device = known_with_sms(4);
 	struct ragged batch = ragged_new(5);
 	struct victim v;
 
@@ -240,7 +240,7 @@ Test(plan_check, finds_tiles_that_are_too_large)
 {
 	mla_traits traits = fixture_traits(16, 8);
 	mla_config config = fixture_config(32, 0);
-	mla_device device = fixture_device(1);
+	mla_device device = known_with_sms(1);
 	struct ragged batch = ragged_uniform(1, 1, 20, 64);
 	struct victim v;
 
@@ -437,7 +437,7 @@ static struct victim tiny_victim(uint64_t *rng)
 {
 	mla_traits traits = fixture_traits(RANDOM_OF(rng, 1, 3, 8), RANDOM_OF(rng, 1, 4, 8));
 	mla_config config = fixture_config(RANDOM_OF(rng, 1, 3, 5), (int32_t)random_in(rng, 0, 1));
-	mla_device device = fixture_device((int32_t)random_in(rng, 1, 30));
+	mla_device device = known_with_sms((int32_t)random_in(rng, 1, 30));
 	struct ragged batch = ragged_new((int32_t)random_in(rng, 1, 4));
 	struct victim v;
 

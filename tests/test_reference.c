@@ -5,6 +5,7 @@
 #include <omp.h>
 #include <sys/mman.h>
 
+#include "device/known.h"
 #include "reference/internal.h"
 #include "reference_fixture.h"
 
@@ -678,12 +679,7 @@ static mla_plan *plan_new(const struct problem *p, int32_t tile_rows, int32_t kv
 		.merge = MLA_MERGE_SEPARATE,
 		.align = 2,
 	};
-	const mla_device device = {
-		.struct_size = sizeof(device),
-		.arch = 90,
-		.sm_count = sm_count,
-		.smem_per_block = 232448,
-	};
+	const mla_device device = known_with_sms(sm_count);
 	mla_capacity capacity = {.struct_size = sizeof(capacity)};
 	mla_plan *plan;
 

@@ -92,7 +92,7 @@ static void prove(const struct ragged *batch, const struct kernel *kernel, int32
 {
 	mla_traits traits = fixture_traits(kernel->tile_rows, kernel->kv_granule);
 	mla_config config = fixture_config(kernel->num_heads, 1);
-	mla_device device = fixture_device(kernel->sm_count);
+	mla_device device = known_with_sms(kernel->sm_count);
 	mla_plan_info info = {.struct_size = sizeof info};
 	mla_capacity capacity;
 	mla_plan *plan = NULL;

@@ -1,5 +1,6 @@
 /* verb_plan.c - mla plan: how a batch is laid out on a GPU that need not be here.
  */
+#define _GNU_SOURCE
 #include <argp.h>
 #include <limits.h>
 #include <stdio.h>
@@ -9,6 +10,7 @@
 #include "cli/cli.h"
 #include "cli/shape.h"
 #include "cli/source.h"
+#include "device/known.h"
 #include "lib/error.h"
 #include "lib/geometry.h"
 #include "proof/plan_check.h"
@@ -51,9 +53,9 @@ static const struct argp_option flags[] = {
 	{"item-cost", OPT_ITEM_COST, "N", 0, "Fixed cost of a work item in keys (default 64)", 3},
 	{"merge", OPT_MERGE, "KIND", 0, "none, separate or fused (default separate)", 3},
 	{0, 0, 0, 0, "A GPU as values (default: an H200):", 4},
-	{"sms", OPT_SMS, "N", 0, "Multiprocessors (default 132)", 4},
-	{"arch", OPT_ARCH, "N", 0, "Compute capability times ten (default 90)", 4},
-	{"smem", OPT_SMEM, "BYTES", 0, "Shared memory a block can have (default 232448)", 4},
+	{"sms", OPT_SMS, "N", 0, "Multiprocessors (default %d)", 4},
+	{"arch", OPT_ARCH, "N", 0, "Compute capability times ten (default %d)", 4},
+	{"smem", OPT_SMEM, "BYTES", 0, "Shared memory a block can have (default %d)", 4},
 	{0},
 };
 
@@ -128,6 +130,20 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	return parse_number(key, arg, plan, state) ? 0 : ARGP_ERR_UNKNOWN;
 }
 
+/* The words of the three figures of a GPU, with the figure that is taken if none is given. */
+static char *fill_help(int key, const char *text, void *input)
+{
+	const mla_device *device = &known_devices[0].device;
+	const int figure = key == OPT_SMS    ? device->sm_count
+			   : key == OPT_ARCH ? device->arch
+			   : key == OPT_SMEM ? device->smem_per_block
+					     : 0;
+	char *filled = NULL;
+
+	(void)input;
+	return figure && asprintf(&filled, text, figure) > 0 ? filled : (char *)text;
+}
+
 static const struct argp_child children[] = {{&cli_shape_argp, 0, NULL, 0}, {0}};
 static const struct argp argp = {
 	.options = flags,
@@ -137,6 +153,7 @@ static const struct argp argp = {
 	.doc = "Shows how a batch is laid out on a GPU, and proves that every visible key of every "
 	       "row is covered exactly once. Needs no GPU.\v"
 	       "Example:\n  mla plan --batch 2 --heads 16 --kv-len 8192,100 --sms 8" CLI_EXIT_CODES,
+	.help_filter = fill_help,
 };
 
 /* The batch of the shape alone: page ids and values play no part in a plan. */
@@ -263,10 +280,7 @@ int cli_plan(int argc, char **argv)
 			   .item_cost = 64,
 			   .merge = MLA_MERGE_SEPARATE,
 			   .align = 16},
-		.device = {.struct_size = sizeof(mla_device),
-			   .arch = 90,
-			   .sm_count = 132,
-			   .smem_per_block = 232448},
+		.device = known_devices[0].device,
 	};
 	struct mla_case c;
 	int code;

@@ -1,6 +1,7 @@
 /* 10_planned.c - a plan for an invented kernel on an invented GPU, executed by the reference: tiles
  * of 16 rows, splits at multiples of 17 keys.
  */
+#include "device/known.h"
 #include "kit.h"
 
 mla_status right_10_planned(const mla_config *config, const mla_batch *batch,
@@ -14,10 +15,7 @@ mla_status right_10_planned(const mla_config *config, const mla_batch *batch,
 				   .item_cost = 8,
 				   .merge = MLA_MERGE_SEPARATE,
 				   .align = 2};
-	const mla_device device = {.struct_size = sizeof(device),
-				   .arch = 90,
-				   .sm_count = 33,
-				   .smem_per_block = 232448};
+	const mla_device device = known_with_sms(33);
 	mla_capacity capacity = {.struct_size = sizeof(capacity)};
 	mla_plan *plan = NULL;
 	mla_status status = mla_capacity_of(config, batch, &capacity);
