@@ -212,7 +212,7 @@ struct problem {
 
 static inline void make_truth(struct problem *p)
 {
-	cr_assert_eq(check_truth_make(&p->c, 0, &p->truth), 0);
+	cr_assert_eq(check_truth_make(&p->c, 0, &p->truth), MLA_OK);
 }
 
 static inline void make_named(const char *name, struct problem *p)

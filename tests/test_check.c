@@ -257,7 +257,7 @@ Test(truth, samples_first_last_and_rows_between)
 	make_named("spec", &p);
 	o = right_outputs(&p);
 	check_truth_free(&p.truth);
-	cr_assert_eq(check_truth_make(&p.c, 5, &p.truth), 0);
+	cr_assert_eq(check_truth_make(&p.c, 5, &p.truth), MLA_OK);
 	cr_assert_eq(p.truth.n, 5);
 	for (int k = 0; k < 5; k++)
 		cr_expect_eq(p.truth.rows[k], rows[k]);
@@ -268,7 +268,7 @@ Test(truth, samples_first_last_and_rows_between)
 	make_truth(&p);
 	o = right_outputs(&p);
 	check_truth_free(&p.truth);
-	cr_assert_eq(check_truth_make(&p.c, 5, &p.truth), 0);
+	cr_assert_eq(check_truth_make(&p.c, 5, &p.truth), MLA_OK);
 	set_out(&p, &o, 7, 0, NAN); /* but a NaN is one anywhere */
 	v = judge(&p, &o);
 	cr_expect_eq(v.outcome, CHECK_FAIL);
@@ -332,7 +332,7 @@ static void expect_poison(const char *name)
 	int64_t nan = 0, seen = 0;
 
 	make_named(name, &p);
-	cr_assert_eq(check_instance_make(&p.c, &instance), 0);
+	cr_assert_eq(check_instance_make(&p.c, &instance), MLA_OK);
 	for (int64_t page = 0; page < p.c.tensors.ckv.extent[0]; page++)
 		for (int64_t slot = 0; slot < p.c.config.page_size; slot++) {
 			const int expected = !is_seen(&p.c, page, slot);
@@ -364,7 +364,7 @@ Test(instance, fused_views_stay_fused)
 	struct check_instance instance;
 
 	make_named("peaked", &p);
-	cr_assert_eq(check_instance_make(&p.c, &instance), 0);
+	cr_assert_eq(check_instance_make(&p.c, &instance), MLA_OK);
 	cr_expect_eq((char *)instance.host.kpe.data - (char *)instance.host.ckv.data, 512 * 2);
 	cr_expect_eq(instance.host.ckv.stride[1], 576 * 2);
 	cr_expect_neq(instance.host.ckv.data, p.c.tensors.ckv.data);
@@ -382,7 +382,7 @@ Test(instance, unused_page_ids_are_poison)
 		int64_t used = 0;
 
 		cr_assert_eq(generate_adversarial(3, n, &c), 0);
-		cr_assert_eq(check_instance_make(&c, &instance), 0);
+		cr_assert_eq(check_instance_make(&c, &instance), MLA_OK);
 		for (int32_t r = 0; r < c.batch.batch_size; r++)
 			for (int64_t i = c.batch.kv_indptr[r]; i < c.batch.kv_indptr[r + 1]; i++) {
 				const bool in_use =
@@ -424,7 +424,7 @@ Test(instance, notices_every_write_where_none_belongs)
 	char *out, *lse;
 
 	make_named("peaked", &p);
-	cr_assert_eq(check_instance_make(&p.c, &i), 0);
+	cr_assert_eq(check_instance_make(&p.c, &i), MLA_OK);
 	t = &i.host;
 	out = t->out.data;
 	lse = t->lse.data;
@@ -443,6 +443,23 @@ Test(instance, notices_every_write_where_none_belongs)
 	free_problem(&p);
 }
 
+Test(instance, is_not_made_of_pages_that_are_not_there)
+{
+	struct problem p;
+	struct check_instance i;
+	int32_t bad[] = {0, 1 << 20};
+
+	make_named("peaked", &p);
+	p.c.tensors.kv_indices = bad;
+	p.c.batch.batch_size = 1;
+	p.c.tensors.num_kv_indices = 2;
+	cr_expect_eq(check_instance_make(&p.c, &i), MLA_INVALID);
+	cr_expect(strstr(mla_last_error(), "kv_indices"), "%s", mla_last_error());
+	cr_expect_null(i.state);
+	check_instance_free(&i);
+	free_problem(&p);
+}
+
 Test(instance, repoisons_outputs)
 {
 	struct problem p;
@@ -451,7 +468,7 @@ Test(instance, repoisons_outputs)
 	char why[200];
 
 	make_named("spec", &p);
-	cr_assert_eq(check_instance_make(&p.c, &i), 0);
+	cr_assert_eq(check_instance_make(&p.c, &i), MLA_OK);
 	out = i.host.out.data;
 	cr_expect_eq(mla_reference(&p.c.config, &p.c.batch, &i.host), MLA_OK);
 	cr_expect(check_instance_intact(&i, why, sizeof(why)), "%s", why);
@@ -495,6 +512,20 @@ Test(subject, refusals_skip_and_errors_fail)
 	cr_expect_eq(v.outcome, CHECK_FAIL);
 	cr_expect(strstr(v.why, "config.num_heads is 0"), "%s", v.why);
 	free_problem(&p);
+}
+
+Test(subject, what_a_status_says_of_it)
+{
+	static const enum check_outcome expected[] = {
+		[MLA_OK] = CHECK_PASS,        [MLA_INVALID] = CHECK_FAIL,
+		[MLA_REFUSED] = CHECK_SKIP,   [MLA_CAPACITY] = CHECK_FAIL,
+		[MLA_NO_MEMORY] = CHECK_SKIP, [MLA_CUDA] = CHECK_FAIL,
+		[MLA_NO_CUDA] = CHECK_SKIP,
+	};
+
+	for (size_t status = 0; status < COUNT(expected); status++)
+		cr_expect_eq(check_outcome_of((mla_status)status), expected[status], "%s",
+			     mla_status_name((mla_status)status));
 }
 
 Test(subject, a_bad_page_table_is_named)

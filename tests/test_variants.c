@@ -8,6 +8,7 @@
 
 #include "bench/bench.h"
 #include "case/generate.h"
+#include "check/facts.h"
 #include "check/variants.h"
 
 enum { HEADS = 3, NOPE = 8, V = 6, CKV = 16, KPE = 4, QUERIES = 5 };
@@ -67,10 +68,12 @@ static void add_references(struct mla_case *c)
 		((float *)c->lse_ref.data)[i] = (float)lse[i];
 }
 
-static struct variant_fact fact_of(const struct mla_case *c, const char *name)
+static struct fact fact_of(const struct mla_case *c, const char *name)
 {
-	struct variant_fact facts[VARIANT_MAX_FACTS];
-	const int n = variant_facts(c, facts);
+	struct fact facts[FACTS_MOST];
+	int n;
+
+	cr_assert(!facts_find(c, facts, &n));
 	for (int k = 0; k < n; k++)
 		if (strcmp(facts[k].name, name) == 0)
 			return facts[k];
@@ -81,11 +84,12 @@ static struct variant_fact fact_of(const struct mla_case *c, const char *name)
 Test(facts, a_generated_case_has_none)
 {
 	struct mla_case c;
-	struct variant_fact facts[VARIANT_MAX_FACTS];
+	struct fact facts[FACTS_MOST];
+	int n;
 	make_case(&c);
 	c.q_raw.data = NULL;
-	cr_expect(!variant_has_facts(&c));
-	cr_expect(variant_facts(&c, facts) == 0);
+	cr_expect(!facts_given(&c));
+	cr_expect(!facts_find(&c, facts, &n) && n == 0);
 	case_free(&c);
 }
 
@@ -94,14 +98,14 @@ Test(facts, what_is_right_passes)
 	struct mla_case c;
 	make_case(&c);
 	add_references(&c);
-	const struct variant_fact unabsorbed = fact_of(&c, VARIANT_FACTS);
-	cr_expect(unabsorbed.has_out && unabsorbed.has_lse && variant_fact_good(&unabsorbed));
+	const struct fact unabsorbed = fact_of(&c, FACTS_NAME);
+	cr_expect(unabsorbed.has_out && unabsorbed.has_lse && facts_good(&unabsorbed));
 	cr_expect(unabsorbed.out_worst > 0 && unabsorbed.out_worst < 1e-12,
 		  "two different orders of sums differ by %g", unabsorbed.out_worst);
-	const struct variant_fact out = fact_of(&c, "out_ref"), lse = fact_of(&c, "lse_ref");
-	cr_expect(variant_fact_good(&out) && out.out_worst > 0 && out.out_worst < 1e-6);
-	cr_expect(variant_fact_good(&lse) && lse.lse_worst > 0 && lse.lse_worst < 1e-6);
-	const struct variant_fact model = fact_of(&c, "out_model");
+	const struct fact out = fact_of(&c, "out_ref"), lse = fact_of(&c, "lse_ref");
+	cr_expect(facts_good(&out) && out.out_worst > 0 && out.out_worst < 1e-6);
+	cr_expect(facts_good(&lse) && lse.lse_worst > 0 && lse.lse_worst < 1e-6);
+	const struct fact model = fact_of(&c, "out_model");
 	cr_expect(model.bound == 0 && model.out_rms > 1e-4 && model.out_rms < 1.0 / 256);
 	case_free(&c);
 }
@@ -111,7 +115,7 @@ Test(facts, absorption_follows_strides)
 {
 	struct mla_case c;
 	make_case(&c);
-	const double before = fact_of(&c, VARIANT_FACTS).out_worst;
+	const double before = fact_of(&c, FACTS_NAME).out_worst;
 	mla_tensor wide = case_tensor(&c, MLA_BF16, 3, (const int64_t[]){HEADS, NOPE, CKV + 4});
 	cr_assert(wide.data != NULL);
 	for (int64_t h = 0; h < HEADS; h++)
@@ -121,25 +125,25 @@ Test(facts, absorption_follows_strides)
 			       2 * CKV);
 	wide.extent[2] = CKV;
 	c.w_uk = wide;
-	cr_expect(fact_of(&c, VARIANT_FACTS).out_worst == before);
+	cr_expect(fact_of(&c, FACTS_NAME).out_worst == before);
 	case_free(&c);
 }
 
 Test(facts, good_means_within_the_bound_and_a_number)
 {
-	struct variant_fact fact = {.bound = 1e-9, .has_out = true, .out_worst = 1e-9};
-	cr_expect(variant_fact_good(&fact));
+	struct fact fact = {.bound = 1e-9, .has_out = true, .out_worst = 1e-9};
+	cr_expect(facts_good(&fact));
 	fact.out_worst = 1.1e-9;
-	cr_expect(!variant_fact_good(&fact));
+	cr_expect(!facts_good(&fact));
 	fact.out_worst = NAN;
-	cr_expect(!variant_fact_good(&fact));
+	cr_expect(!facts_good(&fact));
 	fact.has_out = false;
-	cr_expect(variant_fact_good(&fact), "what was not compared counts");
+	cr_expect(facts_good(&fact), "what was not compared counts");
 	fact.has_lse = true;
 	fact.lse_worst = NAN;
-	cr_expect(!variant_fact_good(&fact));
+	cr_expect(!facts_good(&fact));
 	fact.bound = 0;
-	cr_expect(variant_fact_good(&fact), "a fact for information cannot fail");
+	cr_expect(facts_good(&fact), "a fact for information cannot fail");
 }
 
 Test(facts, planted_errors_are_found)
@@ -160,8 +164,8 @@ Test(facts, planted_errors_are_found)
 		const char *fact = errors[i].lse ? "lse_ref" : "out_ref";
 		float *values = (errors[i].lse ? c.lse_ref : c.out_ref).data;
 		values[errors[i].index] *= errors[i].factor;
-		const struct variant_fact found = fact_of(&c, fact);
-		cr_expect(!variant_fact_good(&found), "%s passes", errors[i].name);
+		const struct fact found = fact_of(&c, fact);
+		cr_expect(!facts_good(&found), "%s passes", errors[i].name);
 		case_free(&c);
 	}
 }
@@ -174,9 +178,9 @@ Test(facts, rows_that_see_nothing_are_compared_too)
 	add_references(&c);
 	((float *)c.out_ref.data)[(QUERIES * HEADS - 1) * V] = 1e-30f;
 	((float *)c.lse_ref.data)[QUERIES * HEADS - 1] = -1e30f;
-	const struct variant_fact out = fact_of(&c, "out_ref"), lse = fact_of(&c, "lse_ref");
-	cr_expect(!variant_fact_good(&out), "out of an empty row: %g", out.out_worst);
-	cr_expect(!variant_fact_good(&lse), "lse of an empty row: %g", lse.lse_worst);
+	const struct fact out = fact_of(&c, "out_ref"), lse = fact_of(&c, "lse_ref");
+	cr_expect(!facts_good(&out), "out of an empty row: %g", out.out_worst);
+	cr_expect(!facts_good(&lse), "lse of an empty row: %g", lse.lse_worst);
 	case_free(&c);
 }
 

@@ -10,15 +10,20 @@
 #include "base/poison.h"
 #include "check/internal.h"
 #include "device/gpu.h"
+#include "device/rig.h"
 
 /* ---- words ----------------------------------------------------------------------------------- */
 
-/* A refusal, or a machine that lacks something, says nothing about the subject. */
-static enum check_outcome outcome_of(mla_status status)
+enum check_outcome check_outcome_of(mla_status status)
 {
-	return status == MLA_REFUSED || status == MLA_NO_CUDA || status == MLA_NO_MEMORY
-		       ? CHECK_SKIP
-		       : CHECK_FAIL;
+	static const enum check_outcome outcomes[] = {
+		[MLA_OK] = CHECK_PASS,        [MLA_INVALID] = CHECK_FAIL,
+		[MLA_REFUSED] = CHECK_SKIP,   [MLA_CAPACITY] = CHECK_FAIL,
+		[MLA_NO_MEMORY] = CHECK_SKIP, [MLA_CUDA] = CHECK_FAIL,
+		[MLA_NO_CUDA] = CHECK_SKIP,
+	};
+
+	return outcomes[status];
 }
 
 static void end_with(struct check_verdict *verdict, enum check_outcome outcome, const char *why)
@@ -29,7 +34,7 @@ static void end_with(struct check_verdict *verdict, enum check_outcome outcome, 
 
 static void end_with_status(struct check_verdict *verdict, mla_status status)
 {
-	end_with(verdict, outcome_of(status), mla_last_error());
+	end_with(verdict, check_outcome_of(status), mla_last_error());
 }
 
 /* Guards and inputs first: what was written where nothing belongs explains the rest. */
@@ -67,106 +72,56 @@ static void check_on_host(const struct mla_case *c, const struct check_truth *tr
 
 /* ---- GPU ------------------------------------------------------------------------------------- */
 
-/* A kernel's plan on the GPU, with its scratch. */
-struct launch {
-	mla_plan *plan;
-	void *scratch;
-	mla_stream stream;
-	struct gpu_graph *graph;
+/* A subject's kernel and a copy of the instance on the GPU. */
+struct on_gpu {
+	struct rig rig;
 	struct check_device device;
 };
 
-static mla_status make_plan(const struct mla_case *c, const struct check_subject *subject,
-			    struct launch *l)
+static mla_status prepare(const struct mla_case *c, const struct check_subject *subject,
+			  const struct check_instance *instance, struct on_gpu *gpu)
 {
 	mla_config config = c->config;
-	mla_capacity capacity = {.struct_size = sizeof(capacity)};
-	mla_device device = {.struct_size = sizeof(device)};
 	mla_status status;
 
 	config.fixed_split = subject->fixed_split;
-	status = mla_capacity_of(&config, &c->batch, &capacity);
+	status = rig_open(&gpu->rig, subject->kernel, &config, &c->batch, NULL);
 	if (!status)
-		status = mla_device_query(&device);
+		status = check_device_make(instance, &gpu->device);
 	if (!status)
-		status = mla_plan_create(subject->kernel, &config, &device, &capacity, &l->plan);
-	return status ? status : mla_plan_build(l->plan, &c->batch);
+		status = rig_upload(&gpu->rig, &c->batch, &gpu->device.device);
+	return status ? status : gpu_sync(rig_stream(&gpu->rig));
 }
 
-/* The contents of scratch must not matter: it starts as NaN. */
-static mla_status make_scratch(struct launch *l)
+/* Of a graph, what is judged is a replay. */
+static mla_status run_on_gpu(struct on_gpu *gpu, bool graph, double *microseconds)
 {
-	mla_plan_info info = {.struct_size = sizeof(info)};
-	mla_status status = mla_plan_get_info(l->plan, &info);
-
-	if (status || info.scratch_bytes == 0)
-		return status;
-	status = gpu_alloc(&l->scratch, (size_t)info.scratch_bytes);
-	if (!status)
-		status = gpu_fill(l->scratch, POISON_BYTE, (size_t)info.scratch_bytes);
-	l->device.device.scratch = l->scratch;
-	l->device.device.scratch_bytes = info.scratch_bytes;
-	return status;
-}
-
-static mla_status prepare_launch(const struct mla_case *c, const struct check_subject *subject,
-				 const struct check_instance *instance, struct launch *l)
-{
-	mla_status status = make_plan(c, subject, l);
-
-	if (!status)
-		status = gpu_stream_create(&l->stream);
-	if (!status)
-		status = check_device_make(instance, &l->device);
-	if (!status)
-		status = make_scratch(l);
-	if (!status)
-		status = mla_check_pages(l->plan, &l->device.device, l->stream);
-	if (!status)
-		status = mla_plan_upload(l->plan, l->stream);
-	return status ? status : gpu_sync(NULL);
-}
-
-/* Captures a run; the replay that follows is what is judged. */
-static mla_status capture_run(struct launch *l)
-{
-	mla_status status = gpu_sync(l->stream), ended;
-
-	if (!status)
-		status = gpu_capture_begin(l->stream);
-	if (status)
-		return status;
-	status = mla_run(l->plan, &l->device.device, l->stream);
-	ended = gpu_capture_end(l->stream, &l->graph);
-	return status ? status : ended;
-}
-
-static mla_status run_on_gpu(struct launch *l, bool graph, double *microseconds)
-{
-	mla_status status = graph ? capture_run(l) : MLA_OK;
+	struct rig *rig = &gpu->rig;
+	const mla_tensors *tensors = &gpu->device.device;
+	mla_status status = graph ? rig_capture(rig, tensors) : MLA_OK;
 	double start;
 
 	if (!status)
-		status = check_device_repoison(&l->device);
+		status = check_device_repoison(&gpu->device);
 	start = omp_get_wtime();
 	if (!status)
-		status = graph ? gpu_graph_launch(l->graph, l->stream)
-			       : mla_run(l->plan, &l->device.device, l->stream);
+		status = graph ? rig_replay(rig) : rig_run(rig, tensors);
 	if (!status)
-		status = gpu_sync(l->stream);
+		status = gpu_sync(rig_stream(rig));
 	*microseconds = (omp_get_wtime() - start) * 1e6;
 	return status;
 }
 
-static void collect(const struct mla_case *c, const struct check_truth *truth, struct launch *l,
+static void collect(const struct mla_case *c, const struct check_truth *truth, struct on_gpu *gpu,
 		    struct check_instance *instance, struct check_verdict *verdict)
 {
+	mla_tensors *host = &instance->host;
 	char fault[200];
 
 	/* The instance's own outputs, still poisoned, receive the device's. */
-	if (check_device_collect(&l->device, instance->host.out.data, instance->host.lse.data,
-				 fault, sizeof(fault)))
-		check_outputs(c, truth, instance->host.out.data, instance->host.lse.data, verdict);
+	if (check_device_collect(&gpu->device, host->out.data, host->lse.data, fault,
+				 sizeof(fault)))
+		check_outputs(c, truth, host->out.data, host->lse.data, verdict);
 	else
 		end_with(verdict, CHECK_FAIL, fault);
 }
@@ -175,23 +130,17 @@ static void check_on_gpu(const struct mla_case *c, const struct check_truth *tru
 			 const struct check_subject *subject, struct check_instance *instance,
 			 struct check_verdict *verdict)
 {
-	struct launch l = {0};
-	mla_status status = prepare_launch(c, subject, instance, &l);
+	struct on_gpu gpu = {0};
+	mla_status status = prepare(c, subject, instance, &gpu);
 
 	if (!status)
-		status = run_on_gpu(&l, subject->graph, &verdict->microseconds);
+		status = run_on_gpu(&gpu, subject->graph, &verdict->microseconds);
 	if (status)
 		end_with_status(verdict, status);
 	else
-		collect(c, truth, &l, instance, verdict);
-	if (l.graph)
-		gpu_graph_destroy(l.graph);
-	if (l.device.state)
-		check_device_free(&l.device);
-	gpu_free(l.scratch);
-	if (l.stream)
-		gpu_stream_destroy(l.stream);
-	mla_plan_destroy(l.plan);
+		collect(c, truth, &gpu, instance, verdict);
+	check_device_free(&gpu.device);
+	rig_close(&gpu.rig);
 }
 
 /* ---- both ------------------------------------------------------------------------------------ */
@@ -200,20 +149,22 @@ void check_subject(const struct mla_case *c, const struct check_truth *truth,
 		   const struct check_subject *subject, struct check_verdict *verdict)
 {
 	struct check_instance instance;
-	const mla_status pages = mla_check_pages_host(&c->config, &c->batch, &c->tensors);
+	mla_status status = mla_check_pages_host(&c->config, &c->batch, &c->tensors);
 
 	*verdict = (struct check_verdict){.low_power = truth->low_power};
-	if (pages)
-		end_with(verdict, CHECK_FAIL, mla_last_error());
-	else if (subject->kernel && gpu_missing())
+	if (!status && subject->kernel && gpu_missing()) {
 		end_with(verdict, CHECK_SKIP, gpu_missing());
-	else if (check_instance_make(c, &instance))
-		end_with(verdict, CHECK_SKIP, "no memory for a poisoned copy of the case");
-	else {
-		if (subject->kernel)
-			check_on_gpu(c, truth, subject, &instance, verdict);
-		else
-			check_on_host(c, truth, subject, &instance, verdict);
-		check_instance_free(&instance);
+		return;
 	}
+	if (!status)
+		status = check_instance_make(c, &instance);
+	if (status) {
+		end_with_status(verdict, status);
+		return;
+	}
+	if (subject->kernel)
+		check_on_gpu(c, truth, subject, &instance, verdict);
+	else
+		check_on_host(c, truth, subject, &instance, verdict);
+	check_instance_free(&instance);
 }

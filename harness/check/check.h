@@ -51,8 +51,8 @@ struct check_truth {
 	double *lse_bound; /* [n] */
 	bool low_power;    /* attention so flat that a wrong scale would not be noticed */
 };
-/* max_rows: 0 = all, else this many rows spread over the batch, first and last included. 0 or -1 */
-int check_truth_make(const struct mla_case *c, int64_t max_rows, struct check_truth *truth);
+/* max_rows: 0 = all, else this many rows spread over the batch, first and last included. */
+mla_status check_truth_make(const struct mla_case *c, int64_t max_rows, struct check_truth *truth);
 void check_truth_free(struct check_truth *truth);
 
 /* Multiply-adds that one CPU implementation may take for a case unless it is asked for by name: a
@@ -62,6 +62,9 @@ void check_truth_free(struct check_truth *truth);
 int64_t check_truth_rows(const struct mla_case *c);
 
 enum check_outcome { CHECK_PASS, CHECK_FAIL, CHECK_SKIP };
+/* What a step that ended with this status says of the implementation: nothing (SKIP) if it was
+ * refused or this machine lacks something. */
+enum check_outcome check_outcome_of(mla_status status);
 
 struct check_element {
 	int64_t request, query, head, dim; /* query counted inside the request */
@@ -97,7 +100,7 @@ struct check_instance {
 	/* private to check.c: guards, and pristine copies to compare inputs with */
 	void *state;
 };
-int check_instance_make(const struct mla_case *c, struct check_instance *instance); /* 0 or -1 */
+mla_status check_instance_make(const struct mla_case *c, struct check_instance *instance);
 void check_instance_free(struct check_instance *instance);
 /* Device memory that a copy of the instance takes, guards and a little room included. */
 double check_instance_bytes(const struct check_instance *instance);

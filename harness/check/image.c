@@ -7,18 +7,30 @@
 #include "base/poison.h"
 #include "check/internal.h"
 #include "device/gpu.h"
+#include "device/guarded.h"
 #include "lib/error.h"
 
 enum { CHUNK = 16 << 20 }; /* bytes brought back at a time */
 
 struct device_state {
-	void *memory[CHECK_MAX_BLOCKS]; /* as allocated; the block begins `lead` bytes later */
+	/* of an input, as allocated; the block begins `lead` bytes later */
+	void *memory[CHECK_MAX_BLOCKS];
+	struct guarded outputs[CHECK_MAX_BLOCKS]; /* at the indices of out and lse */
 };
+
+static bool is_output(const struct check_device *device, int index)
+{
+	const struct check_blocks *blocks = check_blocks_of(device->instance);
+
+	return index == blocks->out || index == blocks->lse;
+}
 
 static unsigned char *device_image(const struct check_device *device, int index)
 {
 	const struct device_state *state = device->state;
 
+	if (is_output(device, index))
+		return (unsigned char *)state->outputs[index].block;
 	return (unsigned char *)state->memory[index] +
 	       check_blocks_of(device->instance)->block[index].lead;
 }
@@ -37,17 +49,18 @@ static void *mirror(const struct check_device *device, const void *host)
 	return NULL;
 }
 
-static mla_status upload_block(struct check_device *device, int index)
+static mla_status make_block(struct check_device *device, int index)
 {
 	const struct check_block *block = &check_blocks_of(device->instance)->block[index];
 	struct device_state *state = device->state;
-	const mla_status status =
-		gpu_alloc(&state->memory[index], block->lead + block->bytes + 1 /* never 0 */);
+	mla_status status;
 
+	if (is_output(device, index))
+		return guarded_make(&state->outputs[index], block->bytes - 2 * GUARD_BYTES);
+	status = gpu_alloc(&state->memory[index], block->lead + block->bytes + 1 /* never 0 */);
 	if (status || block->bytes == 0)
 		return status;
-	return gpu_upload(device_image(device, index),
-			  block->pristine ? block->pristine : block->image, block->bytes);
+	return gpu_upload(device_image(device, index), block->pristine, block->bytes);
 }
 
 mla_status check_device_make(const struct check_instance *instance, struct check_device *device)
@@ -59,7 +72,7 @@ mla_status check_device_make(const struct check_instance *instance, struct check
 	if (!device->state)
 		return mla_fail(MLA_NO_MEMORY, "no memory for the checker's list of blocks");
 	for (int i = 0; i < check_blocks_of(instance)->count && !status; i++)
-		status = upload_block(device, i);
+		status = make_block(device, i);
 	if (!status) {
 		for (int view = 0; view < CHECK_NUM_VIEWS; view++) {
 			mla_tensor *t = check_view_of(&device->device, view);
@@ -76,32 +89,24 @@ mla_status check_device_make(const struct check_instance *instance, struct check
 
 void check_device_free(struct check_device *device)
 {
-	const struct device_state *state = device->state;
+	struct device_state *state = device->state;
 
-	for (int i = 0; i < CHECK_MAX_BLOCKS && state; i++)
+	for (int i = 0; i < CHECK_MAX_BLOCKS && state; i++) {
 		gpu_free(state->memory[i]);
-	free(device->state);
+		guarded_free(&state->outputs[i]);
+	}
+	free(state);
 	*device = (struct check_device){0};
-}
-
-static mla_status repoison_block(struct check_device *device, int index)
-{
-	const size_t bytes = check_blocks_of(device->instance)->block[index].bytes;
-	unsigned char *image = device_image(device, index);
-	mla_status status = gpu_fill(image, GUARD_BYTE, bytes);
-
-	if (!status && bytes > 2 * GUARD_BYTES)
-		status = gpu_fill(image + GUARD_BYTES, POISON_BYTE, bytes - 2 * GUARD_BYTES);
-	return status;
 }
 
 mla_status check_device_repoison(struct check_device *device)
 {
 	const struct check_blocks *blocks = check_blocks_of(device->instance);
-	mla_status status = repoison_block(device, blocks->out);
+	const struct device_state *state = device->state;
+	mla_status status = guarded_poison(&state->outputs[blocks->out]);
 
 	if (!status)
-		status = repoison_block(device, blocks->lse);
+		status = guarded_poison(&state->outputs[blocks->lse]);
 	return status ? status : gpu_sync(NULL);
 }
 
@@ -144,7 +149,7 @@ bool check_device_collect(struct check_device *device, void *out, float *lse, ch
 		intact = collect_block(device, blocks->out, chunk, out, why, size) &&
 			 collect_block(device, blocks->lse, chunk, (char *)lse, why, size);
 	for (int i = 0; i < blocks->count && intact; i++)
-		if (i != blocks->out && i != blocks->lse)
+		if (!is_output(device, i))
 			intact = collect_block(device, i, chunk, NULL, why, size);
 	free(chunk);
 	return intact;

@@ -8,6 +8,7 @@
 
 #include "base/poison.h"
 #include "check/internal.h"
+#include "lib/error.h"
 #include "lib/geometry.h"
 
 enum { ALIGNMENT = 64, TABLE_TAIL = 64 /* poisoned entries behind kv_indices */ };
@@ -50,14 +51,13 @@ struct maker {
 /* ---- what may be read ------------------------------------------------------------------------ */
 
 /* Pages may be shared. */
-static int find_slots(struct maker *m)
+static bool find_slots(struct maker *m)
 {
 	m->slots = calloc((size_t)m->c->tensors.ckv.extent[0] + 1, sizeof(*m->slots));
-	if (!m->slots)
-		return -1;
-	geometry_mark(&m->c->config, &m->c->batch, m->c->tensors.kv_indices, GEOMETRY_QUERIED,
-		      m->slots);
-	return 0;
+	if (m->slots)
+		geometry_mark(&m->c->config, &m->c->batch, m->c->tensors.kv_indices,
+			      GEOMETRY_QUERIED, m->slots);
+	return m->slots;
 }
 
 /* May row [i, j] of an input be read? */
@@ -136,7 +136,7 @@ static void copy_readable(const struct maker *m, int view)
 }
 
 /* Inputs that overlap in the case (a fused cache) are views of one block here, too. */
-static int copy_overlapping(struct maker *m, const struct span *spans, int count)
+static bool copy_overlapping(struct maker *m, const struct span *spans, int count)
 {
 	uintptr_t end = 0;
 
@@ -147,17 +147,17 @@ static int copy_overlapping(struct maker *m, const struct span *spans, int count
 		add_block(m, end - spans[0].begin, spans[0].begin % ALIGNMENT, true);
 
 	if (!block)
-		return -1;
+		return false;
 	for (int i = 0; i < count; i++) {
 		check_view_of(&m->instance->host, spans[i].view)->data =
 			block->image + (spans[i].begin - spans[0].begin);
 		copy_readable(m, spans[i].view);
 	}
 	memcpy(block->pristine, block->image, block->bytes);
-	return 0;
+	return true;
 }
 
-static int copy_inputs(struct maker *m)
+static bool copy_inputs(struct maker *m)
 {
 	struct span spans[CHECK_NUM_INPUT_VIEWS] = {0};
 	int count = 0;
@@ -174,20 +174,20 @@ static int copy_inputs(struct maker *m)
 
 		for (last = first + 1; last < count && spans[last].begin < end; last++)
 			end = spans[last].end > end ? spans[last].end : end;
-		if (copy_overlapping(m, spans + first, last - first))
-			return -1;
+		if (!copy_overlapping(m, spans + first, last - first))
+			return false;
 	}
-	return 0;
+	return true;
 }
 
-static int copy_page_table(struct maker *m)
+static bool copy_page_table(struct maker *m)
 {
 	const mla_batch *batch = &m->c->batch;
 	const size_t entries = (size_t)m->c->tensors.num_kv_indices + TABLE_TAIL;
 	struct check_block *block = add_block(m, entries * sizeof(int32_t), 0, true);
 
 	if (!block)
-		return -1;
+		return false;
 
 	int32_t *table = (int32_t *)block->image;
 
@@ -204,7 +204,7 @@ static int copy_page_table(struct maker *m)
 	m->instance->host.kv_indices = table;
 	if (m->c->tensors.num_kv_indices == 0)
 		m->instance->host.num_kv_indices = 1;
-	return 0;
+	return true;
 }
 
 /* ---- outputs --------------------------------------------------------------------------------- */
@@ -236,7 +236,7 @@ static int add_output(struct maker *m, const char *name, mla_tensor *tensor)
 	return m->blocks->count - 1;
 }
 
-static int add_outputs(struct maker *m)
+static bool add_outputs(struct maker *m)
 {
 	const mla_config *config = &m->c->config;
 	/* Captured graphs are sized for one query and one page at least. */
@@ -250,7 +250,7 @@ static int add_outputs(struct maker *m)
 		(mla_tensor){.dtype = MLA_F32, .ndim = 2, .extent = {queries, config->num_heads}};
 	m->blocks->out = add_output(m, "out", &host->out);
 	m->blocks->lse = add_output(m, "lse", &host->lse);
-	return m->blocks->out < 0 || m->blocks->lse < 0 ? -1 : 0;
+	return m->blocks->out >= 0 && m->blocks->lse >= 0;
 }
 
 void check_instance_repoison(struct check_instance *instance)
@@ -263,22 +263,23 @@ void check_instance_repoison(struct check_instance *instance)
 
 /* ---- the whole ------------------------------------------------------------------------------- */
 
-int check_instance_make(const struct mla_case *c, struct check_instance *instance)
+mla_status check_instance_make(const struct mla_case *c, struct check_instance *instance)
 {
 	struct maker m = {.c = c, .instance = instance};
-	int failed;
+	mla_status status = mla_check_pages_host(&c->config, &c->batch, &c->tensors);
 
 	*instance = (struct check_instance){.host = c->tensors};
 	instance->host.scratch = NULL;
 	instance->host.scratch_bytes = 0;
 	m.blocks = instance->state = case_alloc(&m.memory, sizeof(*m.blocks));
-	failed = !m.blocks || mla_check_pages_host(&c->config, &c->batch, &c->tensors) ||
-		 find_slots(&m) || copy_inputs(&m) || copy_page_table(&m) || add_outputs(&m);
+	if (!status && !(m.blocks && find_slots(&m) && copy_inputs(&m) && copy_page_table(&m) &&
+			 add_outputs(&m)))
+		status = mla_fail(MLA_NO_MEMORY, "no memory for a poisoned copy of the case");
 	free(m.slots);
 	instance->owned = m.memory.owned;
-	if (failed)
+	if (status)
 		check_instance_free(instance);
-	return failed ? -1 : 0;
+	return status;
 }
 
 double check_instance_bytes(const struct check_instance *instance)

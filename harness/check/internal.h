@@ -24,6 +24,11 @@ double check_element_ratio(const mla_config *config, const struct check_row *row
 double check_rms_ratio(const mla_config *config, const struct check_row *row, const double *got);
 double check_lse_ratio(const struct check_row *row, double got_natural);
 
+/* ---- memory (truth.c) ------------------------------------------------------------------------ */
+
+/* Zeros [rows, columns], never empty; NULL if memory ran out. */
+double *check_array(int64_t rows, int64_t columns);
+
 /* ---- the blocks of an instance (instance.c) -------------------------------------------------- */
 
 enum {

@@ -5,6 +5,7 @@
 
 #include "case/work.h"
 #include "check/internal.h"
+#include "lib/error.h"
 
 /* Rows that are recomputed with a wrong scale, and how wrong it is. */
 enum { PROBE_ROWS = 16 };
@@ -20,25 +21,23 @@ static int64_t *spread_rows(int64_t n, int64_t total)
 	return rows;
 }
 
-static double *make_array(int64_t rows, int64_t columns)
+double *check_array(int64_t rows, int64_t columns)
 {
 	return calloc((size_t)(rows * columns) + 1, sizeof(double));
 }
 
-static int make_values(const struct mla_case *c, int64_t n, struct ref_truth *values)
+static bool make_values(const struct mla_case *c, int64_t n, struct ref_truth *values)
 {
 	const int64_t d = c->config.head_dim_ckv;
 
 	*values = (struct ref_truth){
-		.out = make_array(n, d),
-		.lse = make_array(n, 1),
-		.sum_abs = make_array(n, d),
-		.tokens = make_array(n, 1),
-		.max_score = make_array(n, 1),
+		.out = check_array(n, d),
+		.lse = check_array(n, 1),
+		.sum_abs = check_array(n, d),
+		.tokens = check_array(n, 1),
+		.max_score = check_array(n, 1),
 	};
-	return values->out && values->lse && values->sum_abs && values->tokens && values->max_score
-		       ? 0
-		       : -1;
+	return values->out && values->lse && values->sum_abs && values->tokens && values->max_score;
 }
 
 /* ---- bound of the lse ------------------------------------------------------------------------ */
@@ -140,53 +139,64 @@ static bool is_rejected(const struct mla_case *c, const struct check_truth *trut
 	return !(check_rms_ratio(&c->config, &row, wrong) <= 1);
 }
 
-static int find_power(const struct mla_case *c, struct check_truth *truth)
+/* false if memory ran out. */
+static bool find_power(const struct mla_case *c, struct check_truth *truth)
 {
 	const int64_t d = c->config.head_dim_ckv;
 	int64_t probes[PROBE_ROWS], rows[PROBE_ROWS];
 	const int n = pick_probes(truth, probes);
-	const struct ref_truth wrong = {.out = make_array(n, d)};
+	const struct ref_truth wrong = {.out = check_array(n, d)};
 	mla_config config = c->config;
+	bool found = wrong.out != NULL;
 
-	if (!wrong.out)
-		return -1;
 	truth->low_power = true;
 	for (int i = 0; i < n; i++)
 		rows[i] = truth->rows ? truth->rows[probes[i]] : probes[i];
 	config.sm_scale *= wrong_scale;
-	if (n > 0)
-		ref_attention(&config, &c->batch, &c->tensors, rows, n, &wrong);
-	for (int i = 0; i < n && truth->low_power; i++)
+	if (found && n > 0)
+		found = !ref_attention(&config, &c->batch, &c->tensors, rows, n, &wrong);
+	for (int i = 0; i < n && found && truth->low_power; i++)
 		truth->low_power = !is_rejected(c, truth, probes[i], wrong.out + i * d);
 	free(wrong.out);
-	return 0;
+	return found;
 }
 
 /* ---- the truth ------------------------------------------------------------------------------- */
 
-int check_truth_make(const struct mla_case *c, int64_t max_rows, struct check_truth *truth)
+/* Room for n rows; false if memory ran out. */
+static bool make_room(const struct mla_case *c, int64_t total, struct check_truth *truth)
+{
+	if (truth->n < total) {
+		truth->rows = spread_rows(truth->n, total);
+		if (!truth->rows)
+			return false;
+	}
+	truth->lse_bound = check_array(truth->n, 1);
+	return truth->lse_bound && make_values(c, truth->n, &truth->values);
+}
+
+/* false if memory ran out. */
+static bool find_values(const struct mla_case *c, struct check_truth *truth)
+{
+	return truth->n == 0 || !ref_attention(&c->config, &c->batch, &c->tensors, truth->rows,
+					       truth->n, &truth->values);
+}
+
+mla_status check_truth_make(const struct mla_case *c, int64_t max_rows, struct check_truth *truth)
 {
 	const int64_t total = case_total_q(c) * c->config.num_heads;
-	const bool sample = max_rows > 0 && max_rows < total;
-	int failed = 0;
+	bool made;
 
-	*truth = (struct check_truth){.n = sample ? max_rows : total};
-	if (sample) {
-		truth->rows = spread_rows(truth->n, total);
-		failed = !truth->rows;
-	}
-	truth->lse_bound = make_array(truth->n, 1);
-	failed = failed || !truth->lse_bound || make_values(c, truth->n, &truth->values);
-	if (!failed) {
-		if (truth->n > 0)
-			ref_attention(&c->config, &c->batch, &c->tensors, truth->rows, truth->n,
-				      &truth->values);
+	*truth = (struct check_truth){.n = max_rows > 0 && max_rows < total ? max_rows : total};
+	made = make_room(c, total, truth) && find_values(c, truth);
+	if (made) {
 		find_lse_bounds(c, truth);
-		failed = find_power(c, truth);
+		made = find_power(c, truth);
 	}
-	if (failed)
-		check_truth_free(truth);
-	return failed ? -1 : 0;
+	if (made)
+		return MLA_OK;
+	check_truth_free(truth);
+	return mla_fail(MLA_NO_MEMORY, "no memory for the truth");
 }
 
 void check_truth_free(struct check_truth *truth)

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/text.h"
+#include "check/facts.h"
 #include "cli/args.h"
 
 /* Rungs of the ladder, variants, "auto", and the facts. */
@@ -78,7 +79,7 @@ static int add_word(struct cli_subjects *subjects, const struct known *known, co
 		found++;
 	}
 
-	const bool facts = !strcmp(word, VARIANT_FACTS);
+	const bool facts = !strcmp(word, FACTS_NAME);
 
 	if (cpu || facts) {
 		subjects->facts = true;

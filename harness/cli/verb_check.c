@@ -199,12 +199,12 @@ static json_t *check_subjects(struct run *run, const struct cli_source *source,
 	return verdicts;
 }
 
-static json_t *fact_json(const struct variant_fact *fact)
+static json_t *fact_json(const struct fact *fact)
 {
 	json_t *json = json_object();
 
 	report_json_set(json, "name", json_string(fact->name));
-	report_json_set(json, "outcome", json_string(variant_fact_good(fact) ? "PASS" : "FAIL"));
+	report_json_set(json, "outcome", json_string(facts_good(fact) ? "PASS" : "FAIL"));
 	if (fact->has_out) {
 		report_json_set(json, "out_rms", report_json_number(fact->out_rms));
 		report_json_set(json, "out_worst", report_json_number(fact->out_worst));
@@ -219,28 +219,26 @@ static json_t *fact_json(const struct variant_fact *fact)
 static json_t *check_facts(struct run *run, const struct cli_source *source,
 			   const struct mla_case *c, const char *id, struct view *view)
 {
-	struct variant_fact facts[VARIANT_MAX_FACTS];
+	struct fact facts[FACTS_MOST];
 	json_t *array = json_array();
+	int n;
 
-	if (!run->subjects.facts || !variant_has_facts(c))
+	if (!run->subjects.facts || !facts_given(c))
 		return array;
-	if (!run->subjects.facts_named && variant_facts_cost(c) > CHECK_CPU_BUDGET) {
+	if (!run->subjects.facts_named && facts_cost(c) > CHECK_CPU_BUDGET) {
 		count(run, CHECK_SKIP);
 		view_skip_facts(view);
 		return array;
 	}
-	report_progress("%s %s", id, VARIANT_FACTS);
-
-	const int n = variant_facts(c, facts);
-
-	if (n < 0) {
+	report_progress("%s %s", id, FACTS_NAME);
+	if (facts_find(c, facts, &n)) {
 		fprintf(stderr, "mla check: %s: not enough memory for textbook attention\n", id);
 		count(run, CHECK_FAIL);
 	}
 	for (int k = 0; k < n; k++) {
 		if (facts[k].bound > 0)
-			count(run, variant_fact_good(&facts[k]) ? CHECK_PASS : CHECK_FAIL);
-		view_fact(view, &facts[k], id, rerun_line(run, source, VARIANT_FACTS, id));
+			count(run, facts_good(&facts[k]) ? CHECK_PASS : CHECK_FAIL);
+		view_fact(view, &facts[k], id, rerun_line(run, source, FACTS_NAME, id));
 		report_json_append(array, fact_json(&facts[k]));
 	}
 	return array;

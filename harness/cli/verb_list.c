@@ -3,6 +3,7 @@
 #include <argp.h>
 #include <stdio.h>
 
+#include "check/facts.h"
 #include "check/variants.h"
 #include "cli/cli.h"
 #include "device/gpu.h"
@@ -79,7 +80,7 @@ int cli_list(int argc, char **argv)
 		report_cell(table, "yes");
 		report_cell(table, "%s", variants[i].summary);
 	}
-	report_cell(table, VARIANT_FACTS);
+	report_cell(table, FACTS_NAME);
 	report_cell(table, "CPU");
 	report_cell(table, "yes");
 	report_cell(table, "yes");

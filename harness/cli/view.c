@@ -21,7 +21,7 @@ void view_close(struct view *view)
 {
 	for (int s = 0; view->tallies && s < view->subjects->count; s++)
 		tally_free(&view->tallies[s]);
-	for (int k = 0; k < VARIANT_MAX_FACTS; k++)
+	for (int k = 0; k < FACTS_MOST; k++)
 		tally_fact_free(&view->fact_tallies[k]);
 	free(view->tallies);
 	report_table_free(view->table);
@@ -46,7 +46,7 @@ void view_verdict(struct view *view, int subject, const struct check_verdict *ve
 	}
 }
 
-void view_fact(struct view *view, const struct variant_fact *fact, const char *case_id, char *rerun)
+void view_fact(struct view *view, const struct fact *fact, const char *case_id, char *rerun)
 {
 	int k = 0;
 
@@ -76,9 +76,9 @@ static void print_skipped_facts(const struct view *view)
 
 	snprintf(why, sizeof(why),
 		 "textbook attention takes a CPU long for %d case%s; -k %s runs it",
-		 view->skipped_facts, view->skipped_facts == 1 ? "" : "s", VARIANT_FACTS);
+		 view->skipped_facts, view->skipped_facts == 1 ? "" : "s", FACTS_NAME);
 	if (view->skipped_facts)
-		suite_line(&uncounted, CHECK_SKIP, VARIANT_FACTS, why);
+		suite_line(&uncounted, CHECK_SKIP, FACTS_NAME, why);
 }
 
 static void print_tables(struct view *view)

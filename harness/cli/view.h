@@ -18,7 +18,7 @@ struct view {
 	const struct cli_subjects *subjects;
 	struct report_table *table, *facts;
 	struct tally *tallies; /* [subjects->count] */
-	struct tally_fact fact_tallies[VARIANT_MAX_FACTS];
+	struct tally_fact fact_tallies[FACTS_MOST];
 	int num_facts, cases, skipped_facts;
 	char description[256]; /* of the first case */
 };
@@ -29,8 +29,7 @@ void view_case(struct view *view, const struct mla_case *c);
 /* rerun belongs to the view afterwards. */
 void view_verdict(struct view *view, int subject, const struct check_verdict *verdict,
 		  const char *case_id, char *rerun);
-void view_fact(struct view *view, const struct variant_fact *fact, const char *case_id,
-	       char *rerun);
+void view_fact(struct view *view, const struct fact *fact, const char *case_id, char *rerun);
 /* The facts of a case would take too long. */
 void view_skip_facts(struct view *view);
 void view_print(struct view *view, const struct cli_source *source);

@@ -141,10 +141,10 @@ void tally_row(struct report_table *table, const char *name, const char *label,
 
 /* ---- facts ----------------------------------------------------------------------------------- */
 
-void tally_fact_add(struct tally_fact *tally, const struct variant_fact *fact, const char *case_id,
+void tally_fact_add(struct tally_fact *tally, const struct fact *fact, const char *case_id,
 		    char *rerun)
 {
-	const bool good = variant_fact_good(fact);
+	const bool good = facts_good(fact);
 
 	if (!good && !tally->failed) {
 		tally->failure = text_format("%s is the first beyond the bound", case_id);
@@ -188,7 +188,7 @@ static void error_cell(struct report_table *table, bool has, double error)
 
 void tally_fact_row(struct report_table *table, const char *label, const struct tally_fact *tally)
 {
-	const struct variant_fact *worst = &tally->worst;
+	const struct fact *worst = &tally->worst;
 
 	report_cell(table, "%s", worst->name);
 	if (worst->bound > 0)

@@ -3,7 +3,8 @@
 #ifndef MLA_REPORT_TALLY_H
 #define MLA_REPORT_TALLY_H
 
-#include "check/variants.h"
+#include "check/check.h"
+#include "check/facts.h"
 #include "report/table.h"
 
 enum { TALLY_NOTES = 3 }; /* failures that are told in full, per row */
@@ -31,12 +32,12 @@ void tally_row(struct report_table *table, const char *name, const char *label,
 
 /* The same for facts of captures: the worst of each kind. */
 struct tally_fact {
-	struct variant_fact worst;
+	struct fact worst;
 	int passed, failed;
 	char *failure, *rerun; /* of the case that failed first */
 };
 /* rerun belongs to the tally afterwards. */
-void tally_fact_add(struct tally_fact *tally, const struct variant_fact *fact, const char *case_id,
+void tally_fact_add(struct tally_fact *tally, const struct fact *fact, const char *case_id,
 		    char *rerun);
 void tally_fact_free(struct tally_fact *tally);
 struct report_table *tally_fact_table_new(void);
