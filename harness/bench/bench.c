@@ -1,13 +1,12 @@
-/* bench.c - what a case costs at least, and kernels and variants timed on it.
+/* bench.c - kernels and variants, judged and timed.
  */
 #include "bench/bench.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "device/gpu.h"
+#include "device/rig.h"
 
 void bench_result_free(struct bench_result *result)
 {
@@ -20,32 +19,27 @@ void bench_result_free(struct bench_result *result)
 
 enum { PLAN_SAMPLES = 30 };
 
-/* A kernel's plan for the problem. */
+/* A kernel on the problem. Stream and scratch are those of all: they run one after the other. */
 struct entry {
 	struct bench_problem *problem;
-	mla_plan *plan;
-	void *scratch; /* shared by all kernels of a problem: they run one after the other */
-	int64_t scratch_bytes;
+	struct rig rig;
 	int only_copy; /* -1: the copy that is asked for */
 };
 
+/* The clock's stream is the problem's, and so is the rig's. */
 static mla_status call_entry(void *what, int copy, mla_stream stream)
 {
 	const struct entry *entry = what;
-	mla_tensors tensors =
-		entry->problem->copies[entry->only_copy >= 0 ? entry->only_copy : copy];
 
-	tensors.scratch = entry->scratch;
-	tensors.scratch_bytes = entry->scratch_bytes;
-	return mla_run(entry->plan, &tensors, stream);
+	(void)stream;
+	return rig_run(&entry->rig,
+		       &entry->problem->copies[entry->only_copy >= 0 ? entry->only_copy : copy]);
 }
 
 void bench_result_end(struct bench_result *result, mla_status status, const char *why)
 {
-	const bool skip = status == MLA_REFUSED || status == MLA_NO_CUDA || status == MLA_NO_MEMORY;
-
 	bench_result_free(result);
-	result->verdict.outcome = skip ? CHECK_SKIP : CHECK_FAIL;
+	result->verdict.outcome = check_outcome_of(status);
 	snprintf(result->verdict.why, sizeof(result->verdict.why), "%s", why);
 }
 
@@ -61,11 +55,11 @@ static mla_status time_plan(struct entry *entry, struct bench_result *result)
 
 	for (int i = 0; i < PLAN_SAMPLES; i++) {
 		const double start = bench_now_us();
-		mla_status status = mla_plan_build(entry->plan, &entry->problem->c->batch);
+		mla_status status = mla_plan_build(entry->rig.plan, &entry->problem->c->batch);
 		const double built = bench_now_us();
 
 		if (!status)
-			status = mla_plan_upload(entry->plan, stream);
+			status = mla_plan_upload(entry->rig.plan, stream);
 		if (!status)
 			status = gpu_sync(stream);
 		if (status)
@@ -78,41 +72,26 @@ static mla_status time_plan(struct entry *entry, struct bench_result *result)
 	return MLA_OK;
 }
 
-static mla_status make_plan(struct entry *entry, const char *kernel, int32_t fixed_split)
+static mla_status open_entry(struct entry *entry, const char *kernel, int32_t fixed_split,
+			     struct rig_shared *shared)
 {
 	const struct mla_case *c = entry->problem->c;
 	mla_config config = c->config;
-	mla_device device = {.struct_size = sizeof(device)};
-	mla_capacity capacity = {.struct_size = sizeof(capacity)};
-	mla_plan_info info = {.struct_size = sizeof(info)};
-	mla_status status = mla_device_query(&device);
 
 	config.fixed_split = fixed_split;
-	if (!status)
-		status = mla_capacity_of(&config, &c->batch, &capacity);
-	if (!status)
-		status = mla_plan_create(kernel, &config, &device, &capacity, &entry->plan);
-	if (!status)
-		status = mla_plan_prepare(entry->plan);
-	if (!status)
-		status = mla_plan_get_info(entry->plan, &info);
-	entry->scratch_bytes = info.scratch_bytes;
-	return status;
+	return rig_open(&entry->rig, kernel, &config, &c->batch, shared);
 }
 
-/* Contents of the scratch must not matter: it is NaN before the run that is judged. */
 static mla_status run_once(struct entry *entry)
 {
 	mla_status status = bench_problem_repoison(entry->problem);
 
 	if (!status)
-		status = mla_check_pages(entry->plan, &entry->problem->copies[0],
+		status = mla_check_pages(entry->rig.plan, &entry->problem->copies[0],
 					 entry->problem->stream);
-	if (!status && entry->scratch_bytes > 0)
-		status = gpu_fill(entry->scratch, 0xff, (size_t)entry->scratch_bytes);
 	if (!status)
-		status = gpu_sync(NULL);
-	return status ? status : call_entry(entry, 0, entry->problem->stream);
+		status = rig_poison(&entry->rig);
+	return status ? status : rig_run(&entry->rig, &entry->problem->copies[0]);
 }
 
 static void check_entry(struct entry *entry, struct bench_result *result)
@@ -237,41 +216,20 @@ static void time_all(struct bench_problem *problem, struct entry *entries, int n
 				     results);
 }
 
-/* Scratch for the kernel that needs most. */
-static mla_status share_scratch(struct entry *entries, int n, void **scratch)
+/* Opens all, then judges each that opened. */
+static void open_entries(struct entry *entries, const char *const *kernels, int n,
+			 const struct bench_options *options, struct rig_shared *shared,
+			 struct bench_result *results)
 {
-	int64_t most = 0;
-	mla_status status = MLA_OK;
-
-	for (int i = 0; i < n; i++)
-		most = entries[i].scratch_bytes > most ? entries[i].scratch_bytes : most;
-	if (most > 0)
-		status = gpu_alloc(scratch, (size_t)most);
-	for (int i = 0; i < n; i++)
-		entries[i].scratch = *scratch;
-	return status;
-}
-
-void bench_kernels(struct bench_problem *problem, const char *const *kernels, int num_kernels,
-		   const struct bench_options *options, struct bench_result *results)
-{
-	struct entry *entries = calloc((size_t)num_kernels + 1, sizeof(*entries));
-	void *scratch = NULL;
 	mla_status status;
 
-	for (int i = 0; i < num_kernels; i++) {
-		results[i] = (struct bench_result){.copies = problem->num_copies};
-		if (!entries) {
-			bench_result_end(&results[i], MLA_NO_MEMORY, "no memory for the plans");
-			continue;
-		}
-		entries[i] = (struct entry){.problem = problem, .only_copy = -1};
-		status = make_plan(&entries[i], kernels[i], options->fixed_split);
+	for (int i = 0; i < n; i++) {
+		status = open_entry(&entries[i], kernels[i], options->fixed_split, shared);
 		if (status)
 			bench_result_end(&results[i], status, mla_last_error());
 	}
-	status = entries ? share_scratch(entries, num_kernels, &scratch) : MLA_OK;
-	for (int i = 0; i < num_kernels && entries; i++) {
+	status = rig_share(shared);
+	for (int i = 0; i < n; i++) {
 		if (options->progress)
 			options->progress(options->opaque, kernels[i], 0);
 		if (good(&results[i]) && status)
@@ -279,11 +237,28 @@ void bench_kernels(struct bench_problem *problem, const char *const *kernels, in
 		if (good(&results[i]))
 			check_entry(&entries[i], &results[i]);
 	}
-	if (entries)
-		time_all(problem, entries, num_kernels, options, results);
-	for (int i = 0; i < num_kernels && entries; i++)
-		mla_plan_destroy(entries[i].plan);
-	gpu_free(scratch);
+}
+
+void bench_kernels(struct bench_problem *problem, const char *const *kernels, int num_kernels,
+		   const struct bench_options *options, struct bench_result *results)
+{
+	struct entry *entries = calloc((size_t)num_kernels + 1, sizeof(*entries));
+	struct rig_shared shared = {.stream = problem->stream};
+
+	for (int i = 0; i < num_kernels; i++) {
+		results[i] = (struct bench_result){.copies = problem->num_copies};
+		if (entries)
+			entries[i] = (struct entry){.problem = problem, .only_copy = -1};
+		else
+			bench_result_end(&results[i], MLA_NO_MEMORY, "no memory for the plans");
+	}
+	if (!entries)
+		return;
+	open_entries(entries, kernels, num_kernels, options, &shared, results);
+	time_all(problem, entries, num_kernels, options, results);
+	for (int i = 0; i < num_kernels; i++)
+		rig_close(&entries[i].rig);
+	rig_unshare(&shared);
 	free(entries);
 }
 

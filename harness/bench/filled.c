@@ -12,6 +12,8 @@
 #include "case/cell.h"
 #include "device/bulk.h"
 #include "device/gpu.h"
+#include "device/guarded.h"
+#include "device/rig.h"
 #include "lib/error.h"
 
 enum {
@@ -28,7 +30,7 @@ static const double largest_score = 16;
 /* Device memory of one copy. */
 struct copy {
 	void *q_nope, *q_pe, *pool, *kv_indices;
-	char *out, *lse; /* first guard included */
+	struct guarded out, lse;
 };
 
 struct filled {
@@ -65,23 +67,24 @@ static mla_status alloc_copy(const struct mla_case *c, const struct filled *f, s
 		{&copy->q_pe, bytes_of(&c->tensors.q_pe)},
 		{&copy->pool, cell_pool_bytes(c)},
 		{&copy->kv_indices, table_bytes(c)},
-		{(void **)&copy->out, f->out_bytes + 2 * GUARD_BYTES},
-		{(void **)&copy->lse, f->lse_bytes + 2 * GUARD_BYTES},
 	};
 	mla_status status = MLA_OK;
 
 	for (size_t i = 0; i < sizeof(blocks) / sizeof(blocks[0]) && !status; i++)
 		status = gpu_alloc(blocks[i].place, (size_t)blocks[i].bytes);
-	return status;
+	if (!status)
+		status = guarded_make(&copy->out, (size_t)f->out_bytes);
+	return status ? status : guarded_make(&copy->lse, (size_t)f->lse_bytes);
 }
 
 static void free_copy(struct copy *copy)
 {
-	void *const blocks[] = {copy->q_nope,     copy->q_pe, copy->pool,
-				copy->kv_indices, copy->out,  copy->lse};
+	void *const blocks[] = {copy->q_nope, copy->q_pe, copy->pool, copy->kv_indices};
 
 	for (size_t i = 0; i < sizeof(blocks) / sizeof(blocks[0]); i++)
 		gpu_free(blocks[i]);
+	guarded_free(&copy->out);
+	guarded_free(&copy->lse);
 }
 
 static mla_tensors tensors_of(const struct mla_case *c, const struct copy *copy)
@@ -95,12 +98,12 @@ static mla_tensors tensors_of(const struct mla_case *c, const struct copy *copy)
 	t.ckv.data = copy->pool;
 	t.kpe.data = (char *)copy->pool + 2 * dims;
 	t.kv_indices = copy->kv_indices;
-	t.out = (mla_tensor){.data = copy->out + GUARD_BYTES,
+	t.out = (mla_tensor){.data = copy->out.data,
 			     .dtype = MLA_BF16,
 			     .ndim = 3,
 			     .extent = {queries, heads, dims},
 			     .stride = {2 * heads * dims, 2 * dims, 2}};
-	t.lse = (mla_tensor){.data = copy->lse + GUARD_BYTES,
+	t.lse = (mla_tensor){.data = copy->lse.data,
 			     .dtype = MLA_F32,
 			     .ndim = 2,
 			     .extent = {queries, heads},
@@ -160,7 +163,7 @@ static mla_status fill_copies(struct bench_problem *problem, struct filled *f)
 	return status;
 }
 
-/* ---- inputs and guards ----------------------------------------------------------------------- */
+/* ---- inputs and outputs ---------------------------------------------------------------------- */
 
 static mla_status checksum_of(const struct bench_problem *problem, int index, uint64_t *checksum)
 {
@@ -186,76 +189,50 @@ static mla_status checksum_of(const struct bench_problem *problem, int index, ui
 	return status ? status : gpu_download(checksum, f->sum, sizeof(*checksum));
 }
 
-static bool guard_is_intact(const char *device)
-{
-	unsigned char guard[GUARD_BYTES];
-
-	if (gpu_download(guard, device, GUARD_BYTES))
-		return false;
-	for (int i = 0; i < GUARD_BYTES; i++)
-		if (guard[i] != GUARD_BYTE)
-			return false;
-	return true;
-}
-
-static mla_status repoison_block(char *block, int64_t bytes)
-{
-	mla_status status = gpu_fill(block, GUARD_BYTE, (size_t)bytes + 2 * GUARD_BYTES);
-
-	return status ? status : gpu_fill(block + GUARD_BYTES, POISON_BYTE, (size_t)bytes);
-}
-
 static mla_status repoison_filled(struct bench_problem *problem, int copy)
 {
 	const struct filled *f = problem->state;
-	mla_status status = repoison_block(f->copies[copy].out, f->out_bytes);
+	const mla_status status = guarded_poison(&f->copies[copy].out);
 
-	return status ? status : repoison_block(f->copies[copy].lse, f->lse_bytes);
+	return status ? status : guarded_poison(&f->copies[copy].lse);
 }
 
 /* ---- the second opinion ---------------------------------------------------------------------- */
 
-static mla_status run_plan(struct bench_problem *problem, mla_plan *plan,
-			   const mla_tensors *tensors)
+/* The first copy with the outputs of 01_naive, which are not rounded. */
+static mla_tensors unrounded(const struct bench_problem *problem, const struct filled *f)
 {
-	mla_status status = mla_plan_build(plan, &problem->c->batch);
-
-	if (!status)
-		status = mla_check_pages(plan, tensors, problem->stream);
-	if (!status)
-		status = mla_plan_upload(plan, problem->stream);
-	if (!status)
-		status = mla_run(plan, tensors, problem->stream);
-	return status ? status : gpu_sync(problem->stream);
-}
-
-/* 01_naive on the first copy, without rounding its outputs. It needs no scratch. */
-static mla_status make_second_opinion(struct bench_problem *problem, struct filled *f)
-{
-	mla_config config = problem->c->config;
-	mla_device device = {.struct_size = sizeof(device)};
-	mla_capacity capacity = {.struct_size = sizeof(capacity)};
 	mla_tensors tensors = problem->copies[0];
-	mla_plan *plan = NULL;
-	mla_status status = mla_device_query(&device);
 
-	config.out_dtype = MLA_F32;
-	if (!status)
-		status = gpu_alloc(&f->want, (size_t)f->out_bytes * 2);
-	if (!status)
-		status = gpu_alloc(&f->want_lse, (size_t)f->lse_bytes);
 	tensors.out.data = f->want;
 	tensors.out.dtype = MLA_F32;
 	for (int i = 0; i < 3; i++)
 		tensors.out.stride[i] *= 2;
 	tensors.lse.data = f->want_lse;
+	return tensors;
+}
+
+static mla_status make_second_opinion(struct bench_problem *problem, struct filled *f)
+{
+	const mla_batch *batch = &problem->c->batch;
+	mla_config config = problem->c->config;
+	struct rig rig = {0};
+	mla_tensors tensors;
+	mla_status status = gpu_alloc(&f->want, (size_t)f->out_bytes * 2);
+
+	config.out_dtype = MLA_F32;
 	if (!status)
-		status = mla_capacity_of(&config, &problem->c->batch, &capacity);
+		status = gpu_alloc(&f->want_lse, (size_t)f->lse_bytes);
 	if (!status)
-		status = mla_plan_create("01_naive", &config, &device, &capacity, &plan);
+		status = rig_open(&rig, "01_naive", &config, batch, NULL);
+	tensors = unrounded(problem, f);
 	if (!status)
-		status = run_plan(problem, plan, &tensors);
-	mla_plan_destroy(plan);
+		status = rig_upload(&rig, batch, &tensors);
+	if (!status)
+		status = rig_run(&rig, &tensors);
+	if (!status)
+		status = gpu_sync(rig_stream(&rig));
+	rig_close(&rig);
 	return status;
 }
 
@@ -279,15 +256,15 @@ static int choose_requests(const mla_batch *batch, int32_t requests[MAX_SAMPLES]
 }
 
 /* Pages of the sample are numbered in the order of their requests. */
-static int make_sample_batch(const struct mla_case *c, const int32_t *requests, int32_t n,
-			     struct mla_case *s)
+static bool make_sample_batch(const struct mla_case *c, const int32_t *requests, int32_t n,
+			      struct mla_case *s)
 {
 	int32_t *qo_indptr = case_alloc(s, ((size_t)n + 1) * sizeof(int32_t));
 	int32_t *kv_indptr = case_alloc(s, ((size_t)n + 1) * sizeof(int32_t));
 	int32_t *kv_len = case_alloc(s, (size_t)n * sizeof(int32_t));
 
 	if (!qo_indptr || !kv_indptr || !kv_len)
-		return -1;
+		return false;
 	for (int32_t i = 0; i < n; i++) {
 		const int32_t r = requests[i];
 
@@ -307,10 +284,10 @@ static int make_sample_batch(const struct mla_case *c, const int32_t *requests, 
 		pages[i] = i;
 	s->tensors.kv_indices = pages;
 	s->tensors.num_kv_indices = kv_indptr[n];
-	return pages ? 0 : -1;
+	return pages;
 }
 
-static int make_sample_memory(const struct mla_case *c, struct mla_case *s)
+static bool make_sample_memory(const struct mla_case *c, struct mla_case *s)
 {
 	mla_tensors *t = &s->tensors;
 	const int64_t queries = case_total_q(s);
@@ -326,9 +303,9 @@ static int make_sample_memory(const struct mla_case *c, struct mla_case *s)
 	t->q_pe.data = case_alloc(s, (size_t)bytes_of(&t->q_pe));
 	t->ckv.data = case_alloc(s, (size_t)bytes_of(&t->ckv));
 	if (!t->q_nope.data || !t->q_pe.data || !t->ckv.data)
-		return -1;
+		return false;
 	t->kpe.data = (char *)t->ckv.data + 2 * c->config.head_dim_ckv;
-	return 0;
+	return true;
 }
 
 /* Rows of the sampled requests, from a device array [total_q, ...] to a host array. */
@@ -375,16 +352,14 @@ static mla_status make_sample(struct bench_problem *problem, struct filled *f)
 	mla_status status;
 
 	f->sample.config = c->config;
-	if (make_sample_batch(c, f->requests, n, &f->sample) || make_sample_memory(c, &f->sample))
+	if (!make_sample_batch(c, f->requests, n, &f->sample) || !make_sample_memory(c, &f->sample))
 		return mla_fail(MLA_NO_MEMORY, "no memory for the requests that are looked at");
 	status = gather_rows(problem, f->copies[0].q_nope, t->q_nope.data, t->q_nope.stride[0]);
 	if (!status)
 		status = gather_rows(problem, f->copies[0].q_pe, t->q_pe.data, t->q_pe.stride[0]);
 	if (!status)
 		status = gather_pages(problem);
-	if (!status && check_truth_make(&f->sample, TRUTH_ROWS, &f->truth))
-		status = mla_fail(MLA_NO_MEMORY, "no memory for the truth");
-	return status;
+	return status ? status : check_truth_make(&f->sample, TRUTH_ROWS, &f->truth);
 }
 
 /* ---- judging --------------------------------------------------------------------------------- */
@@ -481,22 +456,37 @@ static void note_difference(const struct bench_problem *problem, const struct bu
 			   (double)d->element, (double)d->rms, (double)d->lse);
 }
 
+static mla_status look_beside(const struct copy *copy, bool *intact)
+{
+	bool out = false, lse = false;
+	mla_status status = guarded_look(&copy->out, &out);
+
+	if (!status)
+		status = guarded_look(&copy->lse, &lse);
+	*intact = !status && out && lse;
+	return status;
+}
+
 static void judge_filled(struct bench_problem *problem, int copy, struct check_verdict *verdict)
 {
 	const struct filled *f = problem->state;
-	const struct copy *memory = &f->copies[copy];
 	struct bulk_difference difference;
 	uint64_t checksum = 0;
+	bool intact;
+	mla_status status;
 
 	judge_sample(problem, problem->copies[copy].out.data, problem->copies[copy].lse.data,
 		     MLA_BF16, verdict);
 	name_requests(f, verdict);
-	if (!guard_is_intact(memory->out) || !guard_is_intact(memory->lse) ||
-	    !guard_is_intact(memory->out + GUARD_BYTES + f->out_bytes) ||
-	    !guard_is_intact(memory->lse + GUARD_BYTES + f->lse_bytes))
-		bench_verdict_fail(verdict, "memory beside the outputs was written");
-	else if (compare_rows(problem, copy, &difference) || checksum_of(problem, copy, &checksum))
+	status = look_beside(&f->copies[copy], &intact);
+	if (intact)
+		status = compare_rows(problem, copy, &difference);
+	if (intact && !status)
+		status = checksum_of(problem, copy, &checksum);
+	if (status)
 		bench_verdict_fail(verdict, "%s", mla_last_error());
+	else if (!intact)
+		bench_verdict_fail(verdict, "memory beside the outputs was written");
 	else if (checksum != f->checksum)
 		bench_verdict_fail(verdict, "the inputs were changed");
 	else
@@ -543,7 +533,8 @@ static mla_status make_filled(struct bench_problem *problem, struct filled *f)
 	f->out_bytes = f->rows * c->config.head_dim_ckv * 2;
 	f->lse_bytes = f->rows * (int64_t)sizeof(float);
 
-	const double outputs = (double)(f->out_bytes + f->lse_bytes) + 4 * GUARD_BYTES;
+	const double outputs =
+		(double)(guarded_size((size_t)f->out_bytes) + guarded_size((size_t)f->lse_bytes));
 
 	status = bench_problem_plan(problem, (double)cell_pool_bytes(c) + outputs +
 						     (double)bytes_of(&c->tensors.q_nope) +

@@ -17,6 +17,7 @@
 #include "cli/source.h"
 #include "cli/subjects.h"
 #include "device/gpu.h"
+#include "device/rig.h"
 #include "report/ncu.h"
 #include "report/table.h"
 
@@ -95,6 +96,7 @@ static void check_arguments(const struct profile_verb *profile, struct argp_stat
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
 	struct profile_verb *profile = state->input;
+
 	switch (key) {
 	case ARGP_KEY_INIT:
 		state->child_inputs[0] = &profile->shape;
@@ -141,94 +143,59 @@ static const struct argp argp = {
 
 /* ---- the call -------------------------------------------------------------------------------- */
 
-struct call {
-	struct check_instance instance;
-	struct check_device copy;
-	mla_plan *plan;
-	void *scratch;
-	mla_stream stream;
-};
-
-static mla_status make_plan(struct call *call, const char *kernel, const mla_config *config,
-			    const mla_batch *batch)
-{
-	mla_device device = {.struct_size = sizeof(device)};
-	mla_capacity capacity = {.struct_size = sizeof(capacity)};
-	mla_status status = mla_device_query(&device);
-	if (status == MLA_OK)
-		status = mla_capacity_of(config, batch, &capacity);
-	if (status == MLA_OK)
-		status = mla_plan_create(kernel, config, &device, &capacity, &call->plan);
-	if (status == MLA_OK)
-		status = mla_plan_build(call->plan, batch);
-	return status;
-}
-
-static mla_status make_tensors(struct call *call)
-{
-	mla_plan_info info = {.struct_size = sizeof(info)};
-	mla_status status = mla_plan_get_info(call->plan, &info);
-	if (status == MLA_OK && info.scratch_bytes > 0)
-		status = gpu_alloc(&call->scratch, (size_t)info.scratch_bytes);
-	if (status == MLA_OK)
-		status = check_device_make(&call->instance, &call->copy);
-	if (status == MLA_OK)
-		status = gpu_stream_create(&call->stream);
-	call->copy.device.scratch = call->scratch;
-	call->copy.device.scratch_bytes = info.scratch_bytes;
-	return status;
-}
-
 /* The first call loads the kernel; the second is the one to look at. */
-static mla_status run_twice(struct call *call)
+static mla_status run_twice(const struct rig *rig, const mla_tensors *tensors)
 {
-	mla_status status = mla_plan_upload(call->plan, call->stream);
-	if (status == MLA_OK)
-		status = mla_run(call->plan, &call->copy.device, call->stream);
-	if (status == MLA_OK)
-		status = gpu_sync(call->stream);
-	if (status != MLA_OK)
+	mla_status status = rig_run(rig, tensors);
+
+	if (!status)
+		status = gpu_sync(rig_stream(rig));
+	if (status)
 		return status;
 	range_begin();
-	status = mla_run(call->plan, &call->copy.device, call->stream);
-	if (status == MLA_OK)
-		status = gpu_sync(call->stream);
+	status = rig_run(rig, tensors);
+	if (!status)
+		status = gpu_sync(rig_stream(rig));
 	range_end();
 	return status;
 }
 
-static void call_free(struct call *call)
+static mla_status call_kernel(const char *kernel, int32_t fixed_split, const struct mla_case *c)
 {
-	gpu_sync(call->stream);
-	check_device_free(&call->copy);
-	mla_plan_destroy(call->plan);
-	gpu_free(call->scratch);
-	if (call->stream)
-		gpu_stream_destroy(call->stream);
-	check_instance_free(&call->instance);
+	struct check_instance instance = {0};
+	struct check_device copy = {0};
+	struct rig rig = {0};
+	mla_config config = c->config;
+	mla_status status = check_instance_make(c, &instance);
+
+	config.fixed_split = fixed_split;
+	if (!status)
+		status = rig_open(&rig, kernel, &config, &c->batch, NULL);
+	if (!status)
+		status = check_device_make(&instance, &copy);
+	if (!status)
+		status = rig_upload(&rig, &c->batch, &copy.device);
+	if (!status)
+		status = run_twice(&rig, &copy.device);
+	check_device_free(&copy);
+	rig_close(&rig);
+	check_instance_free(&instance);
+	return status;
 }
 
 static int run_once(const struct profile_verb *profile, const char *kernel,
 		    const struct mla_case *c)
 {
-	struct call call = {0};
-	mla_config config = c->config;
-	config.fixed_split = profile->fixed_split;
-	if (check_instance_make(c, &call.instance) != 0) {
-		fputs("mla profile: no memory for the poisoned instance\n", stderr);
-		return CLI_FAILED;
-	}
-	mla_status status = make_plan(&call, kernel, &config, &c->batch);
-	if (status == MLA_OK)
-		status = make_tensors(&call);
-	if (status == MLA_OK)
-		status = run_twice(&call);
-	if (status == MLA_REFUSED)
+	const mla_status status = call_kernel(kernel, profile->fixed_split, c);
+
+	if (!status)
+		return CLI_OK;
+	if (status == MLA_REFUSED) {
 		printf("SKIPPED, %s\n", mla_last_error());
-	else if (status != MLA_OK)
-		fprintf(stderr, "mla profile: %s\n", mla_last_error());
-	call_free(&call);
-	return status == MLA_OK ? CLI_OK : status == MLA_REFUSED ? CLI_SKIPPED : CLI_FAILED;
+		return CLI_SKIPPED;
+	}
+	fprintf(stderr, "mla profile: %s\n", mla_last_error());
+	return CLI_FAILED;
 }
 
 /* ---- ncu ------------------------------------------------------------------------------------- */
@@ -279,6 +246,7 @@ static bool command_make(struct command *command, const char *kernel, const char
 	const char *const to_log[] = {"--csv", "--log-file", log};
 	const char *const program[] = {command->self, "profile", "--once"};
 	bool good = true;
+
 	for (size_t i = 0; i < sizeof(begin) / sizeof(begin[0]); i++)
 		good &= add_word(command, begin[i]);
 	for (size_t i = 0; log && i < sizeof(to_log) / sizeof(to_log[0]); i++)
@@ -294,6 +262,7 @@ static void print_command(const struct command *command)
 {
 	for (int i = 0; i < command->count; i++) {
 		char *word = report_shell_word(command->words[i]);
+
 		printf("%s%s", i ? " " : "", word);
 		free(word);
 	}
@@ -305,7 +274,8 @@ static int show_figures(const char *path, int code)
 {
 	FILE *log = fopen(path, "r");
 	struct report_table *table = log ? ncu_figures(log) : NULL;
-	const bool good = code == 0 && table && report_table_rows(table) > 0;
+	const bool good = !code && table && report_table_rows(table) > 0;
+
 	if (good)
 		report_table_print(table, stdout);
 	else
@@ -324,6 +294,7 @@ static int run_ncu(const char *kernel, char *const *arguments)
 	const int descriptor = mkstemp(path);
 	struct command command;
 	int code = CLI_FAILED, ended;
+
 	if (descriptor < 0) {
 		perror("mla profile: /tmp");
 		return CLI_FAILED;
@@ -345,11 +316,13 @@ static int open_case(const struct profile_verb *profile, struct mla_case *c)
 {
 	struct cli_source source;
 	char id[CLI_ID_SIZE];
+	int code;
+
 	if (!profile->file)
 		cli_source_shape(&source, &profile->shape);
 	else if (cli_source_file(&source, profile->file))
 		return cli_fail_file("mla");
-	const int code = cli_source_first(&source, profile->pattern, c, id, sizeof(id));
+	code = cli_source_first(&source, profile->pattern, c, id, sizeof(id));
 	cli_source_close(&source);
 	return code;
 }
@@ -370,8 +343,11 @@ static int profile_case(const struct profile_verb *profile, const char *kernel,
 {
 	const char *missing = gpu_missing() ? gpu_missing() : range_missing();
 	struct command command;
+	int code;
+
 	if (!profile->once) {
 		const bool fits = command_make(&command, kernel, NULL, arguments);
+
 		if (fits)
 			print_command(&command);
 		command_free(&command);
@@ -384,8 +360,8 @@ static int profile_case(const struct profile_verb *profile, const char *kernel,
 		printf("SKIPPED, %s\n", missing);
 		return CLI_SKIPPED;
 	}
-	const int code = run_once(profile, kernel, c);
-	if (code != CLI_OK || profile->once)
+	code = run_once(profile, kernel, c);
+	if (code || profile->once)
 		return code;
 	if (process_exists("ncu"))
 		return run_ncu(kernel, arguments);
@@ -398,21 +374,24 @@ int cli_profile(int argc, char **argv)
 	struct profile_verb profile = {0};
 	struct cli_subjects subjects;
 	struct mla_case c = {0};
+	mla_status status;
 	int code = CLI_USAGE;
 	/* As they were given: argp moves them about. */
 	char **arguments = text_alloc((size_t)(argc + 1) * sizeof(*arguments));
+
 	for (int i = 1; i < argc; i++)
 		arguments[i - 1] = argv[i];
 	cli_shape_init(&profile.shape);
 	argp_parse(&argp, argc, argv, 0, NULL, &profile);
-	const mla_status status = cli_subjects_choose(profile.kernel, &subjects);
+	status = cli_subjects_choose(profile.kernel, &subjects);
 	if (status) {
 		code = cli_fail("mla", status);
 	} else {
 		const char *kernel = one_kernel(&subjects, profile.kernel);
+
 		if (kernel)
 			code = open_case(&profile, &c);
-		if (code == CLI_OK)
+		if (!code)
 			code = profile_case(&profile, kernel, &c, arguments);
 		cli_subjects_free(&subjects);
 	}
