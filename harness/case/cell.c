@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/poison.h"
 #include "base/random.h"
 #include "lib/error.h"
 #include "lib/geometry.h"
@@ -298,7 +299,7 @@ static uint16_t *fill_pool(struct mla_case *c, uint64_t seed)
 	int32_t *keys = cell_keys(c);
 
 	if (pool && keys) {
-		memset(pool, 0xff, bytes); /* NaN */
+		memset(pool, POISON_BYTE, bytes);
 #pragma omp parallel for schedule(static)
 		for (int64_t i = 0; i < entries; i++) {
 			const int64_t first = c->tensors.kv_indices[i] * page_elements;

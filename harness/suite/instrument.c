@@ -7,12 +7,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/poison.h"
 #include "base/random.h"
 #include "bench/clock.h"
 #include "bench/problem.h"
 #include "case/cell.h"
 #include "device/bulk.h"
 #include "device/gpu.h"
+#include "lib/error.h"
 #include "reference/reference.h"
 
 enum { VALUES = 100003, ROWS = 37, DIMS = 512 };
@@ -66,18 +68,14 @@ static void test_clock(struct suite_result *result, enum bench_mode mode)
 
 /* ---- values ---------------------------------------------------------------------------------- */
 
-/* Uploads to new device memory; NULL without. */
-static void *to_device(const void *host, size_t bytes)
+/* Uploads to new device memory, which the caller frees, also after a failure. */
+static mla_status to_device(void **device, const void *host, size_t bytes)
 {
-	void *device;
+	mla_status status = gpu_alloc(device, bytes);
 
-	if (gpu_alloc(&device, bytes))
-		return NULL;
-	if (gpu_upload(device, host, bytes) || gpu_sync(NULL)) {
-		gpu_free(device);
-		return NULL;
-	}
-	return device;
+	if (!status)
+		status = gpu_upload(*device, host, bytes);
+	return status ? status : gpu_sync(NULL);
 }
 
 static void test_fill(struct suite_result *result)
@@ -97,45 +95,68 @@ static void test_fill(struct suite_result *result)
 	free(host);
 }
 
+/* Fills the pool of a cell on the GPU and brings it back. keys: of each page table entry. */
+static mla_status fill_pool(const struct mla_case *c, uint64_t seed, const int32_t *keys,
+			    void *back)
+{
+	const size_t bytes = (size_t)cell_pool_bytes(c);
+	const size_t table = (size_t)c->tensors.num_kv_indices * sizeof(int32_t);
+	void *pool = NULL, *pages = NULL, *device_keys = NULL;
+	mla_status status = to_device(&pages, c->tensors.kv_indices, table);
+
+	if (!status)
+		status = to_device(&device_keys, keys, table);
+	if (!status)
+		status = gpu_alloc(&pool, bytes);
+	if (!status)
+		status = gpu_fill(pool, POISON_BYTE, bytes);
+	if (!status)
+		status = gpu_sync(NULL);
+	if (!status)
+		status = bulk_fill_pool(&(struct bulk_pool){.data = pool,
+							    .pages = pages,
+							    .keys = device_keys,
+							    .entries = c->tensors.num_kv_indices,
+							    .page_size = c->config.page_size,
+							    .row = 576,
+							    .seed = cell_seed_pool(seed)},
+					NULL);
+	if (!status)
+		status = gpu_sync(NULL);
+	if (!status)
+		status = gpu_download(back, pool, bytes);
+	gpu_free(pool);
+	gpu_free(pages);
+	gpu_free(device_keys);
+	return status;
+}
+
 /* A whole cell with a ragged end, filled on both sides. */
 static void test_fill_pool(struct suite_result *result)
 {
+	enum { CELL_SEED = 5 };
 	struct cell cell;
 	struct mla_case c = {0};
-	char why[256] = "no memory";
-	void *pool = NULL, *pages = NULL, *keys = NULL, *back = NULL;
-	int32_t *host_keys = NULL;
+	int32_t *keys = NULL;
+	void *back = NULL;
 	bool same = false;
+	mla_status status = cell_parse("b3_100v_h4_q1_p16", &cell);
 
-	if (!cell_parse("b3_100v_h4_q1_p16", &cell) && !cell_case(&cell, 5, &c) &&
-	    !cell_fill(&c, 5) && (host_keys = cell_keys(&c)) != NULL) {
-		const size_t bytes = (size_t)cell_pool_bytes(&c);
-		const size_t table = (size_t)c.tensors.num_kv_indices * sizeof(int32_t);
-
-		pages = to_device(c.tensors.kv_indices, table);
-		keys = to_device(host_keys, table);
-		back = malloc(bytes);
-		const struct bulk_pool filled = {.entries = c.tensors.num_kv_indices,
-						 .pages = pages,
-						 .keys = keys,
-						 .page_size = c.config.page_size,
-						 .row = 576,
-						 .seed = cell_seed_pool(5)};
-		struct bulk_pool target = filled;
-
-		same = pages && keys && back && !gpu_alloc(&pool, bytes) &&
-		       !gpu_fill(pool, 0xff, bytes) && !gpu_sync(NULL);
-		target.data = pool;
-		same = same && !bulk_fill_pool(&target, NULL) && !gpu_sync(NULL) &&
-		       !gpu_download(back, pool, bytes) &&
-		       memcmp(back, c.tensors.ckv.data, bytes) == 0;
+	if (!status)
+		status = cell_case(&cell, CELL_SEED, &c);
+	if (!status)
+		status = cell_fill(&c, CELL_SEED);
+	if (!status) {
+		keys = cell_keys(&c);
+		back = malloc((size_t)cell_pool_bytes(&c));
+		status = keys && back ? fill_pool(&c, CELL_SEED, keys, back)
+				      : mla_fail(MLA_NO_MEMORY, "no memory for the cache");
+		same = !status && !memcmp(back, c.tensors.ckv.data, (size_t)cell_pool_bytes(&c));
 	}
-	line(result, same, "a cache filled on the GPU is that of the host", same ? "" : why);
-	gpu_free(pool);
-	gpu_free(pages);
-	gpu_free(keys);
+	line(result, same, "a cache filled on the GPU is that of the host",
+	     status ? mla_last_error() : "");
 	free(back);
-	free(host_keys);
+	free(keys);
 	case_free(&c);
 }
 
@@ -162,12 +183,14 @@ static void make_outputs(struct outputs *o)
 
 static bool compare(const struct outputs *o, struct bulk_difference *difference)
 {
-	struct outputs *device = to_device(o, sizeof(*o));
-	void *found = NULL;
+	void *block = NULL, *found = NULL;
 
-	if (!device)
+	if (to_device(&block, o, sizeof(*o))) {
+		gpu_free(block);
 		return false;
+	}
 
+	const struct outputs *device = block;
 	const struct bulk_comparison comparison = {.out = device->out,
 						   .lse = device->lse,
 						   .want = device->want,
@@ -183,7 +206,7 @@ static bool compare(const struct outputs *o, struct bulk_difference *difference)
 			      !gpu_download(difference, found, sizeof(*difference));
 
 	gpu_free(found);
-	gpu_free(device);
+	gpu_free(block);
 	return compared;
 }
 
@@ -249,7 +272,7 @@ static void test_checksum(struct suite_result *result)
 
 	for (int i = 0; host && i < VALUES; i++)
 		host[i] = (unsigned char)random_number(1, (uint64_t)i);
-	if (host && (device = to_device(host, VALUES)) != NULL)
+	if (host && !to_device(&device, host, VALUES))
 		passed = checksum(device, VALUES, &before) && checksum(device, VALUES, &again) &&
 			 before == again;
 	for (size_t i = 0; passed && i < sizeof(places) / sizeof(places[0]); i++) {
@@ -268,14 +291,19 @@ static void test_checksum(struct suite_result *result)
 /* Outputs that no kernel wrote are wrong, whichever way the inputs were made. */
 static void test_unwritten(struct suite_result *result)
 {
+	enum { CELL_SEED = 9 };
 	struct cell cell;
 	struct mla_case c = {0};
 	struct bench_problem problem = {0};
 	struct check_verdict verdict = {.outcome = CHECK_PASS};
-	const bool made = !cell_parse("b3_300v_h16_q2", &cell) && !cell_case(&cell, 9, &c);
-	const mla_status status = made ? bench_problem_fill(&c, 9, &problem) : MLA_NO_MEMORY;
+	mla_status status = cell_parse("b3_300v_h16_q2", &cell);
 
-	if (status == MLA_REFUSED || status == MLA_INVALID) { /* built with one rung */
+	if (!status)
+		status = cell_case(&cell, CELL_SEED, &c);
+	if (!status)
+		status = bench_problem_fill(&c, CELL_SEED, &problem);
+	/* MLA_INVALID: built with one rung */
+	if (status == MLA_INVALID || check_outcome_of(status) == CHECK_SKIP) {
 		suite_line(result, CHECK_SKIP, "bench: outputs that were not written",
 			   mla_last_error());
 	} else {
@@ -285,8 +313,7 @@ static void test_unwritten(struct suite_result *result)
 		     "outputs that were not written are wrong",
 		     status ? mla_last_error() : verdict.why);
 	}
-	if (!status)
-		bench_problem_free(&problem);
+	bench_problem_free(&problem);
 	case_free(&c);
 }
 
