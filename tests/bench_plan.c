@@ -58,7 +58,7 @@ static double bench(int32_t requests)
 {
 	mla_config config = fixture_config(128, 1);
 	mla_traits traits = fixture_traits(64, 64);
-	mla_device device = known_devices[0].device;
+	mla_device device = known_gpus[0].device;
 	mla_capacity capacity = {.struct_size = sizeof capacity,
 				 .max_requests = requests,
 				 .max_queries = requests,
@@ -93,7 +93,7 @@ int main(void)
 	int failed = 0;
 
 	printf("mla_plan_build, decode, 1..16K keys, 128 heads, %d SMs: median of %d\n",
-	       known_devices[0].device.sm_count, REPEATS);
+	       known_gpus[0].device.sm_count, REPEATS);
 	for (size_t i = 0; i < COUNT(sizes); i++) {
 		double us = bench(sizes[i]);
 

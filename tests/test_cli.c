@@ -23,6 +23,7 @@
 #include "base/text.h"
 #include "capture/capture.h"
 #include "case/generate.h"
+#include "check/variants.h"
 #include "cli/args.h"
 #include "cli/cli.h"
 #include "cli/source.h"
@@ -168,7 +169,7 @@ static const char *const verbs[] = {"list", "info",  "verify", "make",    "cut",
 /* What is written in the help is what is taken. */
 Test(cli, plan_helps_with_the_figures_of_its_gpu)
 {
-	const mla_device *device = &known_devices[0].device;
+	const mla_device *device = &known_gpus[0].device;
 	const struct {
 		const char *what;
 		int32_t figure;
@@ -318,7 +319,7 @@ Test(cli, list_shows_kernels_and_variants)
 		cr_assert(mla_kernel_get(i, &info) == MLA_OK);
 		cr_expect(strstr(r.out, info.name), "no %s in\n%s", info.name, r.out);
 	}
-	for (int i = 0; i < num_variants; i++)
+	for (int i = 0; i < variants_count; i++)
 		cr_expect(strstr(r.out, variants[i].name), "no %s in\n%s", variants[i].name, r.out);
 	done(&r);
 }
@@ -337,7 +338,7 @@ Test(cli, a_suite_prints_a_line_per_test)
 {
 	struct result r = mla("check --suite smoke -k cpu");
 	cr_expect(r.code == 0 && *r.err == '\0', "%s", r.err);
-	for (int i = 0; i < num_variants; i++) {
+	for (int i = 0; i < variants_count; i++) {
 		char line[64];
 		snprintf(line, sizeof(line), "\nPASS %s ", variants[i].name);
 		cr_expect(strstr(r.out, line), "no \"%s\" in\n%s", line + 1, r.out);
@@ -401,13 +402,13 @@ Test(files, check_json)
 	cr_expect(json_array_size(json_object_get(shape, "kv_len")) ==
 		  (size_t)json_integer_value(json_object_get(shape, "batch_size")));
 	const json_t *verdicts = json_object_get(first, "verdicts");
-	cr_assert(json_array_size(verdicts) == (size_t)num_variants + 1);
+	cr_assert(json_array_size(verdicts) == (size_t)variants_count + 1);
 	const json_t *absorbed = json_array_get(verdicts, 0);
 	cr_expect_str_eq(json_string_value(json_object_get(absorbed, "name")), "absorbed");
 	cr_expect_str_eq(json_string_value(json_object_get(absorbed, "outcome")), "PASS");
 	const double worst = json_number_value(json_object_get(absorbed, "worst_element"));
 	cr_expect(worst > 0 && worst <= 1, "worst_element %g", worst);
-	const json_t *kernel = json_array_get(verdicts, (size_t)num_variants);
+	const json_t *kernel = json_array_get(verdicts, (size_t)variants_count);
 	cr_expect_str_eq(json_string_value(json_object_get(kernel, "name")), "01_naive");
 	if (gpu_missing())
 		cr_expect_str_eq(json_string_value(json_object_get(kernel, "outcome")), "SKIP");

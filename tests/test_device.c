@@ -46,8 +46,8 @@ Test(known, each_name_is_one_gpu_that_plans_are_made_for)
 	struct ragged batch = ragged_uniform(3, 1, 1000, 64);
 	const mla_capacity capacity = fixture_capacity(&config, &batch.view);
 
-	for (int i = 0; i < known_num_devices; i++) {
-		const struct known *known = &known_devices[i];
+	for (int i = 0; i < known_num_gpus; i++) {
+		const struct known_gpu *known = &known_gpus[i];
 		mla_plan *plan;
 
 		cr_expect_eq(known_device(known->name), &known->device, "%s", known->name);
@@ -64,8 +64,8 @@ Test(known, a_number_of_multiprocessors_changes_nothing_else)
 	mla_device device = known_with_sms(8);
 
 	cr_expect_eq(device.sm_count, 8);
-	device.sm_count = known_devices[0].device.sm_count;
-	cr_expect(!memcmp(&device, &known_devices[0].device, sizeof(device)));
+	device.sm_count = known_gpus[0].device.sm_count;
+	cr_expect(!memcmp(&device, &known_gpus[0].device, sizeof(device)));
 }
 
 /* ---- without a GPU --------------------------------------------------------------------------- */

@@ -27,7 +27,7 @@ static struct setup setup_of(int32_t num_heads, int32_t causal, struct ragged ba
 	struct setup s = {
 		.traits = fixture_traits(64, 64),
 		.config = fixture_config(num_heads, causal),
-		.device = known_devices[0].device,
+		.device = known_gpus[0].device,
 		.batch = batch,
 	};
 

@@ -192,7 +192,7 @@ Test(variants, all_agree_with_the_truth)
 	struct check_truth truth;
 	make_case(&c);
 	cr_assert(check_truth_make(&c, 0, &truth) == 0);
-	for (int i = 0; i < num_variants; i++) {
+	for (int i = 0; i < variants_count; i++) {
 		const struct check_subject subject = {.name = variants[i].name,
 						      .run = variants[i].run};
 		struct check_verdict verdict;

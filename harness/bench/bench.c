@@ -275,6 +275,7 @@ void bench_variant(const struct mla_case *c, const struct check_truth *truth,
 	const int asked = options->stop.samples;
 	const int n = asked > 0 && asked < VARIANT_SAMPLES ? asked : VARIANT_SAMPLES;
 	struct bench_timing timing = {.mode = BENCH_HOST, .calls = 1};
+	mla_status status = MLA_OK;
 
 	*result = (struct bench_result){.copies = 1};
 	timing.samples = calloc((size_t)n, sizeof(*timing.samples));
@@ -288,8 +289,10 @@ void bench_variant(const struct mla_case *c, const struct check_truth *truth,
 		check_subject(c, truth, &subject, &result->verdict);
 		timing.samples[i] = result->verdict.microseconds;
 	}
-	if (good(result) && stats_of(timing.samples, n, &timing.stats))
-		bench_result_end(result, MLA_CUDA, "the timings are not numbers");
+	if (good(result))
+		status = stats_of(timing.samples, n, &timing.stats);
+	if (status)
+		bench_result_end(result, status, mla_last_error());
 	timing.settled = stats_spread(&timing.stats) < options->stop.noise;
 	if (good(result))
 		result->timings[result->num_timings++] = timing;

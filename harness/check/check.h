@@ -97,7 +97,7 @@ void check_outputs(const struct mla_case *c, const struct check_truth *truth, co
 struct check_instance {
 	mla_tensors host; /* poisoned host image; out and lse between guard bands */
 	struct case_block *owned;
-	/* private to check.c: guards, and pristine copies to compare inputs with */
+	/* private to instance.c: guards, and pristine copies to compare inputs with */
 	void *state;
 };
 mla_status check_instance_make(const struct mla_case *c, struct check_instance *instance);

@@ -160,7 +160,7 @@ static int compare_all(const struct mla_case *c, int64_t n, const struct states 
 		       struct fact *facts)
 {
 	const int64_t heads = c->config.num_heads;
-	const bool textbook = s->out != NULL;
+	const bool textbook = s->out;
 	const struct rows out = {textbook ? s->out : s->latent, NULL, heads,
 				 textbook ? c->w_uv.extent[1] : c->config.head_dim_ckv};
 	const struct rows lse = {textbook ? s->lse : s->latent_lse, NULL, heads, 1};

@@ -140,7 +140,7 @@ bool check_device_collect(struct check_device *device, void *out, float *lse, ch
 {
 	const struct check_blocks *blocks = check_blocks_of(device->instance);
 	unsigned char *chunk = malloc(CHUNK);
-	bool intact = chunk != NULL;
+	bool intact = chunk;
 
 	if (!chunk)
 		snprintf(why, size, "no memory to bring the outputs back");

@@ -365,7 +365,7 @@ bool check_bytes_intact(const struct check_instance *instance, int index, size_t
 {
 	const struct check_block *block = &check_blocks_of(instance)->block[index];
 
-	if (block->pristine && memcmp(bytes, block->pristine + offset, n) == 0)
+	if (block->pristine && !memcmp(bytes, block->pristine + offset, n))
 		return true;
 	for (size_t i = 0; i < n; i++) {
 		const int expected = expected_byte(block, offset + i);

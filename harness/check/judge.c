@@ -164,7 +164,7 @@ static void note(struct judge *j, int64_t row, int32_t dim, double got, double w
 	static const unsigned char poison[4] = {POISON_BYTE, POISON_BYTE, POISON_BYTE, POISON_BYTE};
 	struct check_verdict *v = j->verdict;
 	double *worst = dim == DIM_LSE ? &v->worst_lse : &v->worst_element;
-	const bool unwritten = memcmp(bits, poison, (size_t)size) == 0;
+	const bool unwritten = !memcmp(bits, poison, (size_t)size);
 
 	j->elements++;
 	if (unwritten) /* the poison is NaN: no answer, even where NaN is wanted */

@@ -147,7 +147,7 @@ static bool find_power(const struct mla_case *c, struct check_truth *truth)
 	const int n = pick_probes(truth, probes);
 	const struct ref_truth wrong = {.out = check_array(n, d)};
 	mla_config config = c->config;
-	bool found = wrong.out != NULL;
+	bool found = wrong.out;
 
 	truth->low_power = true;
 	for (int i = 0; i < n; i++)

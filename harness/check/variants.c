@@ -83,4 +83,4 @@ const struct variant variants[] = {
 	{"online", "one pass over the keys with a running maximum, fp64", mla_reference},
 	{"split-k", "keys split by a plan, partial states merged, fp64", run_split_k},
 };
-const int num_variants = sizeof(variants) / sizeof(variants[0]);
+const int variants_count = sizeof(variants) / sizeof(variants[0]);

@@ -12,6 +12,6 @@ struct variant {
 };
 
 extern const struct variant variants[];
-extern const int num_variants;
+extern const int variants_count;
 
 #endif

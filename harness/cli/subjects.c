@@ -18,10 +18,10 @@ struct known {
 static struct known known_names(void)
 {
 	const int kernels = mla_kernel_count();
-	struct known known = {.num_variants = num_variants};
+	struct known known = {.num_variants = variants_count};
 
-	known.names = text_alloc((size_t)(num_variants + kernels + 2) * sizeof(*known.names));
-	for (int i = 0; i < num_variants; i++)
+	known.names = text_alloc((size_t)(variants_count + kernels + 2) * sizeof(*known.names));
+	for (int i = 0; i < variants_count; i++)
 		known.names[known.count++] = variants[i].name;
 	for (int i = 0; i < kernels; i++) {
 		mla_kernel_info info = {.struct_size = sizeof(info)};

@@ -73,7 +73,7 @@ int cli_list(int argc, char **argv)
 	if (status)
 		cli_fail("mla", status); /* what is built can be listed all the same */
 	print_device(&device);
-	for (int i = 0; i < num_variants; i++) {
+	for (int i = 0; i < variants_count; i++) {
 		report_cell(table, "%s", variants[i].name);
 		report_cell(table, "CPU");
 		report_cell(table, "yes");

@@ -133,7 +133,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 /* The words of the three figures of a GPU, with the figure that is taken if none is given. */
 static char *fill_help(int key, const char *text, void *input)
 {
-	const mla_device *device = &known_devices[0].device;
+	const mla_device *device = &known_gpus[0].device;
 	const int figure = key == OPT_SMS    ? device->sm_count
 			   : key == OPT_ARCH ? device->arch
 			   : key == OPT_SMEM ? device->smem_per_block
@@ -280,7 +280,7 @@ int cli_plan(int argc, char **argv)
 			   .item_cost = 64,
 			   .merge = MLA_MERGE_SEPARATE,
 			   .align = 16},
-		.device = known_devices[0].device,
+		.device = known_gpus[0].device,
 	};
 	struct mla_case c;
 	int code;

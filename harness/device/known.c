@@ -17,7 +17,7 @@ enum {
 		.smem_per_block = (smem)                                                           \
 	}
 
-const struct known known_devices[] = {
+const struct known_gpu known_gpus[] = {
 	{"h200", DEVICE(90, 132, SMEM_90)},
 	/* as a module (SXM), and as a card */
 	{"h100", DEVICE(90, 132, SMEM_90)},
@@ -25,19 +25,19 @@ const struct known known_devices[] = {
 	{"a100", DEVICE(80, 108, SMEM_80)},
 	{"l40s", DEVICE(89, 142, SMEM_89)},
 };
-const int known_num_devices = sizeof(known_devices) / sizeof(known_devices[0]);
+const int known_num_gpus = sizeof(known_gpus) / sizeof(known_gpus[0]);
 
 const mla_device *known_device(const char *name)
 {
-	for (int i = 0; i < known_num_devices; i++)
-		if (!strcasecmp(known_devices[i].name, name))
-			return &known_devices[i].device;
+	for (int i = 0; i < known_num_gpus; i++)
+		if (!strcasecmp(known_gpus[i].name, name))
+			return &known_gpus[i].device;
 	return NULL;
 }
 
 mla_device known_with_sms(int32_t sm_count)
 {
-	mla_device device = known_devices[0].device;
+	mla_device device = known_gpus[0].device;
 
 	device.sm_count = sm_count;
 	return device;

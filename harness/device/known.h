@@ -5,13 +5,13 @@
 
 #include "mla.h"
 
-struct known {
+struct known_gpu {
 	const char *name; /* "h200" */
 	mla_device device;
 };
 /* The first is the one that is meant where nobody says which. */
-extern const struct known known_devices[];
-extern const int known_num_devices;
+extern const struct known_gpu known_gpus[];
+extern const int known_num_gpus;
 
 /* By name, in small or large letters; NULL if no such GPU is known. */
 const mla_device *known_device(const char *name);

@@ -220,7 +220,7 @@ static void test_compare(struct suite_result *result)
 		      {"row", 13},  {"lse", 14}, {"inf", 5}};
 	struct outputs *o = malloc(sizeof(*o));
 	char detail[256] = "";
-	bool passed = o != NULL;
+	bool passed = o;
 
 	for (size_t e = 0; passed && e < sizeof(errors) / sizeof(errors[0]); e++) {
 		struct bulk_difference d = {0};
