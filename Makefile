@@ -156,8 +156,9 @@ MLA := $(BUILD)/bin/mla
 SO  := $(BUILD)/lib/libmla.so
 RELOCATABLE := -Wl,--as-needed,--disable-new-dtags,-rpath,'$$ORIGIN/../lib'
 
-# mla plot looks for its script beside the program, as in a bundle and an installation.
-SCRIPTS := $(addprefix harness/python/,plot.py results.py)
+# mla plot looks for its script beside the program, as in a bundle and an installation; the package
+# that it belongs to, and the drop-in class, travel with it.
+SCRIPTS := $(wildcard harness/python/mla/*.py)
 SHARE   := $(BUILD)/share/mla/python
 
 all: $(MLA) $(SO) $(SHARE)
@@ -297,12 +298,13 @@ bundle: $(MLA) $(SO)
 	@NVCC='$(NVCC)' harness/tools/bundle.sh $(BUILD)
 
 install: $(MLA) $(SO)
-	install -d $(DESTDIR)$(PREFIX)/{bin,lib,include,share/mla/captures,share/mla/python}
+	install -d $(DESTDIR)$(PREFIX)/{bin,lib,include,share/mla/captures,share/mla/python/mla}
 	install -m 755 $(MLA) $(DESTDIR)$(PREFIX)/bin/mla
 	install -m 644 $(SO) $(DESTDIR)$(PREFIX)/lib/libmla.so
 	install -m 644 harness/mla.h $(DESTDIR)$(PREFIX)/include/mla.h
 	install -m 644 data/FORMAT.md $(CAPTURES) $(DESTDIR)$(PREFIX)/share/mla/captures
-	install -m 644 $(SCRIPTS) $(DESTDIR)$(PREFIX)/share/mla/python
+	install -m 644 harness/python/flashinfer_mla.py $(DESTDIR)$(PREFIX)/share/mla/python
+	install -m 644 $(SCRIPTS) $(DESTDIR)$(PREFIX)/share/mla/python/mla
 
 uninstall:
 	rm -rf $(DESTDIR)$(PREFIX)/share/mla

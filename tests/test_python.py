@@ -180,7 +180,7 @@ class Checks(unittest.TestCase):
 
 
 class Abi(unittest.TestCase):
-    """The mirrors in mla.py are the structs in mla.h."""
+    """The mirrors in the package mla are the structs in mla.h."""
 
     @classmethod
     def setUpClass(cls):

@@ -32,10 +32,7 @@ sys.path[:0] = [os.path.join(ROOT, "harness", folder) for folder in ("python", "
 import docs  # noqa: E402
 import flashinfer_mla  # noqa: E402
 import mla  # noqa: E402
-import peers  # noqa: E402
-import peers_case  # noqa: E402
-import plot  # noqa: E402
-import results  # noqa: E402
+from mla import peers, peers_case, plot, results  # noqa: E402
 
 GPU = "NVIDIA Test GPU"
 CEILINGS = {"read_gbs": 4000, "copy_gbs": 3900, "mma_tflops": 800, "gemm_tflops": 700}
@@ -383,6 +380,40 @@ class Plot(Folder):
         self.assertIn("Roofline", self.read("-p.svg"))
 
 
+class Programs(Folder):
+    """Files of the package run as programs, whatever else is called mla."""
+    PACKAGE = os.path.join(ROOT, "harness", "python", "mla")
+
+    def run_python(self, *words, **environment):
+        done = subprocess.run([sys.executable, "-B", *words], capture_output=True, text=True,
+                              cwd=self.folder, env={**os.environ, **environment}, check=False)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return done.stdout
+
+    def test_by_their_path_others_of_the_name_are_not_taken(self):
+        for name in ("mla", "results", "structs", "peers_case"):
+            self.write(f"{name}.py", "raise ImportError('not this one')\n")
+        for program, sentence in (("plot.py", "Draws a result file"),
+                                  ("peers.py", "Times other libraries")):
+            self.assertIn(sentence, self.run_python(os.path.join(self.PACKAGE, program), "--help",
+                                                    PYTHONPATH=self.folder))
+        capture = os.path.join(ROOT, "data", "captures", "tiny_decode.h5")
+        self.assertEqual(self.run_python(os.path.join(self.PACKAGE, "h5.py"), capture,
+                                         PYTHONPATH=self.folder), f"{capture}: ok\n")
+
+    def test_as_modules(self):
+        out = self.run_python("-m", "mla.plot", "--help", PYTHONPATH=os.path.dirname(self.PACKAGE))
+        self.assertIn("Draws a result file", out)
+
+    def test_the_library_of_a_bundle_is_its_own(self):
+        shutil.copytree(self.PACKAGE, self.path("share", "mla", "python", "mla"))
+        self.write("lib/libmla.so", "")
+        code = "import mla; print(mla.library_path())"
+        out = self.run_python("-c", code, PYTHONPATH=self.path("share", "mla", "python"),
+                              MLA_LIBRARY="")
+        self.assertEqual(out.strip(), self.path("lib", "libmla.so"))
+
+
 class PlotWithout(Folder):
     def test_without_matplotlib(self):
         path = self.write("r.json", sweep())
@@ -403,7 +434,7 @@ class PlotWithout(Folder):
         path = self.write("r.json", sweep())
         true = shutil.which("true")
         err = self.mla("plot", path, "-o", "p.svg", code=77, program=program, MLA_PYTHON=true)[1]
-        self.assertIn("share/mla/python/plot.py beside the program", err)
+        self.assertIn("share/mla/python/mla/plot.py beside the program", err)
         shutil.copytree(os.path.join(ROOT, "harness", "python"),
                         self.path("share", "mla", "python"))
         self.mla("plot", path, "-o", "p.svg", program=program, MLA_PYTHON=true)

@@ -4,8 +4,9 @@ B requests; chunk 0 is what is in the cache beforehand, chunk i + 1 is the recor
 """
 import dataclasses
 
+import checkout  # noqa: F401
 import numpy as np
-from mla_h5 import CaptureError
+from mla.h5 import CaptureError
 
 
 @dataclasses.dataclass

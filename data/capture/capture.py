@@ -19,13 +19,14 @@ import pathlib
 import platform
 import sys
 
+import checkout  # noqa: F401
 import h5py
 import numpy as np
 import torch
 import transformers
 from attention_fp64 import reference
 from batch import cut_prompts, make_schedule, page_tables, step_indices, step_tokens
-from mla_h5 import CaptureError, write_dataset, write_f64, write_string, write_u32, writing
+from mla.h5 import CaptureError, write_dataset, write_f64, write_string, write_u32, writing
 
 import hf_mla
 

@@ -9,8 +9,9 @@ import hashlib
 import math
 import pathlib
 
+import checkout  # noqa: F401
 import torch
-from mla_h5 import CaptureError
+from mla.h5 import CaptureError
 
 try:
     from transformers import AttentionInterface, AutoConfig, AutoModel, AutoTokenizer

@@ -8,11 +8,12 @@ import pathlib
 import tempfile
 import unittest
 
+import checkout  # noqa: F401
 import h5py
-import mla_h5
 import numpy as np
 from batch import cut_prompts, make_schedule, page_tables, step_indices, step_tokens
-from mla_h5 import CaptureError, read_values
+from mla import h5
+from mla.h5 import CaptureError, read_values
 
 CAPTURES = pathlib.Path(__file__).parent.parent / "captures"
 
@@ -77,10 +78,10 @@ class Files(unittest.TestCase):
 
     def write(self, compress=False):
         bits = np.arange(65536, dtype=np.uint16).reshape(256, 256)
-        with mla_h5.writing(self.path) as file:
+        with h5.writing(self.path) as file:
             for dtype in ("bf16", "fp16"):
-                mla_h5.write_dataset(file, dtype, bits.view(mla_h5.STORAGE[dtype]), dtype, compress)
-            mla_h5.write_dataset(file, "none", np.empty((0, 3), np.int32), "i32")
+                h5.write_dataset(file, dtype, bits.view(h5.STORAGE[dtype]), dtype, compress)
+            h5.write_dataset(file, "none", np.empty((0, 3), np.int32), "i32")
         return bits
 
     def test_every_bit_pattern_survives(self):
@@ -88,26 +89,26 @@ class Files(unittest.TestCase):
             bits = self.write(compress)
             with h5py.File(self.path) as file:
                 for dtype in ("bf16", "fp16"):
-                    array, found = mla_h5.read_raw(file[dtype])
+                    array, found = h5.read_raw(file[dtype])
                     self.assertEqual(found, dtype)
                     np.testing.assert_array_equal(array.view(np.uint16), bits)
 
     def test_damage_is_found(self):
         self.write()
-        mla_h5.verify(self.path)
+        h5.verify(self.path)
         with h5py.File(self.path, "r+") as file:
             file["bf16"].id.write(h5py.h5s.ALL, h5py.h5s.ALL, np.zeros((256, 256), np.uint16),
-                                  mtype=mla_h5.bf16_type())
+                                  mtype=h5.bf16_type())
         with self.assertRaisesRegex(CaptureError, "/bf16: sha256 mismatch"):
-            mla_h5.verify(self.path)
+            h5.verify(self.path)
         self.write()
         with h5py.File(self.path, "r+") as file:
-            mla_h5.write_string(file, "notes", "changed")
+            h5.write_string(file, "notes", "changed")
         with self.assertRaisesRegex(CaptureError, "content_sha256"):
-            mla_h5.verify(self.path)
+            h5.verify(self.path)
 
     def test_a_failed_write_leaves_nothing(self):
-        with self.assertRaises(KeyError), mla_h5.writing(self.path):
+        with self.assertRaises(KeyError), h5.writing(self.path):
             raise KeyError
         self.assertEqual(list(pathlib.Path(self.folder.name).iterdir()), [])
 
@@ -122,7 +123,7 @@ def recompute(file, step, layer):
     queries = file[f"steps/{step}/layers/{layer}"]
     ckv, kpe = fp64(tensors["ckv_cache"]), fp64(tensors["kpe_cache"])
     q_nope, q_pe, project = fp64(queries["q_nope"]), fp64(queries["q_pe"]), None
-    if mla_h5.read_string(file, "kind") == "model-forward":
+    if h5.read_string(file, "kind") == "model-forward":
         w_uk, project = fp64(tensors["w_uk"]), fp64(tensors["w_uv"])
         q_nope = np.einsum("qhd,hdc->qhc", q_nope, w_uk, optimize=True)
     outs, lses = [], []
@@ -146,7 +147,7 @@ def recompute(file, step, layer):
 class Shipped(unittest.TestCase):
     def test_references_follow_from_what_is_stored(self):
         for path in sorted(CAPTURES.glob("*.h5")):
-            mla_h5.verify(path)
+            h5.verify(path)
             with h5py.File(path) as file:
                 for step in file["steps"]:
                     for layer in file["layers"]:

@@ -19,8 +19,9 @@ import sys
 import sysconfig
 import time
 
+import checkout  # noqa: F401
 import torch
-from mla_h5 import CaptureError
+from mla.h5 import CaptureError
 
 from hf_mla import BYTE_BOS, AttentionRecorder, absorption_weights, check_scale
 from transformers import DeepseekV2Config, DeepseekV2ForCausalLM

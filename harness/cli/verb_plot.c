@@ -9,7 +9,7 @@
 #include "cli/cli.h"
 #include "lib/error.h"
 
-#define SCRIPT "../share/mla/python/plot.py"
+#define SCRIPT "../share/mla/python/mla/plot.py"
 
 struct plot_verb {
 	const char *file, *out, *kind, *pattern, *mode, *cache;

@@ -13,12 +13,13 @@ bundle=$build/bundle
 glibc='^(ld-linux.*|lib(c|m|dl|rt|pthread|util|resolv|anl|nsl|mvec))\.so'
 
 rm -rf "$bundle"
-mkdir -p "$bundle"/{bin,lib,include,share/mla/python,share/mla/tools}
+mkdir -p "$bundle"/{bin,lib,include,share/mla/python/mla,share/mla/tools}
 cp "$build/bin/mla" "$bundle/bin/"
 cp "$build/lib/libmla.so" "$bundle/lib/"
 cp harness/mla.h "$bundle/include/"
 cp harness/tools/measure.sh "$bundle/share/mla/tools/"
-cp harness/python/{plot,results,mla,flashinfer_mla,peers,peers_case}.py "$bundle/share/mla/python/"
+cp harness/python/flashinfer_mla.py "$bundle/share/mla/python/"
+cp harness/python/mla/*.py "$bundle/share/mla/python/mla/"
 cp LICENSE "$bundle/"
 
 if missing=$(ldd "$build/bin/mla" "$build/lib/libmla.so" | grep 'not found'); then

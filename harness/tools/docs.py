@@ -27,7 +27,8 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.normpath(os.path.join(HERE, "..", ".."))
 sys.path.insert(0, os.path.join(HERE, "..", "python"))
 
-import results
+from mla import results  # noqa: E402
+
 NOTHING = "not measured yet"
 REGISTERS = os.path.join("data", "results", "registers.json")
 

@@ -63,8 +63,8 @@ step ladder 120 "$mla" bench --cells b64_8K_h16_q1,b64_8K_h128_q1,b1_128K_h16_q1
 step sweep 120 "$mla" bench --suite sweep -k 06,07,08 --time 0.04 --ceilings "$ceilings" \
 	--json "$out/sweep.json"
 widest=$out/peers.json
-step libraries 200 env PYTHONPATH="$here/../python${PYTHONPATH:+:$PYTHONPATH}" MLA_LIBRARY="$library" \
-	"$python" "$here/../python/peers.py" --cells -k 07,08 --ceilings "$ceilings" \
+step libraries 200 env MLA_LIBRARY="$library" MLA_PROGRAM="$mla" \
+	"$python" "$here/../python/mla/peers.py" --cells -k 07,08 --ceilings "$ceilings" \
 	-o "$out/peers_libraries.json" && widest=$out/peers_libraries.json
 if command -v ncu >/dev/null; then
 	for rung in $("$mla" list | grep -oE '^[0-9]{2}_[a-z0-9]+' | tail -n +3); do # 01 and 02 are slow

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """peers.py - times other libraries' MLA kernels beside ours, in one process on the same inputs.
 
-    PYTHONPATH=harness/python python3 harness/python/peers.py --cells -o peers.json
-    PYTHONPATH=harness/python python3 harness/python/peers.py FILE.h5 -c 001/005 -k 02,auto
+    python3 harness/python/mla/peers.py --cells -o peers.json
+    python3 harness/python/mla/peers.py FILE.h5 -c 001/005 -k 02,auto
 
 Peers, each where its module can be imported; the others are named and skipped:
 
@@ -34,9 +34,11 @@ import time
 
 import numpy as np
 
-import mla
-import peers_case
-import results
+if not __package__:  # run by its path: the package is found where it lies, not in its own folder
+    sys.path[:1] = [os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
+
+import mla  # noqa: E402
+from mla import peers_case, results  # noqa: E402
 
 CALLS = 10  # per graph, at least
 MAX_COPIES = 128

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """plot.py - pictures of a result file.
 
-    python3 harness/python/plot.py RESULT.json -o FILE.svg --kind roofline|rungs|kvlen
+    python3 harness/python/mla/plot.py RESULT.json -o FILE.svg --kind roofline|rungs|kvlen
 
-`mla plot` calls it; it needs matplotlib and nothing else. Exit codes: 0 good, 2 wrong usage, 3 the
+`mla plot` calls it; it needs matplotlib, which brings numpy, and nothing else. Exit codes: 0 good, 2 wrong usage, 3 the
 file cannot be used, 77 matplotlib is missing.
 """
 import argparse
@@ -11,13 +11,16 @@ import math
 import os
 import sys
 
-import results
-
 try:
     import matplotlib
     import matplotlib.ticker
 except ImportError:
     matplotlib = None
+
+if not __package__:  # run by its path: the package is found where it lies, not in its own folder
+    sys.path[:1] = [os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
+
+from mla import results  # noqa: E402
 
 MAX_PANELS = 6
 # Okabe and Ito's palette without its yellow, which is faint on white; marks differ as well, so that

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Writing and reading mla-capture files, as data/FORMAT.md describes them.
+"""h5.py - writing and reading mla-capture files, as data/FORMAT.md describes them.
 
 Needs numpy and h5py only. numpy has no bfloat16: such tensors are uint16 arrays of their bits, and
 the word "bf16" goes with them. Run as a program, it checks files:
 
-    python3 mla_h5.py FILE...
+    python3 harness/python/mla/h5.py FILE...
 """
 import contextlib
 import hashlib

@@ -8,12 +8,11 @@ import hashlib
 import json
 import os
 import re
-import sys
 
 import numpy as np
 
 import mla
-import results
+from mla import results
 
 CKV, KPE = 512, 64
 CELLS = """b128_4Kv_h128_q1 b128_8K_h128_q1 b128_8Kv_h128_q1 b128_16K_h128_q1 b128_4Kv_h128_q2
@@ -144,33 +143,31 @@ def make_cell(name, place, seed=1):
 
 
 def _reader():
-    """data/capture/mla_h5.py, which reads bf16 without converting it."""
-    here = os.path.dirname(os.path.abspath(__file__))
-    sys.path.append(os.path.join(here, "..", "..", "data", "capture"))
+    """mla.h5, which reads bf16 without converting it."""
     try:
-        import mla_h5
+        from mla import h5
     except ImportError as error:
         raise results.ResultError(f"captures need h5py: {error}") from None
-    return mla_h5
+    return h5
 
 
 def load_capture(path, wanted=None):
     """The Case of step/layer `wanted` ("001/005"), or the first, of a capture. ResultError."""
-    mla_h5 = _reader()
+    h5 = _reader()
     try:
-        with mla_h5.h5py.File(path, "r") as file:
-            return _load_open(mla_h5, path, file, wanted)
-    except (OSError, KeyError, mla_h5.CaptureError) as error:
+        with h5.h5py.File(path, "r") as file:
+            return _load_open(h5, path, file, wanted)
+    except (OSError, KeyError, h5.CaptureError) as error:
         raise results.ResultError(f"{path}: {error}") from None
 
 
-def _load_open(mla_h5, path, file, wanted):
-    if mla_h5.read_string(file, "kind") == "model-forward":
+def _load_open(h5, path, file, wanted):
+    if h5.read_string(file, "kind") == "model-forward":
         raise results.ResultError(f"{path}: kind is model-forward, which peers cannot take: its "
                                   "queries are not absorbed")
     config = file["config"].attrs
-    dtype = mla_h5.read_string(file["config"], "dtype")
-    others = {dtype} | {mla_h5.read_string(file["config"], key) for key in
+    dtype = h5.read_string(file["config"], "dtype")
+    others = {dtype} | {h5.read_string(file["config"], key) for key in
                         ("ckv_dtype", "kpe_dtype", "out_dtype") if key in config}
     if others - set(EPS) or len(others) > 1 or config["kv_lora_rank"] != CKV \
             or config["qk_rope_head_dim"] != KPE:
@@ -182,8 +179,8 @@ def _load_open(mla_h5, path, file, wanted):
     inputs = at[f"layers/{layer}"]
     used = [inputs["q_nope"], inputs["q_pe"], cache["ckv_cache"], cache["kpe_cache"],
             *(at[key] for key in ("qo_indptr", "kv_indptr", "kv_page_indices", "kv_len"))]
-    arrays = [mla_h5.read_raw(dataset)[0] for dataset in used]
-    digest = hashlib.sha256("".join(mla_h5.read_string(d, "sha256") for d in used).encode())
+    arrays = [h5.read_raw(dataset)[0] for dataset in used]
+    digest = hashlib.sha256("".join(h5.read_string(d, "sha256") for d in used).encode())
     return Case(f"{os.path.basename(path)}:{step}/{layer}", digest.hexdigest(),
                 np.concatenate(arrays[0:2], axis=2), np.concatenate(arrays[2:4], axis=2),
                 *arrays[4:], sm_scale=float(config["softmax_scale"]),
