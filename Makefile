@@ -37,7 +37,7 @@ all: # the default target, whatever rules come first
 CONFIG := $(BUILD)/config.mk
 GOALS  := $(or $(MAKECMDGOALS),all)
 ifneq ($(filter-out help clean uninstall,$(GOALS)),)
-NEEDS := $(if $(filter test lint format asan fuzz bench-host $(BUILD)/tests/% $(BUILD)/asan/%, \
+NEEDS := $(if $(filter test lint format asan fuzz bench-host docs $(BUILD)/tests/% $(BUILD)/asan/%, \
            $(GOALS)),test,build)
 $(CONFIG): FORCE
 	@CONFIG_FLAGS='$(CC) $(CFLAGS) / $(CUFLAGS)' harness/tools/setup.sh $(NEEDS) $@
@@ -283,11 +283,13 @@ format:
 demo: $(MLA)
 	$(MLA) check $(CAPTURES)
 
-# README's table and the lessons' figures, from data/results/; CHECK=1 only says what is stale.
+# README's table and the lessons' figures, from data/results/ and what the program says of cells;
+# CHECK=1 only says what is stale.
 # Where nvcc is, the kernels' registers are written down first.
-docs: $(if $(and $(NVCC),$(if $(CHECK),,1)),$(MERGE_O) $(RUNG_O))
+docs: $(if $(and $(NVCC),$(if $(CHECK),,1)),$(MERGE_O) $(RUNG_O)) | $(MLA)
 	harness/tools/map.py $(if $(CHECK),--check)
-	harness/tools/docs.py $(if $(CHECK),--check,$(if $^,--nvcc '$(NVCC)' --ptxas $(^:.o=.ptxas)))
+	MLA_PROGRAM=$(MLA) $(PYTHON) -B harness/tools/docs.py \
+		$(if $(CHECK),--check,$(if $^,--nvcc '$(NVCC)' --ptxas $(^:.o=.ptxas)))
 
 # data/results/$(GPU)/ anew, on the machine with the GPU; PYTHON=... is one that has torch.
 results: $(MLA) $(SO)

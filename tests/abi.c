@@ -1,5 +1,6 @@
 /* abi.c - prints the layout of every public struct and the value of every public constant as JSON,
- * a line each. tests/test_python.py compares them with the mirrors in harness/python/mla/structs.py.
+ * a line each. tests/test_python.py compares them with the mirrors in
+ * harness/python/mla/structs.py.
  */
 #include <stddef.h>
 #include <stdio.h>

@@ -511,6 +511,28 @@ Test(ceilings, the_default_file_is_in_the_users_cache)
 	}
 }
 
+Test(files, a_named_file_of_ceilings_goes_before_the_users)
+{
+	const struct ceilings named = made_up("G", 1000), own = made_up("G", 2000);
+	struct ceilings back;
+	bool found;
+	char *path;
+
+	setenv("XDG_CACHE_HOME", folder, 1);
+	path = ceilings_default_path();
+	cr_assert(!ceilings_save("c.json", &named) && !ceilings_save(path, &own));
+	cr_expect(!ceilings_find("c.json", "G", &back, &found) && found);
+	cr_expect(ceilings_read_gbs(&back) == 1000);
+	cr_expect(!ceilings_find(NULL, "G", &back, &found) && found);
+	cr_expect(ceilings_read_gbs(&back) == 2000);
+	cr_expect(!ceilings_find("c.json", NULL, &back, &found) && !found);
+	cr_expect(!ceilings_find("d.json", "G", &back, &found) && !found);
+	setenv("XDG_CACHE_HOME", "", 1);
+	setenv("HOME", "", 1);
+	cr_expect(!ceilings_find(NULL, "G", &back, &found) && !found);
+	free(path);
+}
+
 /* ---- NVML ------------------------------------------------------------------------------------ */
 
 Test(nvml, absence_is_no_error)
@@ -732,6 +754,8 @@ Test(reports, json_holds_every_sample_and_where_it_is_from)
 	cr_expect(json_number_value(json_array_get(mhz, 1)) == 1756);
 	cr_expect(number(json_object_get(root, "ceilings"), "read_gbs") == 1000);
 	cr_expect(json_is_null(json_object_get(json_object_get(root, "ceilings"), "gemm_tflops")));
+	cr_expect(number(json_object_get(root, "ceilings"), "tensor_tflops") ==
+		  1000 + CEILING_WGMMA);
 	const json_t *fast = json_array_get(json_object_get(root, "measurements"), 0);
 	const json_t *c = json_object_get(fast, "case");
 	cr_expect_str_eq(string(c, "name"), "x");
@@ -739,6 +763,8 @@ Test(reports, json_holds_every_sample_and_where_it_is_from)
 	cr_expect_str_eq(string(c, "dtype"), "bf16");
 	cr_expect(number(c, "kv_tokens") == 128 && number(c, "kv_len_max") == 64);
 	cr_expect(number(c, "flop") == 4e9 && number(c, "bytes") == 2e8);
+	cr_expect(number(c, "bound_us") == 60);
+	cr_expect_str_eq(string(c, "bound_by"), "bytes");
 	cr_expect(json_array_size(json_object_get(c, "kv_len")) == 2);
 	cr_expect_str_eq(string(fast, "implementation"), "07_fast");
 	cr_expect_str_eq(string(fast, "status"), "PASS");

@@ -22,7 +22,9 @@
 #include "base/process.h"
 #include "base/text.h"
 #include "capture/capture.h"
+#include "case/cell.h"
 #include "case/generate.h"
+#include "case/work.h"
 #include "check/variants.h"
 #include "cli/args.h"
 #include "cli/cli.h"
@@ -163,8 +165,8 @@ TestSuite(files, .init = enter, .fini = leave);
 
 /* ---- help, version, usage -------------------------------------------------------------------- */
 
-static const char *const verbs[] = {"list", "info",  "verify", "make",    "cut",
-				    "plan", "check", "bench",  "ceilings"};
+static const char *const verbs[] = {"list", "info",  "verify", "make",     "cut",
+				    "plan", "check", "bench",  "ceilings", "cases"};
 
 /* What is written in the help is what is taken. */
 Test(cli, plan_helps_with_the_figures_of_its_gpu)
@@ -259,6 +261,10 @@ Test(cli, wrong_usage_is_2_and_a_sentence)
 		{"bench --suite smoke --cache warm", "expected one of: cold, hot"},
 		{"bench --list --heads 4", "--list is for --suite and --cells"},
 		{"ceilings 3", "takes no arguments"},
+		{"cases --suite smoke x.h5", "exclude each other"},
+		{"cases --suite smoke --cells b1_9_h1", "exclude each other"},
+		{"cases --cells b4_h16", "cell \"b4_h16\": found \"too little\""},
+		{"cases --cells b1_9_h1 -c b2_*", "no case \"b2_*\""},
 		{"list --nope", "unrecognized option"},
 	};
 	for (int i = 0; i < COUNT(cases); i++)
@@ -467,11 +473,184 @@ Test(files, bench_suites_and_cells)
 	expect_lines("smoke.csv", 4); /* nothing was measured */
 	expect("bench --cells b1_9_h2,b2_9v_h3_q2_p4 -k split-k --samples 3", 0, "b2_9v_h3_q2_p4",
 	       NULL);
-	expect("bench --cells b65536_500000K_h1 --list", 1, "cell",
+	expect("bench --cells b65536_500000K_h1 --list", 1, "case",
 	       "mla bench: cell \"b65536_500000K_h1\" is too large for a page table");
 	expect("bench --explain", 0, "of the samples, per call", NULL);
 	expect("bench --suite smoke -k online --csv no/such/folder.csv", 3, NULL,
 	       "no/such/folder.csv: cannot be written: No such file or directory");
+}
+
+static double number(const json_t *object, const char *key)
+{
+	cr_assert(json_is_number(json_object_get(object, key)), "no %s", key);
+	return json_number_value(json_object_get(object, key));
+}
+
+static const char *string(const json_t *object, const char *key)
+{
+	cr_assert(json_is_string(json_object_get(object, key)), "no %s", key);
+	return json_string_value(json_object_get(object, key));
+}
+
+/* What `mla cases --json WORDS` prints. */
+static json_t *cases_json(const char *words)
+{
+	char command[512];
+
+	snprintf(command, sizeof(command), "'%s' cases --json %s >cases.json", binary(), words);
+
+	struct result r = shell(command);
+
+	cr_assert(r.code == 0, "%s\n%s", words, r.err);
+	done(&r);
+	return load_json("cases.json", "mla-cases");
+}
+
+/* Every cell of every suite, in their order, each by its suite. */
+Test(files, cases_of_all_suites)
+{
+	json_t *root = cases_json("--cell-seed 3");
+	const json_t *list = json_object_get(root, "cases");
+	size_t n = 0;
+
+	cr_expect(number(root, "seed") == 3);
+	for (int s = 0; s < cell_num_suites; s++)
+		for (int i = 0; i < cell_suites[s].num_cells; i++) {
+			const json_t *c = json_array_get(list, n++);
+
+			cr_assert_str_eq(string(c, "name"), cell_suites[s].cells[i]);
+			cr_assert_str_eq(string(c, "suite"), cell_suites[s].name);
+		}
+	cr_expect(json_array_size(list) == n);
+	json_decref(root);
+	expect("cases --suite peers -c b1_*", 0, "b1_128K_h16_q1", NULL);
+}
+
+/* The shape that a cell's name says, and the work and lengths with which mla bench makes it. */
+Test(files, cases_of_cells)
+{
+	json_t *root = cases_json("--cells b3_300v_h128_q2_p16");
+	const json_t *c = json_array_get(json_object_get(root, "cases"), 0);
+	const json_t *shape = json_object_get(c, "cell"), *keys = json_object_get(c, "kv_len");
+	struct mla_case made;
+	struct case_work work;
+	struct cell cell;
+
+	cr_assert(!cell_parse("b3_300v_h128_q2_p16", &cell));
+	cr_assert(!cell_case(&cell, 1, &made) && !case_work_of(&made, &work));
+	cr_expect(number(root, "seed") == 1);
+	cr_expect(number(c, "multiply_adds") == work.multiply_adds);
+	cr_expect(number(c, "flop") == work.flop && number(c, "bytes") == work.bytes);
+	cr_assert(json_array_size(keys) == 3);
+	for (int i = 0; i < 3; i++)
+		cr_expect(json_integer_value(json_array_get(keys, (size_t)i)) ==
+			  made.batch.kv_len[i]);
+	cr_expect(number(shape, "batch_size") == 3 && number(shape, "kv_len") == 300);
+	cr_expect(number(shape, "num_heads") == 128 && number(shape, "qo_len") == 2);
+	cr_expect(number(shape, "page_size") == 16);
+	cr_expect(json_is_true(json_object_get(shape, "varied")));
+	cr_expect(json_is_null(json_object_get(c, "suite")));
+	case_free(&made);
+	json_decref(root);
+}
+
+Test(files, cases_come_with_the_tolerances_of_check)
+{
+	json_t *root = cases_json("--cells b1_9_h1");
+	const json_t *allowed = json_object_get(root, "tolerances");
+
+	cr_expect(number(allowed, "element_factor") == CHECK_ELEMENT_FACTOR);
+	cr_expect(number(allowed, "element_floor") == CHECK_ELEMENT_FLOOR);
+	cr_expect(number(json_object_get(allowed, "eps"), "bf16") == CHECK_EPS_BF16);
+	cr_expect(number(json_object_get(allowed, "eps"), "fp16") == CHECK_EPS_F16);
+	cr_expect(number(allowed, "row_rms") == CHECK_ROW_RMS);
+	cr_expect(number(allowed, "lse_abs") == CHECK_LSE_ABS);
+	cr_expect(number(allowed, "lse_rel") == CHECK_LSE_REL);
+	cr_expect(number(allowed, "lse_cancel") == CHECK_LSE_CANCEL);
+	cr_expect(number(allowed, "lse_sum") == CHECK_LSE_SUM);
+	json_decref(root);
+}
+
+Test(files, cases_of_captures)
+{
+	expect("make -o a.h5 --heads 3 --qo-len 2 --kv-len 100,20 --causal", 0, "wrote", NULL);
+	expect("cases a.h5", 0, "a.h5:000/000", NULL);
+	expect("cases missing.h5", 3, NULL, "missing.h5");
+
+	json_t *root = cases_json("-c 0/0 a.h5");
+	const json_t *c = json_array_get(json_object_get(root, "cases"), 0);
+
+	/* As of bench_json. */
+	cr_expect(number(c, "flop") == 238.0 * 3 * 2 * 1088);
+	cr_expect(number(c, "bytes") == 120.0 * 1152 + 12.0 * (1152 + 1024 + 4));
+	cr_expect(json_is_null(json_object_get(c, "cell")));
+	cr_expect(json_is_null(json_object_get(root, "seed")));
+	json_decref(root);
+}
+
+/* c.json: what mla ceilings keeps, of one GPU. */
+static void write_ceilings(const char *gpu)
+{
+	static const struct {
+		const char *key;
+		double rate;
+	} rates[] = {
+		{"read_gbs", 4000}, {"copy_gbs", 3000}, {"mma_tflops", 500}, {"wgmma_tflops", 800}};
+	FILE *file = fopen("c.json", "w");
+
+	cr_assert(file != NULL);
+	fprintf(file,
+		"{\"schema\": \"mla-ceilings\", \"schema_version\": 1, \"gpus\": {\"%s\": {"
+		"\"gemm_tflops\": {\"why\": \"no cuBLAS\"}",
+		gpu);
+	for (int i = 0; i < COUNT(rates); i++)
+		fprintf(file,
+			", \"%s\": {\"n\": 3, \"min\": %g, \"q1\": %g, \"median\": %g, \"q3\": %g, "
+			"\"max\": %g}",
+			rates[i].key, rates[i].rate, rates[i].rate, rates[i].rate, rates[i].rate,
+			rates[i].rate);
+	fputs("}}}\n", file);
+	fclose(file);
+}
+
+/* The larger of two: 16 heads wait for memory, 128 for the fastest of the tensor rates. */
+Test(files, cases_have_bounds_by_measured_ceilings)
+{
+	write_ceilings("One");
+
+	json_t *root = cases_json("--cells b4_4K_h16,b4_4K_h128 --ceilings c.json --gpu One");
+	const json_t *list = json_object_get(root, "cases"), *used;
+	const json_t *few = json_array_get(list, 0), *many = json_array_get(list, 1);
+
+	used = json_object_get(root, "ceilings");
+	cr_expect_str_eq(string(root, "gpu"), "One");
+	cr_expect(number(used, "read_gbs") == 4000 && number(used, "tensor_tflops") == 800);
+	cr_expect(json_is_null(json_object_get(used, "gemm_tflops")));
+	cr_expect_float_eq(number(few, "bound_us"), number(few, "bytes") / 4000e3, 1e-9);
+	cr_expect_str_eq(string(few, "bound_by"), "bytes");
+	cr_expect_float_eq(number(many, "bound_us"), number(many, "flop") / 800e6, 1e-9);
+	cr_expect_str_eq(string(many, "bound_by"), "flop");
+	json_decref(root);
+}
+
+/* That there is no bound is said: in the JSON by null, on standard error if one was asked for. */
+Test(files, cases_without_ceilings)
+{
+	write_ceilings("One");
+
+	json_t *root = cases_json("--cells b4_4K_h16 --ceilings c.json --gpu Two");
+	const json_t *c = json_array_get(json_object_get(root, "cases"), 0);
+
+	cr_expect(json_is_null(json_object_get(root, "ceilings")));
+	cr_expect(json_is_null(json_object_get(c, "bound_us")));
+	cr_expect(json_is_null(json_object_get(c, "bound_by")));
+	json_decref(root);
+	expect("cases --cells b4_4K_h16 --ceilings c.json --gpu Two", 0, "bound unknown",
+	       "c.json has nothing about Two");
+	expect("cases --cells b4_4K_h16 --ceilings cases.json --gpu Two", 3, NULL,
+	       "expected schema \"mla-ceilings\"");
+	if (gpu_missing())
+		expect("cases --cells b4_4K_h16 --ceilings c.json", 2, NULL, "--gpu NAME");
 }
 
 Test(files, plan_text_and_json)

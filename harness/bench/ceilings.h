@@ -51,6 +51,9 @@ char *ceilings_default_path(void);
 /* The entry of one GPU. *found is false if there is no such file or entry; a file that is not what
  * it should be is an error. */
 mla_status ceilings_load(const char *path, const char *gpu, struct ceilings *ceilings, bool *found);
+/* The same of the file that a user named, or of ceilings_default_path() where path is NULL. Nothing
+ * is found without that, or without a gpu. */
+mla_status ceilings_find(const char *path, const char *gpu, struct ceilings *ceilings, bool *found);
 /* Puts or replaces the entry of ceilings->gpu; folders are made. */
 mla_status ceilings_save(const char *path, const struct ceilings *ceilings);
 

@@ -112,6 +112,18 @@ mla_status ceilings_load(const char *path, const char *gpu, struct ceilings *cei
 	return status;
 }
 
+mla_status ceilings_find(const char *path, const char *gpu, struct ceilings *ceilings, bool *found)
+{
+	char *own = path ? NULL : ceilings_default_path();
+	mla_status status = MLA_OK;
+
+	*found = false;
+	if (gpu && (path || own))
+		status = ceilings_load(path ? path : own, gpu, ceilings, found);
+	free(own);
+	return status;
+}
+
 /* ---- writing --------------------------------------------------------------------------------- */
 
 static json_t *ceiling_json(const struct ceiling *ceiling)

@@ -28,6 +28,7 @@ int cli_verify(int argc, char **argv);
 int cli_make(int argc, char **argv);
 int cli_cut(int argc, char **argv);
 int cli_plan(int argc, char **argv);
+int cli_cases(int argc, char **argv);
 int cli_check(int argc, char **argv);
 int cli_bench(int argc, char **argv);
 int cli_compare(int argc, char **argv);

@@ -15,6 +15,7 @@ static const struct cli_verb verbs[] = {
 	{"make", "writes a synthetic case as a file", cli_make},
 	{"cut", "writes a part of a capture file", cli_cut},
 	{"plan", "shows how a batch is laid out on a GPU", cli_plan},
+	{"cases", "what cases cost, and how fast they can be at best", cli_cases},
 	{"check", "compares every implementation with the truth", cli_check},
 	{"bench", "times implementations that are right", cli_bench},
 	{"compare", "says what became faster or slower between results", cli_compare},

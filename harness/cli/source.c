@@ -5,7 +5,9 @@
 #include <fnmatch.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
+#include "base/text.h"
 #include "capture/capture.h"
 #include "case/generate.h"
 #include "cli/cli.h"
@@ -53,6 +55,16 @@ void cli_source_id(const struct cli_source *source, int index, char *id, size_t 
 	} else {
 		snprintf(id, size, "random:%" PRIu64 ".%d", source->seed, source->first + index);
 	}
+}
+
+char *cli_source_name(const struct cli_source *source, int index)
+{
+	const char *slash = source->file ? strrchr(source->file, '/') : NULL;
+	char id[CLI_ID_SIZE];
+
+	cli_source_id(source, index, id, sizeof(id));
+	return source->file ? text_format("%s:%s", slash ? slash + 1 : source->file, id)
+			    : text_format("generated %s", id);
 }
 
 /* "1/5" as step and layer; nothing may follow. */

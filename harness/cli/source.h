@@ -28,6 +28,8 @@ void cli_source_id(const struct cli_source *source, int index, char *id, size_t 
 bool cli_id_matches(const char *id, const char *pattern);
 /* "random:7.3" as a source of its own. */
 bool cli_random_id(const char *pattern, struct cli_source *source);
+/* What reports call the case: "file.h5:001/005", "generated shape". The caller frees it. */
+char *cli_source_name(const struct cli_source *source, int index);
 
 mla_status cli_source_load(const struct cli_source *source, int index, struct mla_case *c);
 /* Says why the case could not be loaded; the exit code. */

@@ -1,7 +1,6 @@
 /* verb_bench.c - mla bench: how long implementations take that are right.
  */
 #include <argp.h>
-#include <fnmatch.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,8 +10,8 @@
 #include "bench/bench.h"
 #include "bench/ceilings.h"
 #include "case/cell.h"
-#include "case/identity.h"
 #include "case/work.h"
+#include "cli/cells.h"
 #include "cli/cli.h"
 #include "cli/shape.h"
 #include "cli/source.h"
@@ -28,9 +27,7 @@ struct bench_verb {
 	struct cli_shape shape;
 	struct bench_options options;
 	const char *kernels, *pattern, *file, *json, *csv, *ceilings;
-	const struct cell_suite *suite;
-	struct cli_strings cells;
-	uint64_t seed; /* of cells */
+	struct cli_cells cells;
 	bool list, explain;
 
 	/* while it runs */
@@ -51,9 +48,6 @@ enum {
 	OPT_FIXED_SPLIT,
 	OPT_JSON,
 	OPT_CSV,
-	OPT_SUITE,
-	OPT_CELLS,
-	OPT_CELL_SEED,
 	OPT_MODE,
 	OPT_CACHE,
 	OPT_TIME,
@@ -68,14 +62,6 @@ static const struct argp_option flags[] = {
 	 "Implementations, as for mla check (default all; of cells and suites: gpu)", 0},
 	{"case", 'c', "CASE", 0,
 	 "Step/layer of the file, 001/005 (default: the first), or cells: 'b128_*'", 0},
-	{"suite", OPT_SUITE, "NAME", 0, "smoke, peers or sweep: cells measured one by one", 0},
-	{"cells", OPT_CELLS, "LIST", 0,
-	 "Cells of your own: b4_1000_h16 is 4 requests of 1000 keys, 16 heads; "
-	 "b128_8Kv_h128_q2_p16 "
-	 "has lengths varied around 8192, 2 queries per request (causal), pages of 16 keys",
-	 0},
-	{"cell-seed", OPT_CELL_SEED, "N", 0, "Values, lengths and page order of cells (default 1)",
-	 0},
 	{"mode", OPT_MODE, "LIST", 0, "graph, launch or both: graph,launch (default graph)", 0},
 	{"cache", OPT_CACHE, "LIST", 0, "L2 cache: cold, hot or both: cold,hot (default cold)", 0},
 	{"samples", OPT_SAMPLES, "N", 0, "So many samples, at least 3, whatever the noise", 0},
@@ -93,15 +79,6 @@ static const struct argp_option flags[] = {
 };
 
 /* ---- arguments ------------------------------------------------------------------------------- */
-
-static void parse_suite(struct bench_verb *bench, const char *arg, struct argp_state *state)
-{
-	const char *names[8];
-
-	for (int i = 0; i < cell_num_suites; i++)
-		names[i] = cell_suites[i].name;
-	bench->suite = &cell_suites[cli_choice(state, "--suite", arg, names, cell_num_suites)];
-}
 
 /* A list of two words that may be there or not. */
 static void parse_pair(struct argp_state *state, const char *option, const char *arg,
@@ -156,17 +133,6 @@ static bool parse_choice(int key, const char *arg, struct bench_verb *bench,
 	case 'c':
 		bench->pattern = arg;
 		return true;
-	case OPT_SUITE:
-		parse_suite(bench, arg, state);
-		return true;
-	case OPT_CELLS:
-		if (bench->cells.count)
-			argp_error(state, "--cells: one list is enough");
-		cli_strings_split(&bench->cells, arg);
-		return true;
-	case OPT_CELL_SEED:
-		bench->seed = (uint64_t)cli_integer(state, "--cell-seed", arg, 0, INT64_MAX);
-		return true;
 	case OPT_JSON:
 		bench->json = cli_report_file(state, "--json", arg);
 		return true;
@@ -188,19 +154,15 @@ static bool parse_choice(int key, const char *arg, struct bench_verb *bench,
 
 static void check_arguments(const struct bench_verb *bench, struct argp_state *state)
 {
-	const bool given[] = {bench->file, bench->shape.given, bench->suite,
-			      bench->cells.count > 0};
+	const bool given[] = {bench->file, bench->shape.given, bench->cells.suite,
+			      bench->cells.names.count > 0};
 	const int sources = given[0] + given[1] + given[2] + given[3];
-	struct cell cell;
 
 	if (sources != 1 && !(sources == 0 && bench->explain))
 		argp_error(state, "a FILE or the flags of a shape are needed, or --suite, or "
 				  "--cells: exactly one of them");
-	if (bench->list && !bench->suite && !bench->cells.count)
+	if (bench->list && !cli_cells_given(&bench->cells))
 		argp_error(state, "--list is for --suite and --cells");
-	for (int i = 0; i < bench->cells.count; i++)
-		if (cell_parse(bench->cells.values[i], &cell))
-			argp_error(state, "--cells: %s", mla_last_error());
 }
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -210,6 +172,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	switch (key) {
 	case ARGP_KEY_INIT:
 		state->child_inputs[0] = &bench->shape;
+		state->child_inputs[1] = &bench->cells;
 		return 0;
 	case ARGP_KEY_ARG:
 		cli_one_file(state, &bench->file, arg);
@@ -223,7 +186,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	return ARGP_ERR_UNKNOWN;
 }
 
-static const struct argp_child children[] = {{&cli_shape_argp, 0, NULL, 0}, {0}};
+static const struct argp_child children[] = {
+	{&cli_shape_argp, 0, NULL, 0}, {&cli_cells_argp, 0, NULL, 0}, {0}};
 static const struct argp argp = {
 	.options = flags,
 	.parser = parse,
@@ -255,6 +219,11 @@ static void show_progress(void *opaque, const char *what, double share)
 }
 
 /* ---- a case ---------------------------------------------------------------------------------- */
+
+static const struct ceilings *known_ceilings(const struct bench_verb *bench)
+{
+	return bench->ceilings_known ? &bench->known : NULL;
+}
 
 /* Where a case's values are. */
 enum values { VALUES_OF_CASE, VALUES_OF_CELL_HOST, VALUES_OF_CELL_GPU };
@@ -309,7 +278,7 @@ static void time_kernels(struct bench_verb *bench, const struct mla_case *c, enu
 
 	if (n > 0 && !missing) {
 		show_progress(bench, "inputs", 0);
-		status = open_problem(c, values, bench->seed, truth, &problem);
+		status = open_problem(c, values, bench->cells.seed, truth, &problem);
 		missing = status ? mla_last_error() : NULL;
 	}
 	for (int i = 0; i < n && status; i++)
@@ -376,22 +345,16 @@ static int write_out(struct bench_verb *bench, const struct timings_shown *shown
 }
 
 /* What is known of a case before anything runs. */
-static mla_status prepare(const struct bench_verb *bench, enum values values,
-			  struct timings_shown *shown, char *sha256, struct check_truth *truth)
+static mla_status prepare(const struct bench_verb *bench, const struct mla_case *c,
+			  const char *name, enum values values, struct timings_shown *shown,
+			  struct check_truth *truth)
 {
-	const struct mla_case *c = shown->c;
-	mla_status status =
-		identity_sha256(c, values == VALUES_OF_CASE ? NULL : &bench->seed, sha256);
+	const uint64_t *seed = values == VALUES_OF_CASE ? NULL : &bench->cells.seed;
+	mla_status status = timings_begin(c, name, seed, known_ceilings(bench), shown);
 
-	if (!status)
-		status = case_work_of(c, &shown->work);
 	if (!status && values != VALUES_OF_CELL_GPU &&
 	    check_truth_make(c, check_truth_rows(c), truth))
 		status = mla_fail(MLA_NO_MEMORY, "not enough memory for the truth");
-	if (!status && bench->ceilings_known)
-		shown->bound = case_bound_of(
-			&shown->work, &(struct case_ceilings){ceilings_read_gbs(&bench->known),
-							      ceilings_tflops(&bench->known)});
 	return status;
 }
 
@@ -410,23 +373,20 @@ static int time_case(struct bench_verb *bench, const struct mla_case *c, const c
 	const int count = bench->subjects.count;
 	struct bench_result *results = text_alloc((size_t)count * sizeof(*results));
 	struct check_truth truth = {0};
-	char sha256[SHA256_TEXT];
-	struct timings_shown shown = {.c = c,
-				      .name = name,
-				      .sha256 = sha256,
-				      .implementations = bench->names,
-				      .results = results,
-				      .count = count};
+	struct timings_shown shown;
 	mla_status status;
 	int code;
 
 	bench->current = name;
 	show_progress(bench, "truth", 0);
-	status = prepare(bench, values, &shown, sha256, &truth);
+	status = prepare(bench, c, name, values, &shown, &truth);
 	if (status) {
 		free(results);
 		return cli_fail("mla bench", status);
 	}
+	shown.implementations = bench->names;
+	shown.results = results;
+	shown.count = count;
 	time_all(bench, &shown, values, &truth, results);
 	check_truth_free(&truth);
 	print_head(bench, &shown);
@@ -456,19 +416,16 @@ static bool is_chosen(const struct bench_verb *bench, const char *id, int index)
 	return bench->pattern ? cli_id_matches(id, bench->pattern) : index == 0;
 }
 
-static int time_source_case(struct bench_verb *bench, const struct cli_source *source, int index,
-			    const char *id)
+static int time_source_case(struct bench_verb *bench, const struct cli_source *source, int index)
 {
 	struct mla_case c;
 	const mla_status status = cli_source_load(source, index, &c);
-	const char *slash = bench->file ? strrchr(bench->file, '/') : NULL;
 	char *name;
 	int code;
 
 	if (status)
 		return cli_source_fail(source, status);
-	name = bench->file ? text_format("%s:%s", slash ? slash + 1 : bench->file, id)
-			   : text_format("generated %s", id);
+	name = cli_source_name(source, index);
 	code = time_case(bench, &c, name, VALUES_OF_CASE);
 	free(name);
 	case_free(&c);
@@ -492,7 +449,7 @@ static int time_source(struct bench_verb *bench)
 	for (int i = 0; i < source.count && !code; i++) {
 		cli_source_id(&source, i, id, sizeof(id));
 		if (is_chosen(bench, id, i))
-			code = time_source_case(bench, &source, i, id);
+			code = time_source_case(bench, &source, i);
 	}
 	cli_source_close(&source);
 	return code;
@@ -503,11 +460,6 @@ static int time_source(struct bench_verb *bench)
 /* Cells up to this size are made on the host, too, and judged as a file's case is. */
 #define HOST_POOL_BYTES (64 << 20)
 
-static bool is_wanted(const struct bench_verb *bench, const char *cell)
-{
-	return !bench->pattern || !fnmatch(bench->pattern, cell, 0);
-}
-
 static bool fits_host(const struct mla_case *c)
 {
 	return cell_pool_bytes(c) <= HOST_POOL_BYTES && case_multiply_adds(c) <= CHECK_CPU_BUDGET;
@@ -516,7 +468,7 @@ static bool fits_host(const struct mla_case *c)
 static int time_cell(struct bench_verb *bench, const struct cell *cell)
 {
 	struct mla_case c;
-	mla_status status = cell_case(cell, bench->seed, &c);
+	mla_status status = cell_case(cell, bench->cells.seed, &c);
 	bool on_host;
 	int code;
 
@@ -524,7 +476,7 @@ static int time_cell(struct bench_verb *bench, const struct cell *cell)
 		return cli_fail("mla bench", status);
 	on_host = fits_host(&c);
 	if (on_host)
-		status = cell_fill(&c, bench->seed);
+		status = cell_fill(&c, bench->cells.seed);
 	if (status)
 		code = cli_fail("mla bench", status);
 	else
@@ -538,20 +490,14 @@ static int list_cell(const struct bench_verb *bench, const struct cell *cell,
 		     struct report_table *table)
 {
 	struct mla_case c;
-	struct case_work work = {0};
-	char text[256];
-	mla_status status = cell_case(cell, bench->seed, &c);
+	struct timings_shown shown;
+	mla_status status = cell_case(cell, bench->cells.seed, &c);
 
 	if (!status)
-		status = case_work_of(&c, &work);
-	if (!status) {
-		case_describe(&c, text, sizeof(text));
-		report_cell(table, "%s", cell->name);
-		report_cell(table, "%.4g", work.bytes * 1e-6);
-		report_cell(table, "%.4g", work.flop * 1e-9);
-		report_cell(table, "%.3g", work.flop / work.bytes);
-		report_cell(table, "%s", text);
-	}
+		status = timings_begin(&c, cell->name, &bench->cells.seed, known_ceilings(bench),
+				       &shown);
+	if (!status)
+		timings_list_add(table, &shown);
 	case_free(&c);
 	return status ? cli_fail("mla bench", status) : CLI_OK;
 }
@@ -568,16 +514,16 @@ static int go_to_cell(struct bench_verb *bench, const char *name, struct report_
 
 static int go_through_cells(struct bench_verb *bench)
 {
-	static const char *const titles[] = {"cell", ">MB", ">GFLOP", ">FLOP/byte", "shape"};
-	const char *const *names = bench->suite ? bench->suite->cells : bench->cells.values;
-	const int count = bench->suite ? bench->suite->num_cells : bench->cells.count;
-	struct report_table *table = report_table_new(titles, 5);
+	const struct cell_suite *suite = bench->cells.suite;
+	const char *const *names = suite ? suite->cells : bench->cells.names.values;
+	const int count = suite ? suite->num_cells : bench->cells.names.count;
+	struct report_table *table = timings_list_new();
 	int code = CLI_OK;
 
 	for (int i = 0; i < count; i++)
-		bench->total += is_wanted(bench, names[i]);
+		bench->total += cli_cells_match(names[i], bench->pattern);
 	for (int i = 0; i < count && !code; i++)
-		if (is_wanted(bench, names[i]))
+		if (cli_cells_match(names[i], bench->pattern))
 			code = go_to_cell(bench, names[i], table);
 	if (bench->total == 0)
 		code = cli_fail("mla", mla_fail(MLA_INVALID, "no cell \"%s\"", bench->pattern));
@@ -589,17 +535,6 @@ static int go_through_cells(struct bench_verb *bench)
 
 /* ---- the verb -------------------------------------------------------------------------------- */
 
-static int load_ceilings(struct bench_verb *bench)
-{
-	char *path = bench->ceilings ? text_format("%s", bench->ceilings) : ceilings_default_path();
-	mla_status status = MLA_OK;
-
-	if (path && !gpu_missing())
-		status = ceilings_load(path, gpu_name(), &bench->known, &bench->ceilings_known);
-	free(path);
-	return status ? cli_fail_file("mla bench") : CLI_OK;
-}
-
 static int open_outputs(struct bench_verb *bench, int argc, char **argv)
 {
 	const int count = bench->subjects.count;
@@ -608,8 +543,7 @@ static int open_outputs(struct bench_verb *bench, int argc, char **argv)
 	for (int i = 0; i < count; i++)
 		bench->names[i] = bench->subjects.list[i].name;
 	bench->matrix = timings_matrix_new(bench->names, count);
-	bench->root =
-		results_new(argc, argv, bench->ceilings_known ? &bench->known : NULL, bench->nvml);
+	bench->root = results_new(argc, argv, known_ceilings(bench), bench->nvml);
 	if (!bench->csv)
 		return CLI_OK;
 	if (output_open(&bench->csv_output, bench->csv, OUTPUT_STREAM))
@@ -637,13 +571,14 @@ static void close_outputs(struct bench_verb *bench)
 
 static int run(struct bench_verb *bench, int argc, char **argv)
 {
-	const bool cells = bench->suite || bench->cells.count > 0;
+	const bool cells = cli_cells_given(&bench->cells);
 	const char *kernels = bench->kernels ? bench->kernels : cells ? "gpu" : "all";
 	mla_status status;
-	int code = load_ceilings(bench);
+	int code = CLI_OK;
 
-	if (code)
-		return code;
+	if (ceilings_find(bench->ceilings, gpu_missing() ? NULL : gpu_name(), &bench->known,
+			  &bench->ceilings_known))
+		return cli_fail_file("mla bench");
 	status = cli_subjects_choose(kernels, &bench->subjects);
 	if (status)
 		return cli_fail("mla", status);
@@ -667,7 +602,6 @@ static int run(struct bench_verb *bench, int argc, char **argv)
 int cli_bench(int argc, char **argv)
 {
 	struct bench_verb bench = {
-		.seed = 1,
 		.options = {.graph = true,
 			    .cold = true,
 			    .stop = {.noise = 0.005, .seconds = 1},
@@ -677,12 +611,13 @@ int cli_bench(int argc, char **argv)
 
 	bench.options.opaque = &bench;
 	cli_shape_init(&bench.shape);
+	cli_cells_init(&bench.cells);
 	argp_parse(&argp, argc, argv, 0, NULL, &bench);
 	if (bench.explain)
 		timings_explain(stdout);
-	if (bench.file || bench.shape.given || bench.suite || bench.cells.count)
+	if (bench.file || bench.shape.given || cli_cells_given(&bench.cells))
 		code = run(&bench, argc, argv);
-	cli_strings_free(&bench.cells);
+	cli_cells_free(&bench.cells);
 	cli_shape_free(&bench.shape);
 	return code;
 }

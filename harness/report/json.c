@@ -167,3 +167,13 @@ json_t *report_json_stats(const struct stats *stats)
 				   stats->q3, "max", stats->max, "median_low", stats->low,
 				   "median_high", stats->high));
 }
+
+json_t *report_json_tolerances(void)
+{
+	return text_need(json_pack(
+		"{s:f, s:f, s:{s:f, s:f}, s:f, s:f, s:f, s:f, s:f}", "element_factor",
+		CHECK_ELEMENT_FACTOR, "element_floor", CHECK_ELEMENT_FLOOR, "eps",
+		ref_dtype_name(MLA_BF16), CHECK_EPS_BF16, ref_dtype_name(MLA_F16), CHECK_EPS_F16,
+		"row_rms", CHECK_ROW_RMS, "lse_abs", CHECK_LSE_ABS, "lse_rel", CHECK_LSE_REL,
+		"lse_cancel", CHECK_LSE_CANCEL, "lse_sum", CHECK_LSE_SUM));
+}

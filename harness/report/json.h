@@ -17,6 +17,8 @@ json_t *report_json_string(const char *text);
 json_t *report_json_verdict(const char *name, const struct check_verdict *verdict);
 json_t *report_json_case(const struct mla_case *c, const char *id);
 json_t *report_json_stats(const struct stats *stats);
+/* The bounds of check/check.h by which outputs are judged. */
+json_t *report_json_tolerances(void);
 /* Puts value under key; exits if memory ran out, so that no report lacks a part silently. */
 void report_json_set(json_t *object, const char *key, json_t *value);
 void report_json_append(json_t *array, json_t *value);

@@ -1,4 +1,5 @@
-/* results.c - the JSON of results: where they were measured, and every sample.
+/* results.c - the JSON of results: where they were measured, and every sample; and cases as a file
+ * has them.
  */
 #define _GNU_SOURCE
 #include "report/results.h"
@@ -83,7 +84,12 @@ static void add_environment(json_t *json, const struct nvml *nvml)
 	report_json_set(json, "clocks", json_null());
 }
 
-static json_t *ceilings_json(const struct ceilings *ceilings)
+static json_t *rate_json(double rate)
+{
+	return rate > 0 ? report_json_number(rate) : json_null();
+}
+
+json_t *results_ceilings(const struct ceilings *ceilings)
 {
 	json_t *json = ceilings ? json_object() : json_null();
 
@@ -92,6 +98,8 @@ static json_t *ceilings_json(const struct ceilings *ceilings)
 				ceilings->of[i].stats.n
 					? report_json_number(ceilings->of[i].stats.median)
 					: json_null());
+	if (ceilings)
+		report_json_set(json, "tensor_tflops", rate_json(ceilings_tflops(ceilings)));
 	return json;
 }
 
@@ -119,7 +127,7 @@ json_t *results_new(int argc, char *const *argv, const struct ceilings *ceilings
 
 	add_environment(json_object_get(root, "environment"), nvml);
 	report_json_set(root, "command", command_json(argc, argv));
-	report_json_set(root, "ceilings", ceilings_json(ceilings));
+	report_json_set(root, "ceilings", results_ceilings(ceilings));
 	report_json_set(root, "measurements", json_array());
 	return root;
 }
@@ -135,7 +143,16 @@ static json_t *integers_json(const int32_t *values, int n, const int32_t *minus)
 	return array;
 }
 
-static json_t *case_json(const struct timings_shown *shown)
+static void set_bound(json_t *json, const struct case_bound *bound)
+{
+	const bool known = bound->us > 0;
+
+	report_json_set(json, "bound_us", known ? report_json_number(bound->us) : json_null());
+	report_json_set(json, "bound_by",
+			known ? json_string(case_limit_names[bound->by]) : json_null());
+}
+
+json_t *results_case(const struct timings_shown *shown)
 {
 	const struct mla_case *c = shown->c;
 	const mla_batch *batch = &c->batch;
@@ -163,6 +180,7 @@ static json_t *case_json(const struct timings_shown *shown)
 	report_json_set(json, "sm_scale", report_json_number(c->config.sm_scale));
 	report_json_set(json, "flop", report_json_number(shown->work.flop));
 	report_json_set(json, "bytes", report_json_number(shown->work.bytes));
+	set_bound(json, &shown->bound);
 	report_json_set(json, "qo_len",
 			integers_json(batch->qo_indptr + (n > 0), n, batch->qo_indptr));
 	report_json_set(json, "kv_len", integers_json(batch->kv_len, n, NULL));
@@ -258,7 +276,7 @@ void results_add(json_t *root, const struct timings_shown *shown)
 		const struct bench_result *result = &shown->results[i];
 		json_t *json = json_object(), *timings = json_array();
 
-		report_json_set(json, "case", case_json(shown));
+		report_json_set(json, "case", results_case(shown));
 		report_json_set(json, "implementation",
 				report_json_string(shown->implementations[i]));
 		report_json_set(json, "status",
@@ -275,4 +293,67 @@ void results_add(json_t *root, const struct timings_shown *shown)
 		report_json_set(json, "timings", timings);
 		report_json_append(json_object_get(root, "measurements"), json);
 	}
+}
+
+/* ---- cases of a file that was read ------------------------------------------------------------
+ */
+
+bool results_read_ceilings(const json_t *root, struct ceilings *ceilings)
+{
+	const json_t *json = json_object_get(root, "ceilings");
+	const char *gpu =
+		json_string_value(json_object_get(json_object_get(root, "environment"), "gpu"));
+
+	*ceilings = (struct ceilings){0};
+	snprintf(ceilings->gpu, sizeof(ceilings->gpu), "%s", gpu ? gpu : "");
+	for (int i = 0; i < CEILING_NUM_KINDS; i++) {
+		const double rate = json_number_value(json_object_get(json, ceiling_names[i].key));
+
+		if (rate > 0)
+			ceilings->of[i].stats = (struct stats){.n = 1, .median = rate};
+	}
+	return json_is_object(json);
+}
+
+static const json_t *case_at(const json_t *root, size_t measurement)
+{
+	const json_t *all = json_object_get(root, "measurements");
+
+	return json_object_get(json_array_get(all, measurement), "case");
+}
+
+static bool same_case(const json_t *a, const json_t *b)
+{
+	static const char *const keys[] = {"name", "sha256"};
+
+	for (int i = 0; i < 2; i++) {
+		const json_t *x = json_object_get(a, keys[i]), *y = json_object_get(b, keys[i]);
+
+		if ((x || y) && !json_equal(x, y))
+			return false;
+	}
+	return true;
+}
+
+json_t *results_read_case(const json_t *root, size_t measurement, const struct ceilings *ceilings,
+			  struct timings_shown *shown)
+{
+	const json_t *found = case_at(root, measurement);
+	const char *name = json_string_value(json_object_get(found, "name"));
+
+	if (!name)
+		return NULL;
+	for (size_t i = 0; i < measurement; i++)
+		if (same_case(case_at(root, i), found))
+			return NULL;
+
+	json_t *json = text_need(json_deep_copy(found));
+
+	*shown = (struct timings_shown){.name = name};
+	shown->work.flop = json_number_value(json_object_get(found, "flop"));
+	shown->work.bytes = json_number_value(json_object_get(found, "bytes"));
+	shown->work.multiply_adds = shown->work.flop / 2;
+	shown->bound = timings_bound(&shown->work, ceilings);
+	set_bound(json, &shown->bound);
+	return json;
 }

@@ -1,4 +1,4 @@
-/* timings.c - the tables of mla bench, and its CSV.
+/* timings.c - the tables of mla bench and mla cases, and CSV.
  */
 #include "report/timings.h"
 
@@ -6,6 +6,55 @@
 #include <string.h>
 
 #include "base/text.h"
+#include "case/identity.h"
+
+/* ---- what is known before ----------------------------------------------------------------------
+ */
+
+struct case_bound timings_bound(const struct case_work *work, const struct ceilings *ceilings)
+{
+	struct case_ceilings known = {0};
+
+	if (ceilings)
+		known = (struct case_ceilings){ceilings_read_gbs(ceilings),
+					       ceilings_tflops(ceilings)};
+	return case_bound_of(work, &known);
+}
+
+mla_status timings_begin(const struct mla_case *c, const char *name, const uint64_t *seed,
+			 const struct ceilings *ceilings, struct timings_shown *shown)
+{
+	*shown = (struct timings_shown){.c = c, .name = name};
+
+	const mla_status status = case_work_of(c, &shown->work);
+
+	shown->bound = timings_bound(&shown->work, ceilings);
+	return status ? status : identity_sha256(c, seed, shown->sha256);
+}
+
+struct report_table *timings_list_new(void)
+{
+	static const char *const columns[] = {"case",      ">MB", ">GFLOP", ">FLOP/byte",
+					      ">bound us", "by",  "shape"};
+
+	return report_table_new(columns, sizeof(columns) / sizeof(columns[0]));
+}
+
+void timings_list_add(struct report_table *list, const struct timings_shown *shown)
+{
+	const struct case_work *work = &shown->work;
+	char text[256] = "-";
+
+	report_cell(list, "%s", shown->name);
+	report_cell(list, "%.4g", work->bytes * 1e-6);
+	report_cell(list, "%.4g", work->flop * 1e-9);
+	report_cell(list, work->bytes > 0 ? "%.3g" : "-", work->flop / work->bytes);
+	report_cell(list, shown->bound.us > 0 ? "%.4g" : "-", shown->bound.us);
+	report_cell(list, "%s", shown->bound.us > 0 ? case_limit_names[shown->bound.by] : "-");
+	if (shown->c)
+		case_describe(shown->c, text, sizeof(text));
+	report_cell(list, "%s", text);
+}
 
 /* ---- one case -------------------------------------------------------------------------------- */
 

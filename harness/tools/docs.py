@@ -10,7 +10,10 @@ data/results/registers.json the section of every optimized/NN_idea.md between it
 lesson may say what was expected, in the words of the column "of bound", and the table repeats it:
 <!-- expected b64_8K_h16_q1: 25 % -->. Everything else in the pages is left alone. --check writes
 nothing and fails if a page is stale. --ptxas rewrites registers.json from the compiler's logs
-first. Needs Python alone.
+first.
+
+A cell has one bound on all pages: the program's (`mla cases`), by the ceilings.json of the folder.
+Needs a built mla, and numpy for its package.
 
 Exit codes: 0 good, 1 a page is stale or lacks its marks, 2 wrong usage, 3 a file cannot be used.
 """
@@ -27,7 +30,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.normpath(os.path.join(HERE, "..", ".."))
 sys.path.insert(0, os.path.join(HERE, "..", "python"))
 
-from mla import results  # noqa: E402
+from mla import program, results  # noqa: E402
 
 NOTHING = "not measured yet"
 REGISTERS = os.path.join("data", "results", "registers.json")
@@ -37,11 +40,33 @@ REGISTERS = os.path.join("data", "results", "registers.json")
 
 
 class Cell:
-    """One case in one result file: what ran on it there."""
+    """One case in one result file: what ran on it there. own: what the program says of this case,
+    cell: what it says of the cell of that name, which may have other lengths; or None."""
 
     def __init__(self, path, root, case):
         self.path, self.root, self.case = path, root, case
         self.times = {}  # implementation: median in microseconds
+        self.own = self.cell = None
+
+    @property
+    def bound(self):
+        """(microseconds, what bounds), or None: one for all cases of a cell's name."""
+        return results.bound_of(self.cell or self.own or {})
+
+    @property
+    def is_other(self):
+        """Was it measured at other lengths than those of the cell of its name?"""
+        return bool(self.cell) and any(self.case[key] != self.cell[key]
+                                       for key in ("flop", "bytes"))
+
+    @property
+    def label(self):
+        return self.case["name"] + (r" \*" if self.is_other else "")
+
+    def percent(self, us):
+        """How much of the bound of what was measured a time reached, or None."""
+        own = results.bound_of(self.own or {})
+        return 100 * own[0] / us if own else None
 
     @property
     def date(self):
@@ -64,16 +89,17 @@ class Gpu:
     def __init__(self, folder, paths):
         self.folder, self.cells, self.ceilings, self.name = folder, [], None, None
         loaded = sorted(((path, results.load(path)) for path in paths), key=_date)
-        for path, root in loaded:  # the newest last: its ceilings stand in where a file has none
+        for path, root in loaded:
             name = results.gpu_name(root)
             if self.name not in (None, name):
                 raise results.ResultError(f"{path}: ran on {name}, another file of {folder} on "
                                           f"{self.name}: one folder is one GPU")
             self.name = name
-            if results.bound_us({"bytes": 1, "flop": 1}, root.get("ceilings")):
-                self.ceilings = root["ceilings"]
         for path, root in sorted(loaded, key=lambda file: -len(file[1]["measurements"])):
             self._add(path, root)  # the order of lines in tables is that of the largest file
+        ceilings = os.path.join(folder, "ceilings.json")
+        if self.cells and os.path.exists(ceilings):
+            self._ask(paths, [f"--ceilings={ceilings}", f"--gpu={self.name}"])
 
     def _add(self, path, root):
         cells = {}
@@ -85,10 +111,20 @@ class Gpu:
                 cell.times[measurement["implementation"]] = timing["median_us"]
         self.cells += cells.values()
 
-    def bound(self, cell):
-        """(microseconds, what bounds), or None."""
-        own = results.bound_us(cell.case, cell.root.get("ceilings"))
-        return own or results.bound_us(cell.case, self.ceilings)
+    def _ask(self, paths, words):
+        """The program, for the ceilings, the cells of all names, and the cases as measured."""
+        names = sorted({cell.case["name"] for cell in self.cells
+                        if not re.search("[: ]", cell.case["name"])})  # of captures, and generated
+        said = program.cases(*words, f"--cells={','.join(names)}") if names else {"cases": []}
+        known = {case["name"]: case for case in said["cases"]}
+        for path in paths:
+            said = program.cases(*words, "--", path)
+            self.ceilings = said["ceilings"]
+            own = {results.case_key(case): case for case in said["cases"]}
+            for cell in self.cells:
+                if cell.path == path:
+                    cell.own = own[results.case_key(cell.case)]
+                    cell.cell = known.get(cell.case["name"])
 
     def choose(self, wanted, counted=Cell.peers):
         """One cell per name of a case, among those wanted: with the most of what is counted, then
@@ -153,16 +189,29 @@ def ceilings_text(gpu):
     if not gpu.ceilings:
         return "Ceilings were not measured."
     return (f"Bound: what a read stream of {gpu.ceilings['read_gbs']:,.0f} GB/s and tensor cores "
-            f"at {results.tensor_ceiling(gpu.ceilings):,.0f} TFLOP/s allow, both measured there.")
+            f"at {gpu.ceilings['tensor_tflops']:,.0f} TFLOP/s allow, both measured there.")
 
 
-def ladder_row(gpu, cell, rungs):
+def lengths_text(cells, root, page):
+    """What the marked lines of a table mean, a sentence per file; "" if there are none."""
+    lines = []
+    for path in sorted({cell.path for cell in cells if cell.is_other}):
+        link = os.path.relpath(path, os.path.join(root, os.path.dirname(page)))
+        most = max(abs(cell.case["kv_tokens"] / cell.cell["kv_tokens"] - 1) for cell in cells
+                   if cell.path == path and cell.is_other)
+        lines.append(f"\n\\* [{os.path.basename(path)}]({link}) drew lengths of its own for these "
+                     f"cells: up to {100 * most:.1f} % more or fewer keys. Its times are of those "
+                     "lengths, shares are of the bound for them; the bound shown is the cell's.")
+    return "".join(lines)
+
+
+def ladder_row(cell, rungs):
     """A case's bound, then each rung's time and share of the bound."""
-    bound = gpu.bound(cell)
-    row = [cell.case["name"], f"{number(bound[0])} ({bound[1]})" if bound else "-"]
+    bound = cell.bound
+    row = [cell.label, f"{number(bound[0])} ({bound[1]})" if bound else "-"]
     for rung in rungs:
         us = cell.times.get(rung)
-        share = f" ({results.percent_text(100 * bound[0] / us)})" if us and bound else ""
+        share = f" ({results.percent_text(cell.percent(us))})" if us and bound else ""
         row.append(number(us) + share if us else "-")
     return row
 
@@ -174,20 +223,21 @@ def ladder_section(gpus, root, page):
         cells = gpu.choose(Cell.rungs, Cell.rungs)
         if cells:
             rungs = sorted({rung for cell in cells for rung in cell.rungs()})
-            rows = [ladder_row(gpu, cell, rungs) for cell in cells]
+            rows = [ladder_row(cell, rungs) for cell in cells]
             parts.append(f"On {gpu.name}, median microseconds per call and share of the bound:\n\n"
-                         f"{table(['case', 'bound', *rungs], rows)}\n\n{ceilings_text(gpu)}\n"
+                         f"{table(['case', 'bound', *rungs], rows)}\n\n{ceilings_text(gpu)}"
+                         f"{lengths_text(cells, root, page)}\n"
                          f"{sources(gpu, cells, root, page)}")
     return "\n\n".join(parts) or NOTHING
 
 
-def result_row(gpu, cell, peers):
-    bound, rung, mine = gpu.bound(cell), cell.best_rung(), cell.peers()
+def result_row(cell, peers):
+    bound, rung, mine = cell.bound, cell.best_rung(), cell.peers()
     best = min(mine.values(), default=None)
-    return [cell.case["name"], number(bound[0]) if bound else "-",
+    return [cell.label, number(bound[0]) if bound else "-",
             *(number(mine[peer]) if peer in mine else "-" for peer in peers),
             number(rung[1]) if rung else "-", f"`{rung[0]}`" if rung else "-",
-            results.percent_text(100 * bound[0] / rung[1]) if rung and bound else "-",
+            results.percent_text(cell.percent(rung[1])) if rung and bound else "-",
             f"{best / rung[1]:.2f}" if rung and best else "-"]
 
 
@@ -217,11 +267,12 @@ def results_section(gpus, root):
             continue
         peers = sorted({peer for cell in cells for peer in cell.peers()})
         titles = ["case", "bound", *peers, "ours", "rung", "of bound", "x best peer"]
-        rows = [result_row(gpu, cell, peers) for cell in cells]
+        rows = [result_row(cell, peers) for cell in cells]
         parts.append(f"### {gpu.name}\n\nMedian microseconds per call; b batch, K keys per request "
                      "(v varied), h heads, q queries per request.\n\n"
                      f"{table(titles, rows)}\n\n"
-                     f"{ceilings_text(gpu)}{geometric_means(cells, peers)}\n"
+                     f"{ceilings_text(gpu)}{lengths_text(cells, root, 'README.md')}"
+                     f"{geometric_means(cells, peers)}\n"
                      f"{sources(gpu, cells, root, 'README.md')}")
     return "\n\n".join(parts) or NOTHING
 
@@ -237,12 +288,11 @@ def registers_part(kernel, registers):
                      "spilled bytes"], rows))
 
 
-def lesson_row(gpu, cell, kernel, expected):
+def lesson_row(cell, kernel, expected):
     """expected: by name of the case; no column if there is none at all."""
-    bound, us = gpu.bound(cell), cell.times[kernel]
-    return [cell.case["name"], number(us),
-            f"{number(bound[0])} ({bound[1]})" if bound else "-",
-            f"{100 * bound[0] / us:.1f} %" if bound else "-",
+    bound, us = cell.bound, cell.times[kernel]
+    return [cell.label, number(us), f"{number(bound[0])} ({bound[1]})" if bound else "-",
+            f"{cell.percent(us):.1f} %" if bound else "-",
             *([expected.get(cell.case["name"], "")] if expected else []),
             f"{cell.case['bytes'] / us * 1e-3:,.0f}", f"{cell.case['flop'] / us * 1e-6:,.1f}"]
 
@@ -329,9 +379,9 @@ def measured_section(kernel, gpus, registers, root, page):
         if cells:
             titles = ["case", "time, us", "bound, us", "of bound",
                       *(["expected"] if expected else []), "GB/s", "TFLOP/s"]
-            rows = [lesson_row(gpu, cell, kernel, expected) for cell in cells]
-            parts.append(f"On {gpu.name}:\n\n{table(titles, rows)}\n\n{ceilings_text(gpu)}\n"
-                         f"{sources(gpu, cells, root, page)}")
+            rows = [lesson_row(cell, kernel, expected) for cell in cells]
+            parts.append(f"On {gpu.name}:\n\n{table(titles, rows)}\n\n{ceilings_text(gpu)}"
+                         f"{lengths_text(cells, root, page)}\n{sources(gpu, cells, root, page)}")
         parts.append(profile_part(kernel, gpu, root, page))
     return "\n\n".join(part for part in parts if part) or NOTHING
 

@@ -38,7 +38,7 @@ if not __package__:  # run by its path: the package is found where it lies, not 
     sys.path[:1] = [os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
 
 import mla  # noqa: E402
-from mla import peers_case, results  # noqa: E402
+from mla import peers_case, program, results  # noqa: E402
 
 CALLS = 10  # per graph, at least
 MAX_COPIES = 128
@@ -359,13 +359,11 @@ class Contest:
     def run(self):
         """A list of measurements, as a result file has them."""
         truth = peers_case.Truth(self.case, self.place)
-        size = self.case.work()[1]
-        count, self.cold = self.place.copies(size)
+        count, self.cold = self.place.copies(self.case.summary["bytes"])
         copies = [Copy(self.case, self.place) for _ in range(count)]
         ready = [i for i in self.implementations if self._admit(i, copies, truth)]
         self._time(ready, copies, truth)
-        summary = self.case.summary()
-        return [{"case": summary, **record} for record in self.records.values()]
+        return [{"case": self.case.summary, **record} for record in self.records.values()]
 
     def _record(self, implementation, status, why="", errors=None):
         record = {"implementation": implementation.name, "status": status, "why": why,
@@ -396,7 +394,7 @@ class Contest:
             self.place.poison(copy.lse)
 
     def _judged(self, implementation, outputs, truth):
-        """Ours is held to harness/check.h. A peer may err PEER_SLACK times as much, which is still
+        """Ours is held to mla check's bounds. A peer may err PEER_SLACK times as much, which is still
         far from another problem's result: what it gives up stands beside its time. An lse may be
         64 times as far off, some 1e-3: that is what FlashInfer's own tests allow."""
         out, lse = outputs
@@ -518,16 +516,26 @@ def choose(options):
     return [Ours(word) for word in options.kernels.split(",")] + chosen
 
 
-def cases(options, place):
-    """Case by case, so that one at a time is in memory."""
+def describe(options, place):
+    """What the program says of the cases that were asked for, and of this GPU's ceilings."""
+    words = [f"--gpu={place.name}"]
+    if options.ceilings:
+        words.append(f"--ceilings={options.ceilings}")
+    if options.case:
+        words.append(f"--case={options.case}")
     if options.file:
-        yield peers_case.load_capture(options.file, options.case)
+        return program.cases(*words, "--", options.file)
+    chosen = "--suite=peers" if options.cells == "all" else f"--cells={options.cells}"
+    return program.cases(*words, chosen)
+
+
+def cases(options, place, said):
+    """Case by case, so that one at a time is in memory; of a capture one."""
+    if options.file:
+        yield peers_case.load_capture(options.file, said)
         return
-    names = options.cells.split(",") if options.cells != "all" else peers_case.CELLS
-    for name in names:
-        peers_case.parse_cell(name)
-    for name in names:
-        yield peers_case.make_cell(name, place)
+    for index in range(len(said["cases"])):
+        yield peers_case.make_cell(said, index, place)
 
 
 def show(measurements):
@@ -581,12 +589,8 @@ def find_place(options):
 
 
 def measure(options, place):
-    measurements, before, ceilings = [], None, None
-    if options.ceilings:
-        ceilings = results.load_ceilings(options.ceilings, place.name)
-        if ceilings is None:
-            print(f"{options.ceilings} says nothing of {place.name}: no ceilings in the results")
-    for case in cases(options, place):
+    measurements, before, said = [], None, describe(options, place)
+    for case in cases(options, place, said):
         found = Contest(case, place, choose(options), options.samples).run()
         show(found)
         measurements += found
@@ -597,7 +601,7 @@ def measure(options, place):
         write(options.output, {"schema": results.SCHEMA, "schema_version": results.SCHEMA_VERSION,
                                "command": " ".join(["peers.py", *sys.argv[1:]]),
                                "environment": environment(place, before, after),
-                               "ceilings": ceilings, "measurements": measurements})
+                               "ceilings": said["ceilings"], "measurements": measurements})
     return measurements
 
 

@@ -3,8 +3,9 @@
 
     python3 harness/python/mla/plot.py RESULT.json -o FILE.svg --kind roofline|rungs|kvlen
 
-`mla plot` calls it; it needs matplotlib, which brings numpy, and nothing else. Exit codes: 0 good, 2 wrong usage, 3 the
-file cannot be used, 77 matplotlib is missing.
+`mla plot` calls it; it needs matplotlib, which brings numpy, and for files that hold no bounds yet
+the program mla. Exit codes: 0 good, 2 wrong usage, 3 the file cannot be used, 77 matplotlib is
+missing.
 """
 import argparse
 import math
@@ -20,7 +21,7 @@ except ImportError:
 if not __package__:  # run by its path: the package is found where it lies, not in its own folder
     sys.path[:1] = [os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
 
-from mla import results  # noqa: E402
+from mla import program, results  # noqa: E402
 
 MAX_PANELS = 6
 # Okabe and Ito's palette without its yellow, which is faint on white; marks differ as well, so that
@@ -105,7 +106,7 @@ def panels_of(groups, what):
 
 def draw_roofs(axis, ceilings, low, high):
     """The measured ceilings, named along their lines. low, high: FLOP/byte that are shown."""
-    read, tensor = (ceilings or {}).get("read_gbs"), results.tensor_ceiling(ceilings)
+    read, tensor = ((ceilings or {}).get(key) for key in ("read_gbs", "tensor_tflops"))
     if not read or not tensor:
         axis.set_title("no measured ceilings in this file", color="#555555")
         return
@@ -149,7 +150,7 @@ def by_case(chosen):
     groups = {}
     for measurement, timing in chosen:
         case = measurement["case"]
-        groups.setdefault((case["name"], case.get("sha256")), []).append((measurement, timing))
+        groups.setdefault(results.case_key(case), []).append((measurement, timing))
     return groups
 
 
@@ -160,11 +161,11 @@ def time_text(us):
     return "?"
 
 
-def draw_case(axis, group, ceilings):
+def draw_case(axis, group):
     """One line per implementation: the quartiles as a bar, the median as a dot."""
     group = sorted(group, key=lambda pair: results.implementation_key(pair[0]["implementation"]))
     case = group[0][0]["case"]
-    bound = results.bound_us(case, ceilings)
+    bound = results.bound_of(case)
     for row, (measurement, timing) in enumerate(group):
         kind = results.kind_of(measurement["implementation"])
         style = {"rung": COLOURS[0], "peer": COLOURS[1], "cpu": COLOURS[6]}[kind]
@@ -192,7 +193,7 @@ def draw_rungs(plt, root, chosen):
     tallest = max(len(group) for group in groups.values())
     fig, axes = figure(plt, len(groups), 5.6, 1.1 + 0.28 * tallest)
     for axis, group in zip(axes, groups.values()):
-        draw_case(axis, group, root.get("ceilings"))
+        draw_case(axis, group)
     fig.suptitle(title(root, chosen, "Time per call"), x=0.01, ha="left")
     return fig
 
@@ -220,13 +221,13 @@ def mean_length(case):
     return case["kv_tokens"] / case["batch_size"]
 
 
-def draw_shape(axis, shape, group, looks, ceilings):
+def draw_shape(axis, shape, group, looks):
     for name, style in looks.items():
         points = sorted((mean_length(m["case"]), t["median_us"]) for m, t in group
                         if m["implementation"] == name)
         if points:
             axis.plot(*zip(*points), ms=4, lw=1, label=name, **style)
-    bounds = {(mean_length(m["case"]), results.bound_us(m["case"], ceilings)) for m, _ in group}
+    bounds = {(mean_length(m["case"]), results.bound_of(m["case"])) for m, _ in group}
     bounds = sorted((length, bound[0]) for length, bound in bounds if bound)
     if bounds:
         axis.plot(*zip(*bounds), color="#555555", lw=1, ls="--", marker="_", label="bound")
@@ -252,7 +253,7 @@ def draw_kvlen(plt, root, chosen):
     looks = look(names_of(chosen))
     fig, axes = figure(plt, len(groups), 4.6, 3.4)
     for axis, (shape, group) in zip(axes, groups.items()):
-        draw_shape(axis, shape, group, looks, root.get("ceilings"))
+        draw_shape(axis, shape, group, looks)
     legend = dict(entry[::-1] for axis in axes for entry in zip(*axis.get_legend_handles_labels()))
     fig.legend(legend.values(), legend, loc="center left", bbox_to_anchor=(1, 0.5))
     fig.suptitle(title(root, chosen, "Time over the length of the cache"), x=0.01, ha="left")
@@ -281,7 +282,7 @@ def parse(arguments):
 
 def draw(options):
     """Writes the picture. ResultError."""
-    root = results.load(options.file)
+    root = program.load_results(options.file)
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
     with matplotlib.rc_context(STYLE):

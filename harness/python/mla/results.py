@@ -1,4 +1,4 @@
-"""results.py - reading and writing result files ("mla-results"), for plots, pages and peers.
+"""results.py - what a result file ("mla-results") is, for plots, pages and peers.
 
 A result file is what `mla bench --json` writes; data/results/README.md describes it. Nothing here
 needs more than Python itself.
@@ -9,11 +9,12 @@ import re
 
 SCHEMA = "mla-results"
 SCHEMA_VERSION = 1
+LIMITS = {"bytes": "memory", "flop": "tensor"}  # what bounds a case: the word for it in pages
 ORDER = [("graph", "cold"), ("launch", "cold"), ("graph", "hot"), ("launch", "hot")]
 
 
 class ResultError(Exception):
-    """A sentence about a file that cannot be used."""
+    """A sentence about a file, or a case, that cannot be used."""
 
 
 def _expect(good, path, place, found, expected):
@@ -46,6 +47,11 @@ def _check_measurement(path, place, measurement):
     for key in ("flop", "bytes", "kv_tokens", "batch_size", "num_heads", "total_q"):
         _expect(_is_number(case.get(key)) and case[key] >= 0, path, f"{place}.case.{key}",
                 case.get(key), "a number")
+    bound, by = case.get("bound_us"), case.get("bound_by")
+    _expect(bound is None or (_is_number(bound) and bound > 0), path, f"{place}.case.bound_us",
+            bound, "a time above 0")
+    _expect(bound is None or by in LIMITS, path, f"{place}.case.bound_by", by,
+            " or ".join(f'"{key}"' for key in LIMITS))
     for key in ("implementation", "status"):
         _expect(isinstance(measurement.get(key), str), path, f"{place}.{key}",
                 measurement.get(key), "a string")
@@ -72,25 +78,6 @@ def load_json(path, schema, version):
     _expect(root.get("schema_version") == version, path, "schema_version",
             root.get("schema_version"), str(version))
     return root
-
-
-def load_ceilings(path, gpu):
-    """What mla ceilings wrote about a GPU, in the form of a result file's "ceilings": {"read_gbs":
-    ...}. None if it says nothing of that GPU. ResultError."""
-    entries = load_json(path, "mla-ceilings", 1).get("gpus")
-    _expect(isinstance(entries, dict), path, "gpus", entries, "an object")
-    entry = entries.get(gpu)
-    if entry is None:
-        return None
-    _expect(isinstance(entry, dict), path, f"gpus.{gpu}", entry, "an object")
-    found = {}
-    for key, value in entry.items():
-        if isinstance(value, dict):  # beside "date"; {"why": ...} is what could not be measured
-            median = value.get("median")
-            _expect("why" in value or (_is_number(median) and median > 0), path, f"{key}.median",
-                    median, "a number above 0")
-            found[key] = median
-    return found
 
 
 def load(path):
@@ -143,20 +130,17 @@ def case_matches(measurement, pattern):
     return pattern is None or fnmatch.fnmatchcase(measurement["case"]["name"], pattern)
 
 
-def tensor_ceiling(ceilings):
-    """The higher of the measured tensor rates in TFLOP/s (cuBLAS bounds nobody else), or None."""
-    rates = [(ceilings or {}).get(key) for key in ("mma_tflops", "wgmma_tflops", "gemm_tflops")]
-    return max((rate for rate in rates if rate), default=None)
-
-
 def percent_text(percent):
     """"41 %", or "0.6 %": a whole number unless that would be 0 or close to it."""
     return f"{percent:.0f} %" if percent >= 1 else f"{percent:.1f} %"
 
 
-def bound_us(case, ceilings):
-    """(microseconds, "memory" or "tensor") that the measured ceilings allow, or None without."""
-    read, tensor = (ceilings or {}).get("read_gbs"), tensor_ceiling(ceilings)
-    if not read or not tensor:
-        return None
-    return max((case["bytes"] / read * 1e-3, "memory"), (case["flop"] / tensor * 1e-6, "tensor"))
+def case_key(case):
+    """What tells the cases of a file apart."""
+    return case["name"], case.get("sha256")
+
+
+def bound_of(case):
+    """(microseconds, "memory" or "tensor") of the least time that the measured ceilings allow, or
+    None if they were not measured."""
+    return (case["bound_us"], LIMITS[case["bound_by"]]) if case.get("bound_us") else None
