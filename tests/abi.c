@@ -57,17 +57,28 @@ static const struct field capacity[] = {
 	{NULL, 0, 0},
 };
 static const struct field traits[] = {
-	{FIELD(mla_traits, struct_size)},     {FIELD(mla_traits, tile_rows)},
-	{FIELD(mla_traits, kv_granule)},      {FIELD(mla_traits, ctas_per_sm)},
-	{FIELD(mla_traits, ctas_per_worker)}, {FIELD(mla_traits, item_cost)},
-	{FIELD(mla_traits, merge_cost)},      {FIELD(mla_traits, merge)},
-	{FIELD(mla_traits, align)},           {NULL, 0, 0},
+	{FIELD(mla_traits, struct_size)},
+	{FIELD(mla_traits, tile_rows)},
+	{FIELD(mla_traits, kv_granule)},
+	{FIELD(mla_traits, ctas_per_sm)},
+	{FIELD(mla_traits, ctas_per_worker)},
+	{FIELD(mla_traits, item_cost)},
+	{FIELD(mla_traits, merge_cost)},
+	{FIELD(mla_traits, merge)},
+	{FIELD(mla_traits, align)},
+	{FIELD(mla_traits, threads)},
+	{NULL, 0, 0},
 };
 static const struct field kernel_info[] = {
-	{FIELD(mla_kernel_info, struct_size)}, {FIELD(mla_kernel_info, built)},
-	{FIELD(mla_kernel_info, name)},        {FIELD(mla_kernel_info, summary)},
-	{FIELD(mla_kernel_info, arch)},        {FIELD(mla_kernel_info, fixed_split)},
-	{FIELD(mla_kernel_info, reserved)},    {NULL, 0, 0},
+	{FIELD(mla_kernel_info, struct_size)},
+	{FIELD(mla_kernel_info, built)},
+	{FIELD(mla_kernel_info, name)},
+	{FIELD(mla_kernel_info, summary)},
+	{FIELD(mla_kernel_info, arch)},
+	{FIELD(mla_kernel_info, fixed_split)},
+	{FIELD(mla_kernel_info, reserved)},
+	{FIELD(mla_kernel_info, ideas)},
+	{NULL, 0, 0},
 };
 static const struct field work[] = {
 	{FIELD(mla_work, request)},

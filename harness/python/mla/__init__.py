@@ -289,6 +289,7 @@ class Kernel(NamedTuple):
     arch: str  # "sm_80": there and on newer GPUs; "sm_90a": there only
     built: bool  # False: this library was built without nvcc
     fixed_split: bool  # promises bitwise batch invariance in fixed-split mode
+    ideas: str  # words that say what it shows: "split"
 
 
 def kernels():
@@ -298,7 +299,7 @@ def kernels():
         info = KernelInfo()
         lib.mla_kernel_get(index, info)
         lines.append(Kernel(info.name.decode(), info.summary.decode(), info.arch.decode(),
-                            bool(info.built), bool(info.fixed_split)))
+                            bool(info.built), bool(info.fixed_split), info.ideas.decode()))
     return lines
 
 

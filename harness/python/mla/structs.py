@@ -145,14 +145,15 @@ class Traits(_Struct):
     """mla_traits: what the planner needs to know about a kernel."""
     _fields_ = [("struct_size", c_uint32), ("tile_rows", c_int32), ("kv_granule", c_int32),
                 ("ctas_per_sm", c_int32), ("ctas_per_worker", c_int32), ("item_cost", c_int32),
-                ("merge_cost", c_int32), ("merge", c_int32), ("align", c_int32)]
+                ("merge_cost", c_int32), ("merge", c_int32), ("align", c_int32),
+                ("threads", c_int32)]
 
 
 class KernelInfo(_Struct):
     """mla_kernel_info; kernels() gives them as tuples."""
     _fields_ = [("struct_size", c_uint32), ("built", c_int32), ("name", c_char_p),
                 ("summary", c_char_p), ("arch", c_char_p), ("fixed_split", c_int32),
-                ("reserved", c_int32)]
+                ("reserved", c_int32), ("ideas", c_char_p)]
 
 
 class Work(_Struct):
