@@ -765,12 +765,24 @@ class Measure(Folder):
         os.chmod(path, 0o755)
         return path
 
-    def measure(self, mla_says, python_says="exit 77", code=0, tools=()):
+    # Milliseconds of the ladder's cases; 09_hopper refuses. More columns, as the program has them.
+    LADDER = """case,implementation,status,mode,cache,median_us,q1_us,samples,why
+a,01_naive,PASS,graph,cold,194000,193000,4,
+a,03_vector,PASS,graph,cold,10234,10200,4,
+a,08_tall,PASS,graph,cold,519,510,4,
+a,09_hopper,SKIP,,,,,,"needs sm_90, really"
+b,01_naive,PASS,graph,cold,500,499,4,
+b,03_vector,PASS,graph,cold,900,899,4,
+b,08_tall,PASS,graph,cold,1600,1599,4,
+"""
+
+    def measure(self, mla_says, python_says="exit 77", code=0, tools=(), ladder=LADDER):
         program = self.stand_in("mla", f"""\
+echo "$@" >>{self.path("commands")}
 while [ $# -gt 0 ]; do
 	case $1 in
 	--version) echo "mla 0.1.0 (commit 1a2b3c4)" && exit ;;
-	list) echo 01_naive && echo 02_splitk && echo 03_vector && exit ;;
+	--csv) cp {self.write("ladder.csv", ladder)} "$2" ;;
 	--json | --ceilings) echo "{{\\"command\\": \\"{self.folder}/bin/mla bench\\"}}" >"$2" ;;
 	-o) echo "of ${{@: -1}}" >"$2" ;;
 	{mla_says}
@@ -809,7 +821,25 @@ echo "7 passed, 0 failed, 0 skipped" """)
         self.assertIn("ok racecheck", out)
         self.assertIn("mla 0.1.0 (commit 1a2b3c4)\n", self.read("out/profile_03_vector_h128.txt"))
         self.assertIn("peers_libraries.json", self.read("out/roofline.svg"))
-        self.assertFalse(os.path.exists(self.path("out", "profile_02_splitk_h16.txt")))
+        self.assertFalse(os.path.exists(self.path("out", "profile_01_naive_h16.txt")))
+
+    def test_slow_rungs_are_left_out_aloud(self):
+        """By the slowest of their cases, and what was not timed at all."""
+        out = self.measure("")
+        for line in ("peers: 01_naive, a call takes 194 ms, more than 20",
+                     "peers: 09_hopper, it was not timed",
+                     "sweep: 03_vector, a call takes 10.234 ms, more than 2",
+                     "libraries: 08_tall, a call takes 1.6 ms, more than 1.5"):
+            self.assertIn(f"LEFT OUT of {line}\n", out)
+        self.assertIn("libraries: no rung was so fast, the one that auto chooses", out)
+        commands = self.read("commands")
+        self.assertRegex(commands, "--suite peers -k 03_vector,08_tall --time")
+        self.assertRegex(commands, "--suite sweep -k 08_tall --time")
+        self.assertNotRegex(out, "LEFT OUT of peers: 0[38]")
+
+    def test_without_the_ladder_auto_stands_in(self):
+        self.measure("", ladder="")
+        self.assertRegex(self.read("commands"), "--suite peers -k auto --time")
 
     def test_usage(self):
         done = subprocess.run([os.path.join(ROOT, "harness", "tools", "measure.sh")], text=True,

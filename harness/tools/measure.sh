@@ -7,6 +7,9 @@
 # MLA: the program; libmla.so is looked for beside it, in ../lib. OUT: a folder, made if need be.
 # compute-sanitizer, ncu and peers (torch, flashinfer, flash_mla) are used where they are, else named
 # and skipped; PYTHON names the interpreter that has torch. Exit 1 if anything is wrong.
+#
+# The step "ladder" times every rung on three cases. The steps behind it have many more: they leave out,
+# aloud, the rungs of which a call took too long there.
 set -uo pipefail
 if [ $# -lt 3 ]; then
 	echo "Usage: ${0##*/} MLA OUT CAPTURE.h5 ..." >&2
@@ -18,6 +21,7 @@ python=${PYTHON:-python3}
 here=$(cd "$(dirname "$0")" && pwd)
 library=$(dirname "$mla")/../lib/libmla.so
 ceilings=$out/ceilings.json
+ladder=$out/log/ladder.csv
 failed=0
 mkdir -p "$out/log" || exit 1
 
@@ -38,6 +42,46 @@ step() {
 	return $status
 }
 
+# within STEP MILLISECONDS: fast=(the rungs of which a call took at most that on each case of the ladder)
+within() {
+	local rung why
+	fast=()
+	while read -r rung why; do
+		if [ -n "$why" ]; then
+			echo "LEFT OUT of $1: $rung, $why"
+		else
+			fast+=("$rung")
+		fi
+	done < <(awk -F, -v limit="$2" '
+		NR == 1 { for (i = 1; i <= NF; i++) column[$i] = i; next }
+		$column["implementation"] !~ /^[0-9]/ { next }
+		!($column["implementation"] in worst) { names[++n] = $column["implementation"] }
+		{
+			name = $column["implementation"]
+			ms = $column["status"] == "PASS" ? $column["median_us"] / 1000 : -1
+			if (!(name in worst) || ms < 0 || (worst[name] >= 0 && ms > worst[name]))
+				worst[name] = ms
+		}
+		END {
+			for (i = 1; i <= n; i++) {
+				ms = worst[names[i]]
+				why = ""
+				if (ms < 0)
+					why = "it was not timed"
+				else if (ms > limit)
+					why = "a call takes " ms " ms, more than " limit
+				print names[i], why
+			}
+		}' "$ladder" 2>/dev/null)
+	[ ${#fast[@]} -gt 0 ] || echo "$1: no rung was so fast, the one that auto chooses stands in"
+}
+
+# The list for -k.
+chosen() {
+	local IFS=,
+	echo "${fast[*]:-auto}"
+}
+
 step suite_gpu 300 "$mla" check --suite gpu "$@"
 cp "$out/log/suite_gpu.txt" "$out"
 step check 120 "$mla" check --json "$out/check.json" "$@"
@@ -55,19 +99,23 @@ else
 	echo "SKIPPED sanitizers: no compute-sanitizer on PATH"
 fi
 step ceilings 60 "$mla" ceilings --time 0.4 --ceilings "$ceilings"
-# 01 and 02 would take a second per call
-step peers 200 "$mla" bench --suite peers -k 03,04,05,06,07,08 --time 0.12 \
-	--ceilings "$ceilings" --json "$out/peers.json"
+rm -f "$ladder"
 step ladder 120 "$mla" bench --cells b64_8K_h16_q1,b64_8K_h128_q1,b1_128K_h16_q1 -k gpu --samples 4 \
-	--ceilings "$ceilings" --json "$out/peers_ladder.json"
-step sweep 120 "$mla" bench --suite sweep -k 06,07,08 --time 0.04 --ceilings "$ceilings" \
+	--ceilings "$ceilings" --json "$out/peers_ladder.json" --csv "$ladder"
+within peers 20
+step peers 200 "$mla" bench --suite peers -k "$(chosen)" --time 0.12 --ceilings "$ceilings" \
+	--json "$out/peers.json"
+within sweep 2
+step sweep 120 "$mla" bench --suite sweep -k "$(chosen)" --time 0.04 --ceilings "$ceilings" \
 	--json "$out/sweep.json"
+within libraries 1.5
 widest=$out/peers.json
 step libraries 200 env MLA_LIBRARY="$library" MLA_PROGRAM="$mla" \
-	"$python" "$here/../python/mla/peers.py" --cells -k 07,08 --ceilings "$ceilings" \
+	"$python" "$here/../python/mla/peers.py" --cells -k "$(chosen)" --ceilings "$ceilings" \
 	-o "$out/peers_libraries.json" && widest=$out/peers_libraries.json
 if command -v ncu >/dev/null; then
-	for rung in $("$mla" list | grep -oE '^[0-9]{2}_[a-z0-9]+' | tail -n +3); do # 01 and 02 are slow
+	within profiles 20
+	for rung in ${fast[@]+"${fast[@]}"}; do
 		for heads in 16 128; do # bound by memory, by arithmetic
 			name=profile_${rung}_h$heads
 			step "$name" 60 "$mla" profile -k "$rung" --batch 16 --heads $heads \
