@@ -492,18 +492,80 @@ static const char *string(const json_t *object, const char *key)
 	return json_string_value(json_object_get(object, key));
 }
 
-/* What `mla cases --json WORDS` prints. */
-static json_t *cases_json(const char *words)
+/* What `mla VERB --json WORDS` prints. */
+static json_t *printed_json(const char *verb, const char *words, const char *schema)
 {
 	char command[512];
 
-	snprintf(command, sizeof(command), "'%s' cases --json %s >cases.json", binary(), words);
+	snprintf(command, sizeof(command), "'%s' %s --json %s >printed.json", binary(), verb,
+		 words);
 
 	struct result r = shell(command);
 
 	cr_assert(r.code == 0, "%s\n%s", words, r.err);
 	done(&r);
-	return load_json("cases.json", "mla-cases");
+	return load_json("printed.json", schema);
+}
+
+static json_t *cases_json(const char *words)
+{
+	return printed_json("cases", words, "mla-cases");
+}
+
+/* A kernel's answer for a device is that of the library. */
+static void expect_answer(const char *kernel, const json_t *answer, const json_t *device)
+{
+	const mla_config config = {.struct_size = sizeof(config),
+				   .num_heads = 128,
+				   .head_dim_ckv = 512,
+				   .head_dim_kpe = 64,
+				   .page_size = 64,
+				   .causal = 1,
+				   .sm_scale = 0.1352};
+	const mla_device asked = {.struct_size = sizeof(asked),
+				  .arch = (int32_t)number(device, "arch"),
+				  .sm_count = (int32_t)number(device, "sm_count"),
+				  .smem_per_block = (int32_t)number(device, "smem_per_block")};
+	mla_traits traits = {.struct_size = sizeof(traits)};
+	const mla_status status = mla_kernel_traits(kernel, &config, &asked, &traits);
+
+	cr_expect_str_eq(string(answer, "device"), string(device, "name"));
+	if (status) {
+		cr_expect_str_eq(string(answer, "refusal"), mla_last_error());
+		cr_expect(json_is_null(json_object_get(answer, "traits")));
+		return;
+	}
+	cr_expect(json_is_null(json_object_get(answer, "refusal")));
+	answer = json_object_get(answer, "traits");
+	cr_expect(number(answer, "tile_rows") == traits.tile_rows);
+	cr_expect(number(answer, "kv_granule") == traits.kv_granule);
+	cr_expect(number(answer, "threads") == traits.threads);
+	cr_expect(number(answer, "align") == traits.align);
+}
+
+Test(files, list_json)
+{
+	json_t *root = printed_json("list", "", "mla-list");
+	const json_t *devices = json_object_get(root, "devices");
+	const json_t *kernels = json_object_get(root, "kernels");
+
+	cr_assert(json_array_size(kernels) == (size_t)mla_kernel_count());
+	cr_assert(json_array_size(devices) == (size_t)known_num_gpus + !gpu_missing());
+	cr_expect(json_array_size(json_object_get(root, "cpu")) == (size_t)variants_count);
+	for (int i = 0; i < mla_kernel_count(); i++) {
+		mla_kernel_info info = {.struct_size = sizeof(info)};
+		const json_t *kernel = json_array_get(kernels, (size_t)i);
+		const json_t *on = json_object_get(kernel, "on");
+
+		cr_assert(!mla_kernel_get(i, &info));
+		cr_expect_str_eq(string(kernel, "name"), info.name);
+		cr_expect_str_eq(string(kernel, "ideas"), info.ideas);
+		cr_expect(json_is_true(json_object_get(kernel, "built")) == !!info.built);
+		cr_assert(json_array_size(on) == json_array_size(devices));
+		for (size_t d = 0; d < json_array_size(on); d++)
+			expect_answer(info.name, json_array_get(on, d), json_array_get(devices, d));
+	}
+	json_decref(root);
 }
 
 /* Every cell of every suite, in their order, each by its suite. */
@@ -647,7 +709,7 @@ Test(files, cases_without_ceilings)
 	json_decref(root);
 	expect("cases --cells b4_4K_h16 --ceilings c.json --gpu Two", 0, "bound unknown",
 	       "c.json has nothing about Two");
-	expect("cases --cells b4_4K_h16 --ceilings cases.json --gpu Two", 3, NULL,
+	expect("cases --cells b4_4K_h16 --ceilings printed.json --gpu Two", 3, NULL,
 	       "expected schema \"mla-ceilings\"");
 	if (gpu_missing())
 		expect("cases --cells b4_4K_h16 --ceilings c.json", 2, NULL, "--gpu NAME");
