@@ -45,10 +45,13 @@ static bool make_values(const struct mla_case *c, int64_t n, struct ref_truth *v
 /* Adds the squares of row [i, j]; a tensor without data has none. */
 static double squares(const mla_tensor *t, int64_t i, int64_t j)
 {
-	const char *element = (const char *)t->data + i * t->stride[0] + j * t->stride[1];
+	const char *element = t->data;
 	double sum = 0;
 
-	for (int64_t c = 0; t->data && c < t->extent[2]; c++, element += t->stride[2]) {
+	if (!element)
+		return 0;
+	element += i * t->stride[0] + j * t->stride[1];
+	for (int64_t c = 0; c < t->extent[2]; c++, element += t->stride[2]) {
 		const double value = ref_load(element, t->dtype);
 
 		sum += value * value;

@@ -12,9 +12,12 @@
 
 static void load(const mla_tensor *t, int64_t i, int64_t j, float *values)
 {
-	const char *element = (const char *)t->data + i * t->stride[0] + j * t->stride[1];
+	const char *element = t->data;
 
-	for (int64_t c = 0; t->data && c < t->extent[2]; c++, element += t->stride[2])
+	if (!element)
+		return;
+	element += i * t->stride[0] + j * t->stride[1];
+	for (int64_t c = 0; c < t->extent[2]; c++, element += t->stride[2])
 		values[c] = (float)ref_load(element, t->dtype);
 }
 
