@@ -245,6 +245,74 @@ Test(file, a_file_that_is_not_there)
 	cr_expect(strstr(mla_last_error(), "/tmp/mla-no-such-file.json"), "%s", mla_last_error());
 }
 
+/* ---- turns ----------------------------------------------------------------------------------- */
+
+#define GPU(name) HEAD "\"environment\": {\"gpu\": " name "}, \"measurements\": ["
+#define OTHER     "{\"case\": {\"name\": \"d\"}, \"implementation\": \"01_naive\", " TIMES("[5]") "}"
+
+/* The file of a first turn with the file of a second one added; a status, and what was said. */
+static mla_status add(const char *first, const char *second, struct compare_file *file)
+{
+	mla_status status;
+
+	write_text(first);
+	cr_assert(!compare_open(path, file), "%s", mla_last_error());
+	write_text(second);
+	status = compare_add_turn(path, file);
+	return status;
+}
+
+Test(file, samples_of_turns_are_taken_together)
+{
+	struct compare_file file;
+
+	cr_assert(!add(GPU("\"G\"") "{" CASE TIMES("[3, 1, 2]") "}]}",
+		       GPU("\"G\"") OTHER ", {" CASE TIMES("[9, 8]") "}]}", &file),
+		  "%s", mla_last_error());
+	cr_assert(file.count == 2);
+	cr_expect_str_eq(file.times[0].name, "c");
+	cr_expect(file.times[0].stats.n == 5 && file.times[0].stats.median == 3);
+	cr_expect(file.times[0].tick == 1);
+	cr_expect_str_eq(file.times[1].name, "d");
+	cr_expect(file.times[1].stats.n == 1);
+	compare_close(&file);
+}
+
+Test(file, what_was_wrong_in_one_turn_was_wrong)
+{
+	static const char right[] = GPU("null") "{" CASE TIMES("[1]") "}]}";
+	static const char wrong[] =
+		GPU("null") "{" CASE "\"status\": \"FAIL\", \"why\": \"it is off\"}]}";
+
+	for (int first = 0; first < 2; first++) {
+		struct compare_file file;
+
+		cr_assert(!add(first ? right : wrong, first ? wrong : right, &file));
+		cr_assert(file.count == 1);
+		cr_expect_str_eq(file.times[0].status, "FAIL");
+		cr_expect_str_eq(file.times[0].why, "it is off");
+		compare_close(&file);
+	}
+}
+
+Test(file, a_turn_that_is_no_turn_is_refused)
+{
+	static const struct {
+		const char *text, *sentence;
+	} cases[] = {
+		{GPU("\"H\"") "]}", "ran on \"G\", "},
+		{"[]", "\"schema\" is nothing"},
+	};
+
+	for (int i = 0; i < COUNT(cases); i++) {
+		struct compare_file file;
+
+		cr_expect(add(GPU("\"G\"") "]}", cases[i].text, &file) == MLA_INVALID);
+		cr_expect(strstr(mla_last_error(), cases[i].sentence), "%s", mla_last_error());
+		compare_close(&file);
+	}
+}
+
 /* Cut off anywhere, a file is an error and nothing worse. */
 Test(file, every_prefix_is_an_error)
 {

@@ -281,7 +281,7 @@ class Compare(Folder):
         path = self.write("r.json", result(measurement("c", "x", 1)))
         for words, sentence in (
                 ((), "A.json is missing"), ((path,), "B.json is missing"),
-                ((path, path, path), "two files are enough"),
+                ((path, path, path), "3 files: those of A and B come in turns, the last B is missing"),
                 ((path, "--implementation", "x"), "B.json is missing"),
                 ((path, path, "--implementation", "=x"), 'found "=x", expected X=Y'),
                 ((path, path, "--threshold", "0"), "--threshold"),

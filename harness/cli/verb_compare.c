@@ -1,4 +1,5 @@
-/* verb_compare.c - mla compare: two result files, or two implementations of one file, time by time.
+/* verb_compare.c - mla compare: two result files, or two implementations of one file, time by time;
+ * or the files of two programs that ran in turns.
  */
 #include <argp.h>
 #include <math.h>
@@ -15,8 +16,12 @@
 #include "report/json.h"
 #include "report/table.h"
 
+enum { MAX_FILES = 64 };
+
 struct compare_verb {
-	const char *a, *b, *json;
+	const char *files[MAX_FILES]; /* A, B, A, B ... */
+	int count;
+	const char *json;
 	struct compare_pairing pairing;
 	char *owned;      /* what the pairing's names lie in */
 	double threshold; /* 0: not given */
@@ -71,20 +76,23 @@ static void parse_pairing(struct argp_state *state, const char *text, struct com
 
 static void take_file(struct argp_state *state, const char *file, struct compare_verb *verb)
 {
-	if (verb->b)
-		argp_error(state, "two files are enough, found \"%s\" too", file);
-	*(verb->a ? &verb->b : &verb->a) = file;
+	if (verb->count == MAX_FILES)
+		argp_error(state, "%d files are enough, found \"%s\" too", MAX_FILES, file);
+	verb->files[verb->count++] = file;
 }
 
 static void check_files(struct argp_state *state, const struct compare_verb *verb)
 {
-	if (!verb->a)
+	if (!verb->count)
 		argp_error(state, "A.json is missing");
 
 	const bool pair = verb->owned && strcmp(verb->pairing.from, verb->pairing.to);
 
-	if (!verb->b && !pair)
+	if (verb->count == 1 && !pair)
 		argp_error(state, "B.json is missing; within one file say --implementation X=Y");
+	if (verb->count > 1 && verb->count % 2)
+		argp_error(state, "%d files: those of A and B come in turns, the last B is missing",
+			   verb->count);
 }
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -117,9 +125,10 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 static const struct argp argp = {
 	.options = flags,
 	.parser = parse,
-	.args_doc = "A.json [B.json]",
+	.args_doc = "A.json [B.json [A.json B.json]...]",
 	.doc = "Says whether B is faster than A, for every time that both have: same case, "
-	       "implementation, mode and state of the cache.\v"
+	       "implementation, mode and state of the cache. More files are further turns of the "
+	       "same two programs: the samples of each are taken together.\v"
 	       "A/B is A's median over B's: above 1, B is faster. In brackets stands the interval "
 	       "that follows from the 95% intervals of the two medians. FASTER and SLOWER: the "
 	       "medians' intervals are disjoint and the difference is above the threshold. SAME: "
@@ -354,17 +363,30 @@ static bool has_implementation(const struct compare_file *file, const char *want
 	return false;
 }
 
+static mla_status read_files(struct comparison *c)
+{
+	const char *const *files = c->verb->files;
+	mla_status status = compare_open(files[0], &c->a);
+
+	if (!status && c->verb->count > 1)
+		status = compare_open(files[1], &c->b);
+	for (int i = 2; i < c->verb->count && !status; i++)
+		status = compare_add_turn(files[i], i % 2 ? &c->b : &c->a);
+	return status;
+}
+
 static int open_files(struct comparison *c)
 {
 	const struct compare_verb *verb = c->verb;
 	const struct compare_pairing *pairing = &verb->pairing;
+	const bool two = verb->count > 1;
 
-	if (compare_open(verb->a, &c->a) || (verb->b && compare_open(verb->b, &c->b)))
+	if (read_files(c))
 		return cli_fail_file("mla compare");
-	c->second = verb->b ? &c->b : &c->a;
-	c->threshold = verb->threshold > 0                   ? verb->threshold
-		       : verb->b && strcmp(verb->a, verb->b) ? COMPARE_TWO_FILES
-							     : COMPARE_SAME_FILE;
+	c->second = two ? &c->b : &c->a;
+	c->threshold = verb->threshold > 0                             ? verb->threshold
+		       : two && strcmp(verb->files[0], verb->files[1]) ? COMPARE_TWO_FILES
+								       : COMPARE_SAME_FILE;
 	if (pairing->from && (!has_implementation(&c->a, pairing->from) ||
 			      !has_implementation(c->second, pairing->to)))
 		return CLI_USAGE;

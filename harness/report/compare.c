@@ -261,6 +261,105 @@ mla_status compare_open(const char *path, struct compare_file *file)
 	return status;
 }
 
+/* ---- turns ----------------------------------------------------------------------------------- */
+
+static bool same_value(const json_t *a, const json_t *b, const char *key)
+{
+	const json_t *x = json_object_get(a, key), *y = json_object_get(b, key);
+
+	return x == y || json_equal(x, y);
+}
+
+static bool same_subject(const json_t *a, const json_t *b)
+{
+	const json_t *x = json_object_get(a, "case"), *y = json_object_get(b, "case");
+
+	return same_value(x, y, "name") && same_value(x, y, "sha256") &&
+	       same_value(a, b, "implementation");
+}
+
+static bool same_kind(const json_t *a, const json_t *b)
+{
+	return same_value(a, b, "mode") && same_value(a, b, "cache");
+}
+
+/* The index of the one that is the same, or the array's size. */
+static size_t find(const json_t *array, const json_t *wanted,
+		   bool (*same)(const json_t *, const json_t *))
+{
+	size_t i = 0;
+
+	while (i < json_array_size(array) && !same(json_array_get(array, i), wanted))
+		i++;
+	return i;
+}
+
+static int add_timing(json_t *timings, json_t *timing)
+{
+	json_t *mine = json_array_get(timings, find(timings, timing, same_kind));
+
+	return mine ? json_array_extend(json_object_get(mine, "samples_us"),
+					json_object_get(timing, "samples_us"))
+		    : json_array_append(timings, timing);
+}
+
+static bool is_right(const json_t *measurement)
+{
+	return !strcmp(json_string_value(json_object_get(measurement, "status")), "PASS");
+}
+
+/* Both were read before, so that all is there that is asked for. */
+static int add_measurement(json_t *measurements, json_t *measurement)
+{
+	const size_t i = find(measurements, measurement, same_subject);
+	json_t *mine = json_array_get(measurements, i);
+	json_t *timings = json_object_get(measurement, "timings");
+	int status = 0;
+
+	if (!mine)
+		return json_array_append(measurements, measurement);
+	if (!is_right(mine))
+		return 0;
+	if (!is_right(measurement))
+		return json_array_set(measurements, i, measurement);
+	for (size_t j = 0; j < json_array_size(timings) && !status; j++)
+		status = add_timing(json_object_get(mine, "timings"), json_array_get(timings, j));
+	return status;
+}
+
+static mla_status reread(struct compare_file *file)
+{
+	struct reader reader = {.file = file, .index = -1};
+
+	free(file->times);
+	file->times = NULL;
+	file->count = 0;
+	file->sm_mhz = 0;
+	return read_root(&reader);
+}
+
+mla_status compare_add_turn(const char *path, struct compare_file *file)
+{
+	json_t *measurements = json_object_get(file->root, "measurements"), *more;
+	struct compare_file turn;
+	mla_status status = compare_open(path, &turn);
+	int failed = 0;
+
+	if (status)
+		return status;
+	more = json_object_get(turn.root, "measurements");
+	if (strcmp(turn.gpu, file->gpu))
+		status = mla_fail(MLA_INVALID,
+				  "%s ran on \"%s\", %s on \"%s\", expected turns on one GPU",
+				  file->path, file->gpu, path, turn.gpu);
+	for (size_t i = 0; !status && i < json_array_size(more) && !failed; i++)
+		failed = add_measurement(measurements, json_array_get(more, i));
+	if (failed)
+		status = mla_fail(MLA_NO_MEMORY, "%s: not enough memory", path);
+	compare_close(&turn);
+	return status ? status : reread(file);
+}
+
 void compare_close(struct compare_file *file)
 {
 	json_decref(file->root);

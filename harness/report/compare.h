@@ -46,6 +46,9 @@ struct compare_file {
 };
 /* What goes wrong is said with the file and the place in it. */
 mla_status compare_open(const char *path, struct compare_file *file);
+/* Adds another turn of the same program on the same GPU: the samples of a measurement are taken
+ * together, and what was not right in one turn was not right. */
+mla_status compare_add_turn(const char *path, struct compare_file *file);
 void compare_close(struct compare_file *file);
 
 enum compare_verdict {
