@@ -15,37 +15,67 @@ endif
 ifeq ($(origin CXX),default)
 CXX := g++
 endif
-CFLAGS ?= -O2 -g
+# DEBUG=1 is what make debug says to itself.
+ifdef DEBUG
+CFLAGS  ?= -O0 -g3
+CUFLAGS ?= -g -G -DMLA_TRAPS
+CUFLAGS_sm_90a := -O3 -lineinfo -DMLA_TRAPS
+CUFLAGS_both   := -O3 -lineinfo
+else
+CFLAGS  ?= -O2 -g
 CUFLAGS ?= -O3 -lineinfo
+endif
 
 # Includes name the room: "case/case.h". Bare are mla.h, mla_kernel.h and ladder.def.
 INCLUDES     := -I. -Iharness -Ioptimized
 # What is not to be overridden: the truth depends on some of it (no contraction, no fast-math).
 HOST_FLAGS   := -std=c11 -ffp-contract=off -fopenmp -fPIC -Wall -Wextra -Wpedantic -Werror
-DEVICE_FLAGS := -std=c++17 $(INCLUDES) -Xcompiler -Wall,-Wextra,-Werror,-fPIC \
-                -Werror all-warnings
-ASAN_FLAGS   := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+# Functions that nothing calls are named by nvcc's front end; clang as its host compiler names those
+# of CUDA's headers.
+DEVICE_FLAGS := -std=c++17 $(INCLUDES) -Xcompiler=-Wall,-Wextra,-Werror,-fPIC,-Wno-unused-function \
+                $(if $(DEBUG),,-Werror=all-warnings)
+# gcc says by that macro that sources are under the sanitizer, clang does not. No loop is vectorised
+# there, and clang says so for every "omp simd".
+ASAN_FLAGS   := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer \
+                -D__SANITIZE_ADDRESS__=1 -Wno-pass-failed
 
-.PHONY: all demo test check-gpu bench-host asan fuzz lint format docs rung registers bundle results \
-        install uninstall clean help FORCE
+.PHONY: all demo test suites check-gpu bench-host asan fuzz lint format docs rung watch sass bench debug \
+        compile_commands hooks registers bundle results install uninstall clean help FORCE
 all: # the default target, whatever rules come first
 
 # ---- set-up -----------------------------------------------------------------------------------
 # config.mk is an included makefile: make remakes it first, whenever it is out of date, and starts
-# again. All objects depend on it.
+# again. All objects depend on it. A goal installs the groups that it needs and no others.
 
 CONFIG := $(BUILD)/config.mk
+PYTHON := $(BUILD)/venv/bin/python
 GOALS  := $(or $(MAKECMDGOALS),all)
-ifneq ($(filter-out help clean uninstall,$(GOALS)),)
-NEEDS := $(if $(filter test lint format asan fuzz bench-host docs $(BUILD)/tests/% $(BUILD)/asan/%, \
-           $(GOALS)),test,build)
+
+NEEDS_test       := suites lint python notebooks
+NEEDS_suites     := suites
+NEEDS_asan       := suites
+NEEDS_fuzz       := suites
+NEEDS_bench-host := suites
+NEEDS_lint       := lint
+NEEDS_docs       := python
+NEEDS_sass       := sass
+NEEDS := build $(if $(findstring clang,$(CC) $(CXX)),clang) $(foreach goal,$(GOALS),$(NEEDS_$(goal))) \
+         $(if $(filter $(BUILD)/tests/% $(BUILD)/asan/%,$(GOALS)),suites)
+# What the caller said about nvcc, before config.mk says what was found.
+ifneq ($(origin NVCC),undefined)
+given_nvcc := NVCC='$(NVCC)'
+endif
+setup = $(given_nvcc) BUILD='$(BUILD)' CC='$(CC)' CXX='$(CXX)' CONFIG_FLAGS='$(CC) $(CFLAGS) / $(CUFLAGS)' \
+        harness/tools/setup.sh $(1)
+
+SOURCELESS := help clean uninstall format hooks
+ifneq ($(filter-out $(SOURCELESS),$(GOALS)),)
 $(CONFIG): FORCE
-	@CONFIG_FLAGS='$(CC) $(CFLAGS) / $(CUFLAGS)' harness/tools/setup.sh $(NEEDS) $@
+	@$(call setup,$(NEEDS))
 include $(CONFIG)
 endif
 # Complaints wait for what set-up finds.
 CONFIGURED := $(wildcard $(CONFIG))
-PYTHON := $(BUILD)/venv/bin/python
 
 # ---- sources ----------------------------------------------------------------------------------
 # A folder of harness/ is a room (harness/layers.def). The library is reference/ and harness/lib/, the
@@ -60,24 +90,19 @@ LIB_C        := $(filter reference/% harness/lib/%,$(HOST_C))
 MAIN_C       := harness/cli/main.c
 
 # The ladder: name:architecture:spills, from one line per kernel.
-LADDER_LINES := $(shell grep -c '^ *MLA_KERNEL' optimized/ladder.def)
-LADDER       := $(shell sed -n \
-  's/^MLA_KERNEL(\([0-9a-z_]*\), \(sm_80\|sm_90a\), \(nospill\|spills\))$$/\1:\2:\3/p' \
-  optimized/ladder.def)
-RUNGS        := $(foreach line,$(LADDER),$(word 1,$(subst :, ,$(line))))
-DEVICE_CU    := $(filter-out $(wildcard optimized/[0-9]*),$(wildcard optimized/*.cu))
+ifneq ($(filter-out $(SOURCELESS),$(GOALS)),)
+LADDER := $(shell harness/tools/ladder.sh)
+ifneq ($(.SHELLSTATUS),0)
+$(error the ladder is not sound: what to do stands above)
+endif
+endif
+line_name   = $(word 1,$(subst :, ,$(1)))
+line_arch   = $(word 2,$(subst :, ,$(1)))
+line_spills = $(word 3,$(subst :, ,$(1)))
+RUNGS      := $(foreach line,$(LADDER),$(call line_name,$(line)))
+DEVICE_CU  := $(filter-out $(wildcard optimized/[0-9]*),$(wildcard optimized/*.cu))
 # What the program itself runs on a GPU: inputs, comparisons, ceilings.
-HARNESS_CU   := $(wildcard harness/device/*.cu)
-
-ifneq ($(and $(CONFIGURED),$(NVCC)),)
-ifneq ($(words $(LADDER)),$(LADDER_LINES))
-$(error optimized/ladder.def has a line that is not MLA_KERNEL(NN_idea, sm_80 or sm_90a, nospill or spills))
-endif
-$(foreach file,$(wildcard optimized/[0-9]*.cu),$(if $(filter $(notdir $(file:.cu=)),$(RUNGS)),, \
-  $(error $(file) has no line in optimized/ladder.def: add MLA_KERNEL($(notdir $(file:.cu=)), sm_80, nospill))))
-$(foreach rung,$(RUNGS),$(if $(wildcard optimized/$(rung).cu),, \
-  $(error optimized/ladder.def names $(rung), but there is no optimized/$(rung).cu)))
-endif
+HARNESS_CU := $(wildcard harness/device/*.cu)
 
 # ---- objects ----------------------------------------------------------------------------------
 
@@ -99,13 +124,19 @@ LINK       := $(CC)
 endif
 LIBS := $(MODULES_LIBS) $(CUDA_LIBS) -ldl -lm
 
+comma := ,
 Q := $(if $(V),,@)
 say = @printf '%-5s %s\n' '$(1)' '$(2)'
 
-# Library, program and the results that they write say which commit they were built from.
-COMMIT := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
-$(BUILD)/commit: FORCE $(CONFIG)
-	@[ "$$(cat $@ 2>/dev/null)" = '$(COMMIT)' ] || echo '$(COMMIT)' >$@
+# Library, program and the results that they write say which commit they were built from. A copy in
+# somebody else's repository is not of that one's commit; git writes an archive's own into .commit.
+COMMIT := $(shell if [ "$$(git rev-parse --show-toplevel 2>/dev/null)" = "$$(pwd -P)" ]; then \
+  git describe --always --dirty; else grep -v Format .commit || echo unknown; fi 2>/dev/null)
+ifneq ($(COMMIT),$(shell cat $(BUILD)/commit 2>/dev/null))
+$(BUILD)/commit: FORCE
+endif
+$(BUILD)/commit: | $(CONFIG)
+	@echo '$(COMMIT)' >$@
 $(BUILD)/obj/harness/lib/version.o: $(BUILD)/commit
 $(BUILD)/obj/harness/lib/version.o: DEFINES := -DMLA_COMMIT='"$(COMMIT)"'
 $(BUILD)/obj/harness/report/results.o: DEFINES := -DMLA_FLAGS='"$(CFLAGS) / $(CUFLAGS)"'
@@ -123,30 +154,32 @@ $(BUILD)/asan/%.o: %.c $(CONFIG)
 
 # Machine code for 8.0 and 9.0, and PTX that newer GPUs compile when the program starts; sm_90a
 # (TMA, wgmma) runs on compute capability 9.0 alone.
-CODE_sm_80  := -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90,code=sm_90 \
-               -gencode arch=compute_90,code=compute_90
-CODE_sm_90a := -gencode arch=compute_90a,code=sm_90a
-CODE_both   := -gencode arch=compute_80,code=sm_80 $(CODE_sm_90a) \
-               -gencode arch=compute_90,code=compute_90
-GATE_spills  := -Xptxas -v
-GATE_nospill := -Xptxas -v,-warn-spills,-warn-lmem-usage,-Werror
+CODE_sm_80  := -gencode=arch=compute_80,code=sm_80 -gencode=arch=compute_90,code=sm_90 \
+               -gencode=arch=compute_90,code=compute_90
+CODE_sm_90a := -gencode=arch=compute_90a,code=sm_90a
+CODE_both   := -gencode=arch=compute_80,code=sm_80 $(CODE_sm_90a) \
+               -gencode=arch=compute_90,code=compute_90
+GATE_spills  := -Xptxas=-v
+# Code that a debugger can follow keeps its variables in local memory.
+GATE_nospill := -Xptxas=-v$(if $(DEBUG),,$(comma)-warn-spills$(comma)-warn-lmem-usage$(comma)-Werror)
 
 # The compiler's words stay beside the object (registers, shared memory: make registers). ptxas only
 # warns when it serialises wgmma (C75xx), which makes a kernel several times slower: an error here.
-# $(1): source without .cu, $(2): architecture or both, $(3): nospill or spills
+# $(1): folder of the object, $(2): source without .cu, $(3): architecture or both, $(4): nospill or
+# spills
 define device_rule
-$(BUILD)/obj/$(1).o: $(1).cu $(CONFIG)
-	$$(call say,NVCC,$$< ($(2)))
+$(1)/$(2).o: $(2).cu $(CONFIG)
+	$$(call say,NVCC,$$< ($(3)))
 	@mkdir -p $$(@D)
-	$(Q)"$(NVCC)" -ccbin $(CXX) $(CODE_$(2)) $(GATE_$(3)) $(DEVICE_FLAGS) $(CUFLAGS) -MMD -MP \
-		-c $$< -o $$@ >$(BUILD)/obj/$(1).ptxas 2>&1 || { cat $(BUILD)/obj/$(1).ptxas; exit 1; }
-	@if grep -E 'C75[0-9][0-9]' $(BUILD)/obj/$(1).ptxas; then \
-		echo "$(1).cu: ptxas serialises wgmma, see above"; exit 1; fi
+	$(Q)"$(NVCC)" -ccbin=$(CXX) $(CODE_$(3)) $(GATE_$(4)) $(DEVICE_FLAGS) $(or $(CUFLAGS_$(3)),$(CUFLAGS)) \
+		-MMD -MP -c $$< -o $$@ >$(1)/$(2).ptxas 2>&1 || { cat $(1)/$(2).ptxas; exit 1; }
+	@if grep -E 'C75[0-9][0-9]' $(1)/$(2).ptxas; then \
+		echo "$(2).cu: ptxas serialises wgmma, see above"; exit 1; fi
 endef
-$(foreach file,$(DEVICE_CU),$(eval $(call device_rule,$(file:.cu=),sm_80,nospill)))
-$(foreach file,$(HARNESS_CU),$(eval $(call device_rule,$(file:.cu=),both,nospill)))
-$(foreach line,$(LADDER),$(eval $(call device_rule,$(strip \
-  optimized/$(word 1,$(subst :, ,$(line)))),$(word 2,$(subst :, ,$(line))),$(word 3,$(subst :, ,$(line))))))
+$(foreach file,$(DEVICE_CU),$(eval $(call device_rule,$(BUILD)/obj,$(file:.cu=),sm_80,nospill)))
+$(foreach file,$(HARNESS_CU),$(eval $(call device_rule,$(BUILD)/obj,$(file:.cu=),both,nospill)))
+$(foreach line,$(LADDER),$(eval $(call device_rule,$(BUILD)/obj,optimized/$(call line_name,$(line)),$(strip \
+  $(call line_arch,$(line))),$(call line_spills,$(line)))))
 
 # ---- library and program ----------------------------------------------------------------------
 # The program contains the library's objects (its checker uses the reference behind mla.h). Its
@@ -187,23 +220,51 @@ $(SO): $(LIB_O) $(MERGE_O) $(RUNG_O) $(BUILD)/libmla.map
 registers: $(MERGE_O) $(RUNG_O)
 	@harness/tools/registers.sh $(^:.o=.ptxas)
 
-# ---- one rung alone: make rung R=02_splitk (or 02, or splitk) ----------------------------------
+# ---- an author's loop around one rung: make rung R=02_splitk (or 02, or splitk) ------------------
 # Its own ladder of one line, its own program, checked on the shipped captures.
 
 CAPTURES := $(wildcard data/captures/*.h5)
-RUNG := $(filter $(R) 0$(R)_% $(R)_% %_$(R),$(RUNGS))
-ifneq ($(and $(CONFIGURED),$(filter rung,$(GOALS))),)
-ifneq ($(words $(RUNG)),1)
-$(error make rung R=NAME: "$(R)" is not one of $(RUNGS))
+LOOP     := $(filter rung watch sass bench,$(GOALS))
+number    = $(firstword $(subst _, ,$(1)))
+called    = $(filter $(R) 0$(R),$(1) $(call number,$(1)) $(patsubst $(call number,$(1))_%,%,$(1)))
+LINE     := $(foreach line,$(LADDER),$(if $(call called,$(call line_name,$(line))),$(line)))
+RUNG     := $(call line_name,$(LINE))
+ifneq ($(and $(CONFIGURED),$(LOOP)),)
+ifneq ($(words $(LINE)),1)
+$(error make $(LOOP) R=NAME: "$(R)" is not one of $(RUNGS))
 endif
 ifeq ($(NVCC),)
-$(error make rung needs nvcc, which was not found)
+$(error make $(LOOP) needs nvcc, which was not found)
+endif
+ifneq ($(and $(filter bench,$(LOOP)),$(if $(AGAINST),,1)),)
+$(error make bench R=$(R) AGAINST=WHAT: a revision that git knows, or the folder of a bundle)
 endif
 endif
-RUNG_DIR := $(BUILD)/rung/$(RUNG)
+RUNG_O_ONE := $(BUILD)/obj/optimized/$(RUNG).o
+RUNG_DIR   := $(BUILD)/rung/$(RUNG)
+
+# ARCH=native: machine code for this machine's GPU and nothing else compiles in half the time; what is
+# for sm_90a stays that. ARCH=sm_NN: for such a GPU.
+ifneq ($(ARCH),)
+ifeq ($(ARCH),native)
+GPU_ARCH := $(addprefix sm_,$(shell timeout 20 nvidia-smi --query-gpu=compute_cap --format=csv,noheader \
+  2>/dev/null | sed -n '1s/^\([0-9]*\)\.\([0-9]\)$$/\1\2/p'))
+else
+GPU_ARCH := $(ARCH)
+endif
+ONE_ARCH := $(or $(filter sm_90a,$(call line_arch,$(LINE))),$(GPU_ARCH),sm_90)
+ifneq ($(filter-out sm_%,$(ONE_ARCH)),)
+$(error ARCH=$(ARCH): expected native, or sm_ and a number)
+endif
+CODE_$(ONE_ARCH) := -gencode=arch=$(ONE_ARCH:sm_%=compute_%)$(comma)code=$(ONE_ARCH)
+RUNG_O_ONE := $(BUILD)/native/$(ONE_ARCH)/optimized/$(RUNG).o
+RUNG_DIR   := $(RUNG_DIR)-$(ONE_ARCH)
+$(eval $(call device_rule,$(BUILD)/native/$(ONE_ARCH),optimized/$(RUNG),$(ONE_ARCH),$(call line_spills,$(LINE))))
+endif
 
 rung: $(RUNG_DIR)/mla
-	@harness/tools/registers.sh $(BUILD)/obj/optimized/$(RUNG).ptxas
+	$(if $(and $(filter native,$(ARCH)),$(if $(GPU_ARCH),,1)),@echo 'no GPU here: code for $(ONE_ARCH)')
+	@harness/tools/registers.sh $(RUNG_O_ONE:.o=.ptxas)
 	$(RUNG_DIR)/mla check -k $(RUNG) $(CAPTURES) || { [ $$? = 77 ] && echo 'built, not run'; }
 
 $(RUNG_DIR)/ladder.def: optimized/ladder.def
@@ -213,10 +274,39 @@ $(RUNG_DIR)/ladder.def: optimized/ladder.def
 $(RUNG_DIR)/ladder.o: harness/lib/ladder.c $(RUNG_DIR)/ladder.def $(CONFIG)
 	$(Q)$(CC) $(HOST_FLAGS) -I$(RUNG_DIR) $(INCLUDES) $(CUDA_FLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
 
-$(RUNG_DIR)/mla: $(RUNG_DIR)/ladder.o $(filter-out %/ladder.o,$(HOST_O)) $(MERGE_O) \
-                 $(BUILD)/obj/optimized/$(RUNG).o $(MAIN_O)
+$(RUNG_DIR)/mla: $(RUNG_DIR)/ladder.o $(filter-out %/ladder.o,$(HOST_O)) $(MERGE_O) $(RUNG_O_ONE) $(MAIN_O)
 	$(call say,LINK,$@)
 	$(Q)$(LINK) -fopenmp $(LDFLAGS) $(RELOCATABLE) $^ $(LIBS) -o $@
+
+# Whenever a file that the rung depends on is saved.
+watch:
+	@BUILD='$(BUILD)' harness/tools/watch.sh $(RUNG_DIR)/mla $(MAKE_COMMAND) --no-print-directory SETUP=no R=$(RUNG) \
+		$(if $(ARCH),ARCH=$(ONE_ARCH)) rung
+
+# Machine code, as it stands in the object; AGAINST=REV: and what differs from that revision's.
+sass: $(BUILD)/obj/optimized/$(RUNG).o
+	@BUILD='$(BUILD)' NVCC='$(NVCC)' CC='$(CC)' CXX='$(CXX)' harness/tools/sass.sh $< '$(ONE_ARCH)' $(AGAINST)
+
+# This program against another in turns; BENCH: what is timed, as for mla bench.
+BENCH ?= --cells b64_8K_h16_q1,b64_8K_h128_q1,b1_128K_h16_q1
+bench: all
+	@before='$(AGAINST)'; [ -x "$$before/bin/mla" ] || before=$$(BUILD='$(BUILD)' NVCC='$(NVCC)' CC='$(CC)' \
+		CXX='$(CXX)' harness/tools/revision.sh '$(AGAINST)' all)/build; \
+	harness/tools/against.sh "$$before/bin/mla" $(MLA) -k $(RUNG) $(BENCH) || \
+		{ [ $$? = 77 ] && echo 'built, not run'; }
+
+# The same sources for debuggers: CONTRIBUTING.md has lines for them.
+debug:
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/debug DEBUG=1 all
+
+# How each file is compiled, for clangd and its kind (.clangd): taken from the rules above.
+compile_commands: | $(CONFIG)
+	@$(MAKE) -nB V=1 SETUP=no $(MLA) $(SO) $(SUITES) $(BENCHES) $(PROGRAMS) $(FUZZERS:=.o) $(call obj,asan,$(NONE_C)) | \
+		harness/tools/compile_commands.sh '$(CURDIR)' >$(BUILD)/compile_commands.json
+	@echo '$(BUILD)/compile_commands.json: '$$(grep -c '"file"' $(BUILD)/compile_commands.json) files
+
+hooks:
+	@harness/tools/pre-commit.sh --install
 
 # ---- tests ------------------------------------------------------------------------------------
 # Each tests/test_*.c is a Criterion program linked with everything but main.c; each tests/bench_*.c
@@ -255,6 +345,10 @@ $(ASAN_MLA): $(ASAN_O) $(call obj,asan,$(MAIN_C))
 	@mkdir -p $(@D)
 	$(Q)$(CC) -fopenmp $(ASAN_FLAGS) $(LDFLAGS) $^ $(MODULES_LIBS) -ldl -lm -o $@
 
+# The C tests alone: once as they are, once under the sanitizers.
+suites: $(SUITES) $(ASAN_SUITES)
+	@$(RUN_TESTS) $(^:%=criterion:%)
+
 test: all $(SUITES) $(BENCHES) $(PROGRAMS) $(ASAN_SUITES)
 	@$(RUN_TESTS) lint:tests/lint.sh $(SUITES:%=criterion:%) $(ASAN_SUITES:%=criterion:%) \
 		$(BENCHES:%=bench:%) $(patsubst %,python:%,$(wildcard tests/test_*.py data/capture/test_*.py)) suite:gpu
@@ -275,6 +369,7 @@ lint: $(SO)
 	@$(RUN_TESTS) lint:tests/lint.sh
 
 format:
+	@$(call setup,format)
 	clang-format-14 -i $(wildcard $(foreach folder,reference optimized harness harness/* tests tests/*, \
 		$(addprefix $(folder)/,*.c *.h *.cu *.cuh)))
 
@@ -320,11 +415,18 @@ help:
 	@echo 'make demo         checks every implementation on the shipped captures'
 	@echo 'make test         everything: lint, unit tests, sanitizers, Python tests, GPU if there is one'
 	@echo 'make rung R=NAME  builds one kernel alone and checks it (02_splitk, 02 or splitk)'
+	@echo '                  ARCH=native: for the GPU of this machine alone, in half the time'
+	@echo 'make watch R=NAME the same, again and again, whenever a file that it depends on is saved'
+	@echo 'make sass R=NAME  its machine code; AGAINST=REV: what differs from that revision'
+	@echo 'make bench R=NAME AGAINST=REV      times it and that of a revision or a bundle, in turns'
+	@echo 'make debug        $(BUILD)/debug/bin/mla, for gdb, cuda-gdb and compute-sanitizer'
 	@echo 'make registers    registers, shared memory and spills of every kernel'
 	@echo 'make check-gpu    the GPU suite: every kernel on generated and captured cases'
-	@echo 'make asan | lint | bench-host      parts of make test'
+	@echo 'make suites | asan | lint | bench-host      parts of make test'
 	@echo 'make fuzz         mutated capture files, under the sanitizers; COUNT=3000 SEED=1'
 	@echo 'make format       clang-format 14 over all sources'
+	@echo 'make hooks        git looks at format, rooms and ladder before each commit'
+	@echo 'make compile_commands              $(BUILD)/compile_commands.json, for clangd'
 	@echo 'make docs         tables of README and lessons from data/results/; CHECK=1: are they stale?'
 	@echo 'make results      data/results/$$(GPU)/ anew, on the machine with the GPU; GPU=h200'
 	@echo 'make bundle       $(BUILD)/bundle: a folder that runs on machines without these tools'

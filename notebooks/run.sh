@@ -3,14 +3,13 @@
 #
 #     notebooks/run.sh [NOTEBOOK...]
 #
-# Needs a built library (make) and what harness/tools/setup.sh installs for the tests (make test makes
-# the environment). BUILD=dir, as for make.
+# Needs a built library (make), and installs what else it needs. BUILD=dir, as for make.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 build=${BUILD:-build}
-python=$build/venv/bin/python
-if [ ! -x "$python" ] || [ ! -e "$build/lib/libmla.so" ]; then
-	echo "run.sh: $python or $build/lib/libmla.so is missing: run make and make test first" >&2
+if [ ! -e "$build/lib/libmla.so" ]; then
+	echo "run.sh: $build/lib/libmla.so is missing: run make first" >&2
 	exit 1
 fi
-MLA_LIBRARY=$(realpath "$build/lib/libmla.so") exec "$python" -B notebooks/run.py "$@"
+BUILD=$build harness/tools/setup.sh python notebooks
+MLA_LIBRARY=$(realpath "$build/lib/libmla.so") exec "$build/venv/bin/python" -B notebooks/run.py "$@"

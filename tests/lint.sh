@@ -7,9 +7,9 @@ set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 status=0
 
-# Everything that git would take; a source archive without git: everything but build/.
+# Everything that git would take; a source archive, wherever it lies: everything but build/.
 list_files() {
-	if git rev-parse --is-inside-work-tree >/dev/null 2>&1; then
+	if [ "$(git rev-parse --show-toplevel 2>/dev/null)" = "$(pwd -P)" ]; then
 		git ls-files -co --exclude-standard -- "$@"
 	else
 		local pattern names=()
@@ -52,23 +52,7 @@ formatted() {
 
 # The table optimized/ladder.def and the folder are one: each line has its file and its lesson.
 ladder() {
-	local names bad=0 name
-	names=$(sed -n 's/^MLA_KERNEL(\([0-9a-z_]*\), .*/\1/p' optimized/ladder.def)
-	for name in $names; do
-		for file in "optimized/$name.cu" "optimized/$name.md"; do
-			[ -e "$file" ] || { echo "ladder.def names $name, but there is no $file" && bad=1; }
-		done
-	done
-	for file in optimized/[0-9]*.cu optimized/[0-9]*.md; do
-		[ -e "$file" ] || continue
-		name=$(basename "${file%.*}")
-		grep -qx "$name" <<<"$names" || { echo "$file has no line in ladder.def" && bad=1; }
-	done
-	if [ "$(sort <<<"$names")" != "$names" ]; then
-		echo "ladder.def: lines are not in rising order"
-		bad=1
-	fi
-	return "$bad"
+	harness/tools/ladder.sh --lessons >/dev/null
 }
 
 no_trailing_space() {

@@ -17,7 +17,7 @@ mkdir -p "$bundle"/{bin,lib,include,share/mla/python/mla,share/mla/tools}
 cp "$build/bin/mla" "$bundle/bin/"
 cp "$build/lib/libmla.so" "$bundle/lib/"
 cp harness/mla.h "$bundle/include/"
-cp harness/tools/measure.sh "$bundle/share/mla/tools/"
+cp harness/tools/{measure,against}.sh "$bundle/share/mla/tools/"
 cp harness/python/flashinfer_mla.py "$bundle/share/mla/python/"
 cp harness/python/mla/*.py "$bundle/share/mla/python/mla/"
 cp LICENSE "$bundle/"
@@ -40,7 +40,7 @@ else
 	cuda="Built without nvcc: it has no GPU rungs."
 fi
 cat >"$bundle/README" <<TEXT
-The MLA testbed, built from $(git describe --always --dirty 2>/dev/null || echo "an archive").
+The MLA testbed, $("$build/bin/mla" --version).
 Runs on $(uname -m) Linux with glibc ${newest#GLIBC_} or newer, from wherever this
 folder lies. $cuda
 
@@ -49,6 +49,7 @@ folder lies. $cuda
     bin/mla check --suite gpu        the GPU suite, on generated cases
     bin/mla bench -k 01,auto FILE    time, bytes, FLOP, distance from the measured ceilings
     share/mla/tools/measure.sh       all of that at once, sanitizers and peers besides
+    share/mla/tools/against.sh A/bin/mla bin/mla -k 07 FILE      two bundles, in turns: which is faster?
     lib/libmla.so, include/mla.h     the library
 
 Captures (.h5) are not part of the bundle: give their paths.

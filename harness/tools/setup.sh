@@ -1,21 +1,31 @@
 #!/usr/bin/env bash
 # setup.sh - finds or installs what the Makefile needs, and writes down what it found.
 #
-#     harness/tools/setup.sh GROUP [CONFIG]      GROUP: build, or test (everything)
+#     BUILD=dir harness/tools/setup.sh GROUP...
+#
+#   build       compilers, HDF5, jansson; writes BUILD/config.mk
+#   clang       what clang keeps in packages of its own, if CC or CXX is one
+#   suites      Criterion, for the C tests
+#   lint        formatter and checkers; format: the formatter alone
+#   python      BUILD/venv over Debian's numpy, h5py and matplotlib
+#   notebooks   what executes notebooks
+#   sass        CUDA's disassembler into BUILD/pypi, where the toolkit has none
+#   test        suites, lint, python and notebooks
 #
 # Missing Debian packages are installed by apt as root or through passwordless sudo; otherwise one
-# sentence says what to install. Asks nothing, reads nothing from stdin. CONFIG (build/config.mk) is
-# rewritten only if something changed, so that make rebuilds only then; without CONFIG only packages
-# are seen to.
+# sentence says what to install. What Debian does not have comes from PyPI as requirements.txt pins it.
+# Asks nothing, reads nothing from stdin. config.mk is rewritten only if something changed, so that make
+# rebuilds only then.
 #
 #     NVCC=/path  this CUDA compiler    NVCC=  (empty) no CUDA    unset: PATH, /usr/local/cuda/bin
+#     CC, CXX     gcc and g++, or clang and clang++, or clang-15 ...
 #     SETUP=no    installs nothing, checks no packages
 set -euo pipefail
 exec </dev/null
 
-group=$1
-config=${2-}
-build=$(dirname "$config")
+build=${BUILD:-build}
+config=$build/config.mk
+groups=" ${*/#test/suites lint python notebooks} "
 
 die() {
 	echo "setup: $*" >&2
@@ -24,10 +34,32 @@ die() {
 
 # ---- packages --------------------------------------------------------------------------------
 
-packages_build=(gcc libc6-dev make pkg-config libhdf5-dev libjansson-dev libssl-dev)
-packages_test=(libcriterion-dev cppcheck shellcheck codespell clang-format-14
-	python3 python3-numpy python3-h5py python3-matplotlib
-	python3-nbclient python3-nbformat python3-ipykernel)
+declare -A packages=(
+	[build]="gcc libc6-dev make pkg-config libhdf5-dev libjansson-dev libssl-dev"
+	[suites]="libcriterion-dev"
+	[format]="clang-format-14"
+	[lint]="clang-format-14 cppcheck shellcheck codespell python3"
+	[python]="python3 python3-numpy python3-h5py python3-matplotlib"
+	[notebooks]="python3-nbclient python3-nbformat python3-ipykernel"
+)
+
+wants() {
+	[[ $groups == *" $1 "* ]]
+}
+
+# Which packages the groups need that were asked for.
+wanted_packages() {
+	local group suffix
+	for group in "${!packages[@]}"; do
+		! wants "$group" || tr ' ' '\n' <<<"${packages[$group]}"
+	done
+	! wants build || [ -z "$nvcc" ] || echo g++
+	if wants clang; then # clang-15 has libomp-15-dev
+		suffix=$(sed -n 's/^clang+*\(-[0-9]*\)*$/\1/p' <<<"$(basename "${CC:-clang}")")
+		printf '%s\n' "clang$suffix" "libomp$suffix-dev" "libclang-rt$suffix-dev"
+	fi
+	! wants sass || has_disassembler || echo python3-pip
+}
 
 missing_packages() {
 	local installed package
@@ -60,11 +92,35 @@ install_packages() {
 }
 
 check_packages() {
-	local wanted=("${packages_build[@]}") missing
-	[ -z "$nvcc" ] || wanted+=(g++)
-	[ "$group" != test ] || wanted+=("${packages_test[@]}")
+	local wanted missing
+	mapfile -t wanted < <(wanted_packages | sort -u)
 	mapfile -t missing < <(missing_packages "${wanted[@]}")
 	[ ${#missing[@]} = 0 ] || install_packages "${missing[@]}"
+}
+
+# ---- from PyPI -------------------------------------------------------------------------------
+
+has_disassembler() {
+	local tool
+	for tool in nvdisasm cuobjdump; do
+		[ -x "$(dirname "${nvcc:-nvcc}")/$tool" ] || command -v $tool >/dev/null ||
+			[ -x "$build/pypi/nvidia/cu13/bin/$tool" ] || return 1
+	done
+}
+
+# The lines of requirements.txt that name the group, beside each other in one folder.
+install_from_pypi() {
+	local log
+	log=$(mktemp)
+	echo "setup: installing $(sed -n "s/ *# $1\$//p" harness/tools/requirements.txt | tr '\n' ' ')"
+	if ! sed -n "/# $1\$/p" harness/tools/requirements.txt | /usr/bin/python3 -m pip install --quiet \
+		--no-deps --target "$build/pypi" -r /dev/stdin >"$log" 2>&1; then
+		tail -n 20 "$log" >&2
+		rm -f "$log"
+		die "pip could not install what harness/tools/requirements.txt names for $1"
+	fi
+	rm -f "$log"
+	chmod u+x "$build"/pypi/nvidia/cu13/bin/*
 }
 
 # ---- what is there ---------------------------------------------------------------------------
@@ -148,16 +204,17 @@ write_config() {
 nvcc=$(find_nvcc)
 if [ "${SETUP-}" != no ]; then
 	if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
-		die "this is not Debian or Ubuntu; install what corresponds to ${packages_build[*]}" \
-			"${packages_test[*]} yourself, then: make SETUP=no"
+		die "this is not Debian or Ubuntu; install what corresponds to" \
+			"$(wanted_packages | sort -u | tr '\n' ' ')yourself, then: make SETUP=no"
 	fi
 	check_packages
+	! wants sass || has_disassembler || install_from_pypi sass
 fi
-[ -n "$config" ] || exit 0
+! wants python || make_venv
+wants build || exit 0
 [ -z "$nvcc" ] || find_cuda_runtime
 find_hdf5
 mkdir -p "$build"
-[ "$group" != test ] || make_venv
 
 new=$(write_config)
 if [ ! -e "$config" ] || [ "$new" != "$(cat "$config")" ]; then
