@@ -212,6 +212,7 @@ static mla_tensors unrounded(const struct bench_problem *problem, const struct f
 	return tensors;
 }
 
+/* 01_naive on the first copy: filling it has ended, so the rig has a stream of its own. */
 static mla_status make_second_opinion(struct bench_problem *problem, struct filled *f)
 {
 	const mla_batch *batch = &problem->c->batch;
