@@ -112,7 +112,7 @@ static mla_status estimate(struct bench_lane *lane, struct gpu_timer *timer, mla
 
 static mla_status make_graph(struct bench_lane *lane, mla_stream stream)
 {
-	mla_status status, ended;
+	mla_status status;
 
 	lane->timing.calls = bench_calls_per_graph(lane->copies, lane->about_us);
 	lane->next = 0;
@@ -121,8 +121,10 @@ static mla_status make_graph(struct bench_lane *lane, mla_stream stream)
 		return status;
 	for (int i = 0; i < lane->timing.calls && !status; i++)
 		status = next_call(lane, stream);
-	ended = gpu_capture_end(stream, &lane->graph);
-	return status ? status : ended;
+	if (!status)
+		return gpu_capture_end(stream, &lane->graph);
+	gpu_capture_abandon(stream);
+	return status;
 }
 
 /* Queues what one sample runs, untimed. */

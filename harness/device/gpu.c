@@ -147,6 +147,16 @@ mla_status gpu_capture_end(mla_stream stream, struct gpu_graph **graph)
 	return MLA_OK;
 }
 
+void gpu_capture_abandon(mla_stream stream)
+{
+	cudaGraph_t captured = NULL;
+
+	(void)cudaStreamEndCapture(stream, &captured);
+	(void)cudaGetLastError(); /* that the capture is not valid any more is no news */
+	if (captured)
+		cudaGraphDestroy(captured);
+}
+
 mla_status gpu_graph_launch(struct gpu_graph *graph, mla_stream stream)
 {
 	return gpu_status(cudaGraphLaunch(graph->exec, stream), "graph launch");

@@ -45,6 +45,8 @@ void gpu_stream_destroy(mla_stream stream);
 struct gpu_graph;
 mla_status gpu_capture_begin(mla_stream stream);
 mla_status gpu_capture_end(mla_stream stream, struct gpu_graph **graph);
+/* Ends a capture that went wrong; what was said of that stays said. */
+void gpu_capture_abandon(mla_stream stream);
 mla_status gpu_graph_launch(struct gpu_graph *graph, mla_stream stream);
 void gpu_graph_destroy(struct gpu_graph *graph);
 

@@ -104,6 +104,11 @@ mla_status gpu_capture_end(mla_stream stream, struct gpu_graph **graph)
 	return no_cuda();
 }
 
+void gpu_capture_abandon(mla_stream stream)
+{
+	(void)stream;
+}
+
 mla_status gpu_graph_launch(struct gpu_graph *graph, mla_stream stream)
 {
 	(void)graph;

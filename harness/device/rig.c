@@ -125,13 +125,15 @@ mla_status rig_run(const struct rig *rig, const mla_tensors *tensors)
 mla_status rig_capture(struct rig *rig, const mla_tensors *tensors)
 {
 	const mla_stream stream = rig_stream(rig);
-	mla_status status = gpu_capture_begin(stream), ended;
+	mla_status status = gpu_capture_begin(stream);
 
 	if (status)
 		return status;
 	status = rig_run(rig, tensors);
-	ended = gpu_capture_end(stream, &rig->graph);
-	return status ? status : ended;
+	if (!status)
+		return gpu_capture_end(stream, &rig->graph);
+	gpu_capture_abandon(stream);
+	return status;
 }
 
 mla_status rig_replay(const struct rig *rig)

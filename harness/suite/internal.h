@@ -53,6 +53,7 @@ bool suite_make_base(const struct suite_context *x, const char *test, struct mla
 /* ---- the tests ------------------------------------------------------------------------------- */
 
 void suite_launches(const struct suite_context *x);      /* launches.c */
+void suite_lost_capture(const struct suite_context *x);  /* launches.c */
 void suite_merge(const struct suite_context *x);         /* states.c */
 void suite_refusals(const struct suite_context *x);      /* limits.c */
 void suite_captures(const struct suite_context *x);      /* shapes.c */

@@ -1,5 +1,6 @@
 /* launches.c - what launch_kernel can do besides launching, which no test of a rung shows: a
- * cluster, a tensor map among the arguments, an early start.
+ * cluster, a tensor map among the arguments, an early start; and that a capture which went wrong
+ * leaves its reason.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -106,4 +107,27 @@ void suite_launches(const struct suite_context *x)
 	else
 		suite_line(x->result, CHECK_FAIL, name, "other pages than the cache holds");
 	release(&e);
+}
+
+void suite_lost_capture(const struct suite_context *x)
+{
+	static const char name[] = "a capture that went wrong leaves its reason";
+	mla_stream stream = NULL;
+	char reason[ERROR_SIZE] = "";
+	mla_status status = gpu_stream_create(&stream);
+
+	if (!status)
+		status = gpu_capture_begin(stream);
+	if (status) {
+		suite_line(x->result, check_outcome_of(status), name, mla_last_error());
+	} else {
+		const mla_status wrong = gpu_sync(stream); /* nobody may wait in a capture */
+
+		snprintf(reason, sizeof(reason), "%s", mla_last_error());
+		gpu_capture_abandon(stream);
+		status = wrong && !strcmp(reason, mla_last_error()) ? gpu_sync(stream) : MLA_CUDA;
+		suite_line(x->result, status ? CHECK_FAIL : CHECK_PASS, name, reason);
+	}
+	if (stream)
+		gpu_stream_destroy(stream);
 }
