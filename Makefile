@@ -29,7 +29,8 @@ endif
 # Includes name the room: "case/case.h". Bare are mla.h, mla_kernel.h and ladder.def.
 INCLUDES     := -I. -Iharness -Ioptimized
 # What is not to be overridden: the truth depends on some of it (no contraction, no fast-math).
-HOST_FLAGS   := -std=c11 -ffp-contract=off -fopenmp -fPIC -Wall -Wextra -Wpedantic -Werror
+HOST_FLAGS   := -std=c11 -ffp-contract=off -fopenmp -fPIC -Wall -Wextra -Wpedantic -Wmissing-prototypes \
+                -Werror
 # Functions that nothing calls are named by nvcc's front end; clang as its host compiler names those
 # of CUDA's headers.
 DEVICE_FLAGS := -std=c++17 $(INCLUDES) -Xcompiler=-Wall,-Wextra,-Werror,-fPIC,-Wno-unused-function \
@@ -140,6 +141,9 @@ $(BUILD)/commit: | $(CONFIG)
 $(BUILD)/obj/harness/lib/version.o: $(BUILD)/commit
 $(BUILD)/obj/harness/lib/version.o: DEFINES := -DMLA_COMMIT='"$(COMMIT)"'
 $(BUILD)/obj/harness/report/results.o: DEFINES := -DMLA_FLAGS='"$(CFLAGS) / $(CUFLAGS)"'
+
+# Criterion's tests and the samples of tests/wrong have no headers.
+$(BUILD)/obj/tests/%.o $(BUILD)/asan/tests/%.o: HOST_FLAGS += -Wno-missing-prototypes
 
 $(BUILD)/obj/%.o: %.c $(CONFIG)
 	$(call say,CC,$<)

@@ -35,7 +35,7 @@ function check_include(place, from, name, to, allowed) {
 			fault(place, "mla_kernel.h is for lib and the kernels, a program uses mla.h")
 		return
 	}
-	if (from == "reference" && name !~ /\//)
+	if (from == "reference" && name ~ /^[a-z0-9_]+\.h$/)
 		return
 	if (name !~ /^[a-z0-9_]+\/[a-z0-9_]+\.c?u?h$/) {
 		fault(place, "\"" name "\" does not name its room: #include \"room/file.h\"")
@@ -80,7 +80,7 @@ FNR == 1 {
 	room = room_of(FILENAME)
 	source = FILENAME ~ /\.(c|h|cu|cuh)$/
 	inside = source && FILENAME !~ /^tests\//
-	in_comment = 0
+	in_comment = head = 0
 	count[room]++
 	base = FILENAME
 	sub(/.*\//, "", base)
@@ -110,13 +110,7 @@ FILENAME ~ /\.(c|h|cu|cuh|py|sh)$/ && FILENAME !~ /^tests\// && FNR == 701 {
 	next
 }
 
-/^[ \t]*#[ \t]*include[ \t]*"/ {
-	split($0, quoted, "\"")
-	check_include(FILENAME ":" FNR, room, quoted[2])
-	next
-}
-
-# Code without comments: what stands between /* and */ may run over lines.
+# Code without comments: what stands between /* and */ may run over lines, a mark in a string is none.
 {
 	code = ""
 	line = $0
@@ -125,19 +119,56 @@ FILENAME ~ /\.(c|h|cu|cuh|py|sh)$/ && FILENAME !~ /^tests\// && FNR == 701 {
 			at = index(line, "*/")
 			in_comment = !at
 			line = at ? substr(line, at + 2) : ""
+		} else if (match(line, /"([^"\\]|\\.)*"|'([^'\\]|\\.)*'|\/\*|\/\//)) {
+			token = substr(line, RSTART, RLENGTH)
+			code = code substr(line, 1, RSTART - 1)
+			line = token == "//" ? "" : substr(line, RSTART + RLENGTH)
+			in_comment = token == "/*"
+			code = code (token == "/*" ? " " : token == "//" ? "" : token)
 		} else {
-			at = index(line, "/*")
-			code = code (at ? substr(line, 1, at - 1) : line)
-			in_comment = at > 0
-			line = at ? substr(line, at + 2) : ""
+			code = code line
+			line = ""
 		}
 	}
-	sub(/\/\/.*/, "", code)
+}
+
+code ~ /^[ \t]*(#|%:)[ \t]*(include|import)/ {
+	if (code ~ /^#include "[^"]*"[ \t]*$/) {
+		split(code, quoted, "\"")
+		check_include(FILENAME ":" FNR, room, quoted[2])
+	} else if (code !~ /^[ \t]*#[ \t]*include <[^>]*>[ \t]*$/)
+		fault(FILENAME ":" FNR, "an include is #include \"room/file.h\" or #include <file.h>")
+	else {
+		split(code, quoted, /[<>]/)
+		if (included_room(quoted[2]) in floor || quoted[2] ~ /^[.\/]|^(harness|tests|data)\// ||
+				quoted[2] ~ /^(mla|mla_kernel)\.h$|\.def$/)
+			fault(FILENAME ":" FNR, "<" quoted[2] "> is of this house: #include \"room/file.h\"")
+	}
+	next
+}
+
+# What another file defines is known by that file's header alone.
+FILENAME ~ /\.cu?$/ && code ~ /^[ \t]*extern[ \t]/ && code !~ /extern "C" \{|__shared__/ {
+	fault(FILENAME ":" FNR, "extern: include the header of what is declared here")
+}
+
+FILENAME ~ /\.c$/ && code ~ /^[a-z][a-z0-9_ *]*[ *][a-z0-9_]+\(/ && code !~ /^(static|typedef) / {
+	head = FNR
+}
+
+head && code ~ /[{;][ \t]*$/ {
+	if (code !~ /\{[ \t]*$/)
+		fault(FILENAME ":" head, "a function declared in a .c file: include its header, or it is static")
+	head = 0
+}
+
+{
+	gsub(/"([^"\\]|\\.)*"/, "\"\"", code)
 	if (room ~ /^optimized\/(parts|emulator)$/)
 		next
-	if (code ~ /(^|[^a-zA-Z0-9_])(asm|__asm__)[ \t(]/)
+	if (code ~ /(^|[^a-zA-Z0-9_])(asm|__asm|__asm__)([^a-zA-Z0-9_]|$)/)
 		fault(FILENAME ":" FNR, "asm: an instruction is a function of optimized/parts/ptx_*.cuh")
-	if (code ~ /<<</)
+	if (code ~ /<<<|cu(da)?Launch(Cooperative)?Kernel/)
 		fault(FILENAME ":" FNR, "<<<: kernels are launched by launch_kernel, parts/launch.cuh")
 }
 

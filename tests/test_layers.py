@@ -34,7 +34,9 @@ HOUSE = {
     "harness/base/text.c": '#include "lib/error.h"\n',
     "harness/device/gpu.c": '#include "base/text.h"\n#include "parts/launch.cuh"\n',
     "harness/cli/main.c": '/* says <<< and asm( in a comment\n * asm volatile */\n'
-                          '#include "lib/error.h"\n',
+                          '#include "lib/error.h" /* words\n * that say asm( */\n'
+                          '#include <stdio.h>\nstatic int verb(const char *name);\n'
+                          'int main(int argc,\n\t char **argv)\n{\n\tputs("<<<, asm");\n}\n',
     "tests/test_plan.c": '#include "lib/internal.h"\n',
 }
 
@@ -76,6 +78,36 @@ FAULTS = {
         (grown("optimized/01_naive.cu", "\tnaive<<<1, 128>>>(p);\n"), "<<<: kernels are launched by"),
     "a launch in the program's own kernels":
         (grown("harness/device/bulk.cu", "\tfill<<<1, 128>>>(p);\n"), "<<<: kernels are launched by"),
+    "an include of ours in angle brackets":
+        (grown("harness/base/text.c", "#include <cli/cli.h>\n"), "<cli/cli.h> is of this house"),
+    "an include from the top in angle brackets":
+        (grown("harness/base/text.c", "# include <harness/cli/cli.h>\n"),
+         "<harness/cli/cli.h> is of this house"),
+    "an include by a macro":
+        (grown("harness/base/text.c", '#define UP "cli/cli.h"\n#include UP\n'),
+         "harness/base/text.c:3: an include is #include"),
+    "an include behind a comment":
+        (grown("harness/base/text.c", '/* up */ #include "cli/cli.h"\n'),
+         "harness/base/text.c:2: an include is #include"),
+    "an include with a blank":
+        (grown("harness/base/text.c", '# include "cli/cli.h"\n'), "an include is #include"),
+    "an include that is no header":
+        (grown("reference/number.c", '#include "rows.inc"\n'), "does not name its room"),
+    "a function of another room without its header":
+        (grown("harness/base/text.c", "int cli_main(int argc,\n\t     char **argv);\n"),
+         "harness/base/text.c:2: a function declared in a .c file"),
+    "a variable of another room without its header":
+        (grown("harness/base/text.c", "extern int cli_count;\n"),
+         "harness/base/text.c:2: extern: include the header"),
+    "PTX in another spelling":
+        (grown("optimized/01_naive.cu", '\t__asm volatile\n\t("bar.sync 0;");\n'),
+         "optimized/01_naive.cu:3: asm: an instruction"),
+    "PTX behind a string that looks like a comment":
+        (grown("optimized/01_naive.cu", 'const char *mark = "/*", *host = "//"; asm("nop;");\n'),
+         "optimized/01_naive.cu:3: asm: an instruction"),
+    "a launch by name":
+        (grown("optimized/01_naive.cu", "\tcudaLaunchKernel(naive, 1, 128, args, 0, stream);\n"),
+         "optimized/01_naive.cu:3: <<<: kernels are launched by"),
     "a folder without a line":
         (grown("harness/attic/box.c", "int box;\n"),
          "harness/attic/box.c: its room attic has no line in harness/layers.def"),

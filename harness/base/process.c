@@ -17,8 +17,6 @@
 #include "base/text.h"
 #include "lib/error.h"
 
-extern char **environ;
-
 static int redirect(posix_spawn_file_actions_t *actions, bool quiet)
 {
 	int error = posix_spawn_file_actions_addopen(actions, 0, "/dev/null", O_RDONLY, 0);
