@@ -260,7 +260,7 @@ typedef struct mla_plan_info {
 				    to kv_granule, plus item_cost per item */
 	int64_t mean_worker_cost; /* the same, averaged over all workers, rounded down */
 	const char *kernel;       /* name, or "" if made for traits */
-	mla_traits traits;        /* stays last: it grows itself */
+	mla_traits traits;        /* fields of 0.1.0 alone, as its struct_size says; stays last */
 } mla_plan_info;
 
 mla_status mla_plan_get_info(const mla_plan *plan, mla_plan_info *info);

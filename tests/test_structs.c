@@ -105,6 +105,33 @@ Test(structs, a_plan_from_sizes_of_0_1_0)
 	mla_plan_destroy(plan);
 }
 
+/* The traits inside an info are as long as today's, a caller of 0.1.0 copies what it knows of them.
+ */
+Test(structs, traits_of_an_info_are_taken_back)
+{
+	const mla_config config = small_config();
+	const mla_batch batch = small_batch();
+	const mla_traits traits = fixture_traits(16, 8);
+	const mla_device device = {
+		.struct_size = sizeof(device), .arch = 90, .sm_count = 4, .smem_per_block = 1000};
+	mla_capacity capacity = {.struct_size = sizeof(capacity)};
+	mla_plan_info info = {.struct_size = sizeof(info)};
+	struct owned copy;
+	mla_plan *plan, *again;
+
+	cr_assert_eq(mla_capacity_of(&config, &batch, &capacity), MLA_OK, "%s", mla_last_error());
+	cr_assert_eq(mla_plan_create_for_traits(&traits, &config, &device, &capacity, &plan),
+		     MLA_OK, "%s", mla_last_error());
+	cr_assert_eq(mla_plan_get_info(plan, &info), MLA_OK, "%s", mla_last_error());
+	memset(copy.bytes, 0xa5, sizeof(copy.bytes));
+	memcpy(copy.bytes, &info.traits, TRAITS_0_1);
+	cr_expect_eq(mla_plan_create_for_traits((const mla_traits *)copy.bytes, &config, &device,
+						&capacity, &again),
+		     MLA_OK, "%s", mla_last_error());
+	mla_plan_destroy(again);
+	mla_plan_destroy(plan);
+}
+
 Test(structs, the_reference_from_sizes_of_0_1_0)
 {
 	float q[2 * 4] = {1}, q_pe[2 * 2] = {0}, ckv[8 * 4], kpe[8 * 2] = {0}, out[2 * 4];

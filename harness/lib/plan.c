@@ -511,7 +511,7 @@ mla_status mla_plan_get_info(const mla_plan *plan, mla_plan_info *info)
 	if (status)
 		return status;
 
-	const mla_plan_info whole = {
+	mla_plan_info whole = {
 		.struct_size = sizeof(whole),
 		.batch_size = plan->built ? plan->header->batch_size : -1,
 		.total_q = plan->built ? plan->header->total_q : 0,
@@ -527,9 +527,10 @@ mla_status mla_plan_get_info(const mla_plan *plan, mla_plan_info *info)
 		.max_worker_cost = plan->built ? plan->max_worker_cost : 0,
 		.mean_worker_cost = plan->built ? plan->total_cost / plan->num_workers : 0,
 		.kernel = plan->kernel_name,
-		.traits = plan->traits,
 	};
 
+	/* Its owner is not known: as far as 0.1.0 knew it, whose callers copy it into 36 bytes. */
+	mla_struct_give(MLA_STRUCT_TRAITS, &plan->traits, &whole.traits);
 	mla_struct_give(MLA_STRUCT_PLAN_INFO, &whole, info);
 	return MLA_OK;
 }
