@@ -160,6 +160,7 @@ class Ladder(Tree):
             (line("MLA_KERNEL(91_mine, sm_80)"), '"MLA_KERNEL(91_mine, sm_80)" is no line of the ladder'),
             (line("MLA_KERNEL(91_mine, sm_70, nospill)"), "is no line of the ladder"),
             (line("MLA_KERNEL(91_mine, sm_80, nospill);"), "is no line of the ladder"),
+            (line("MLA_KERNEL(91_mine, sm_80, nospill)\r"), ": lines end with CR LF here"),
             (line("91_mine"), '"91_mine" is no line of the ladder, which look like MLA_KERNEL(NN_idea, '),
             (rung("01_mine"), ": the number of 01_mine is taken by 01_naive: take a free one, or a "
              "letter for a variant (01b_...)"),

@@ -42,6 +42,10 @@ function idea_of(name) {
 }
 
 function take_line(place, text, part, name) {
+	if (sub(/\r$/, "", text) && !told++)
+		fault(place ": lines end with CR LF here, and in C with LF: sed -i \"s/\\r$//\" " ARGV[1])
+	if (text == "")
+		return
 	if (text !~ /^MLA_KERNEL\([^ ,()]+, sm_(80|90a), (nospill|spills)\)$/) {
 		fault(place ": \"" text "\" is no line of the ladder, which look like " \
 			"MLA_KERNEL(NN_idea, sm_80 or sm_90a, nospill or spills)")
