@@ -257,7 +257,7 @@ else
 GPU_ARCH := $(ARCH)
 endif
 ONE_ARCH := $(or $(filter sm_90a,$(call line_arch,$(LINE))),$(GPU_ARCH),sm_90)
-ifneq ($(filter-out sm_%,$(ONE_ARCH)),)
+ifneq ($(shell [[ '$(ONE_ARCH)' =~ ^sm_[0-9]+[af]?$$ ]] || echo no),)
 $(error ARCH=$(ARCH): expected native, or sm_ and a number)
 endif
 CODE_$(ONE_ARCH) := -gencode=arch=$(ONE_ARCH:sm_%=compute_%)$(comma)code=$(ONE_ARCH)

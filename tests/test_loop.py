@@ -267,8 +267,9 @@ class Rung(Tree):
         lines, said = self.compiled("02_splitk", "rung", "R=02", "ARCH=sm_86")
         self.assertIn("code=sm_86 ", lines[0])
         self.assertNotIn("no GPU here", said)
-        self.assertIn("ARCH=hopper: expected native, or sm_ and a number",
-                      self.make("rung", "R=02", "ARCH=hopper", NVCC=self.nvcc, code=2))
+        for arch in ("hopper", "sm_", "sm_80 sm_90"):
+            self.assertIn(f"ARCH={arch}: expected native, or sm_ and a number",
+                          self.make("rung", "R=02", f"ARCH={arch}", NVCC=self.nvcc, code=2))
         lines, _ = self.compiled("02_splitk", "rung", "R=02")
         self.assertEqual(len(re.findall(r"-gencode=", lines[0])), 3)
 
