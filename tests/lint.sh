@@ -64,6 +64,12 @@ layers() {
 	awk -f tests/layers.awk harness/layers.def "${house[@]}"
 }
 
+# The dialect of CONTRIBUTING.md, as far as a pattern sees it: !p and !status.
+dialect() {
+	! printf '%s\0' "${sources[@]}" | grep -zv '^tests/' |
+		xargs -0 grep -nE '[!=]= *(NULL|MLA_OK)\b|\b(NULL|MLA_OK) *[!=]='
+}
+
 # Files that documents link to, relative to the document, exist.
 links() {
 	local page target bad=0
@@ -97,6 +103,7 @@ check "cppcheck" cppcheck --enable=warning,portability,performance --inline-supp
 check "codespell" codespell "${texts[@]}"
 check "ladder.def and the folder" ladder
 check "rooms" layers
+check "dialect" dialect
 check "map of the rooms" harness/tools/map.py --check
 check "links of documents" links
 check "no trailing white space" no_trailing_space

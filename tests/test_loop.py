@@ -216,6 +216,16 @@ class Ladder(Tree):
         self.assertIn("FAILED ladder.def and the folder\n" + sentence, said)
         self.assertIn("describes 02_splitk", said)
 
+    def test_lint_sees_another_dialect(self):
+        self.copy_tree()
+        for tool in ("clang-format-14", "shellcheck", "cppcheck", "codespell"):
+            self.fake(tool, "exit 0\n")
+        self.assertIn("ok dialect\n", self.run_in_tree("tests/lint.sh", code=1))
+        for text in ("if (p == NULL)", "if (MLA_OK != status)"):
+            self.write("harness/base/text.c", text + "\n")
+            self.assertIn("FAILED dialect\nharness/base/text.c:1:" + text,
+                          self.run_in_tree("tests/lint.sh", code=1))
+
 
 # ---- one rung alone --------------------------------------------------------------------------------
 
