@@ -156,6 +156,7 @@ find_cuda_runtime() {
 
 find_hdf5() {
 	local module
+	command -v pkg-config >/dev/null || die "no pkg-config on PATH: install pkg-config"
 	for module in hdf5-serial hdf5; do
 		if pkg-config --exists "$module"; then
 			hdf5=$module
