@@ -88,7 +88,7 @@ static void release(struct exchange *e)
 void suite_launches(const struct suite_context *x)
 {
 	static const int32_t first_columns[] = {0, 512};
-	static const char name[] = "launch with a cluster, a tensor map and an early start";
+	static const char name[] = "launch: a cluster, a tensor map, early";
 	struct exchange e = {0};
 	mla_status status = make(&e);
 	int right = 0;
@@ -111,7 +111,7 @@ void suite_launches(const struct suite_context *x)
 
 void suite_lost_capture(const struct suite_context *x)
 {
-	static const char name[] = "a capture that went wrong leaves its reason";
+	static const char name[] = "launch: a lost capture leaves its reason";
 	mla_stream stream = NULL;
 	char reason[ERROR_SIZE] = "";
 	mla_status status = gpu_stream_create(&stream);
