@@ -101,10 +101,6 @@ static inline double ref_max(double a, double b)
  * commutative; (anything, -inf) is neutral and its values are not read. */
 void ref_merge_state(int64_t d, double *out, double *lse, const double *other, double other_lse);
 
-/* One row's state to the caller's out and lse tensors. query, head: of the whole batch. */
-void ref_store_row(const mla_config *config, const mla_tensors *tensors, int64_t row,
-		   const double *out, double lse);
-
 /* A natural lse in the caller's base. */
 double ref_lse_to_base(double lse, int32_t base);
 

@@ -81,6 +81,9 @@ void ref_merge(const mla_merge_args *args);
 /* One element of a tensor row as a double, and back, rounding to nearest even once. */
 double ref_load(const void *element, int32_t dtype);
 void ref_store(void *element, int32_t dtype, double value);
+/* A packed row of the batch to the caller's out and, in the config's base, lse; lse: natural. */
+void ref_store_row(const mla_config *config, const mla_tensors *tensors, int64_t row,
+		   const double *out, double lse);
 int ref_dtype_size(int32_t dtype); /* bytes; 0 if unknown */
 /* "bf16", ... by enum mla_dtype, as messages, options and results call them. */
 extern const char *const ref_dtype_names[];

@@ -3,7 +3,6 @@
  */
 #include "check/variants.h"
 
-#include <math.h>
 #include <stdlib.h>
 
 #include "check/internal.h"
@@ -17,20 +16,6 @@ static int64_t rows_of(const mla_config *config, const mla_batch *batch)
 	return n > 0 ? (int64_t)batch->qo_indptr[n] * config->num_heads : 0;
 }
 
-static void store_row(const mla_config *config, const mla_tensors *tensors, int64_t row,
-		      const double *out, double lse)
-{
-	const mla_tensor *o = &tensors->out, *l = &tensors->lse;
-	const int64_t query = row / config->num_heads, head = row % config->num_heads;
-	char *element = (char *)o->data + query * o->stride[0] + head * o->stride[1];
-
-	for (int32_t c = 0; c < config->head_dim_ckv; c++)
-		ref_store(element + c * o->stride[2], o->dtype, out[c]);
-	if (l->data)
-		ref_store((char *)l->data + query * l->stride[0] + head * l->stride[1], l->dtype,
-			  config->lse_base == MLA_LSE_BASE2 ? lse / log(2.0) : lse);
-}
-
 /* Two passes, the exact maximum first: what the truth does, rounded once to the output's dtype. */
 static mla_status run_absorbed(const mla_config *config, const mla_batch *batch,
 			       const mla_tensors *tensors)
@@ -41,7 +26,7 @@ static mla_status run_absorbed(const mla_config *config, const mla_batch *batch,
 			  !ref_attention(config, batch, tensors, NULL, rows, &truth);
 
 	for (int64_t row = 0; done && row < rows; row++)
-		store_row(config, tensors, row, truth.out + row * d, truth.lse[row]);
+		ref_store_row(config, tensors, row, truth.out + row * d, truth.lse[row]);
 	free(truth.out);
 	free(truth.lse);
 	return done ? MLA_OK : mla_fail(MLA_NO_MEMORY, "no memory for the fp64 outputs");

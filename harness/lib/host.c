@@ -1,7 +1,5 @@
 /* host.c - the public doors of the CPU reference: check everything, then call reference/. */
-#define _GNU_SOURCE /* M_LOG2E */
 #include <inttypes.h>
-#include <math.h>
 #include <stdbool.h>
 #include <stdlib.h>
 
@@ -64,27 +62,6 @@ static mla_status check_all(const mla_config *config, const mla_batch *batch,
 /* Rows whose fp64 results are held at a time. */
 enum { CHUNK = 4096 };
 
-static void store_rows(const mla_config *config, const mla_tensors *tensors,
-		       const struct ref_truth *truth, const int64_t *rows, int64_t n)
-{
-	const mla_tensor *out = &tensors->out, *lse = &tensors->lse;
-	const double unit = config->lse_base == MLA_LSE_BASE2 ? M_LOG2E : 1.0;
-
-	for (int64_t k = 0; k < n; k++) {
-		const int64_t query = rows[k] / config->num_heads,
-			      head = rows[k] % config->num_heads;
-		char *row = (char *)out->data + query * out->stride[0] + head * out->stride[1];
-
-		for (int32_t c = 0; c < config->head_dim_ckv; c++)
-			ref_store(row + c * out->stride[2], out->dtype,
-				  truth->out[k * config->head_dim_ckv + c]);
-		if (lse->data)
-			ref_store((char *)lse->data + query * lse->stride[0] +
-					  head * lse->stride[1],
-				  lse->dtype, truth->lse[k] * unit);
-	}
-}
-
 mla_status mla_reference(const mla_config *config, const mla_batch *batch,
 			 const mla_tensors *tensors)
 {
@@ -106,8 +83,9 @@ mla_status mla_reference(const mla_config *config, const mla_batch *batch,
 		for (int64_t k = 0; k < n; k++)
 			rows[k] = first + k;
 		have = !ref_attention(config, batch, tensors, rows, n, &truth);
-		if (have)
-			store_rows(config, tensors, &truth, rows, n);
+		for (int64_t k = 0; have && k < n; k++)
+			ref_store_row(config, tensors, rows[k], out + k * config->head_dim_ckv,
+				      lse[k]);
 	}
 	free(rows);
 	free(out);
