@@ -19,12 +19,17 @@ enum capture_kind { CAPTURE_KERNEL_CALL, CAPTURE_MODEL_FORWARD, CAPTURE_SYNTHETI
 
 struct capture; /* an open file, read-only */
 
+/* Starts the process that parses files. To be called while the program is still small and alone:
+ * before a GPU or a team of threads is started. capture_open calls it where nobody has. */
+mla_status capture_start(void);
+
 /* Does this file start as HDF5 files do? Not if it cannot be read or is a pipe or a device, which
  * are not even opened. */
 bool capture_is_hdf5(const char *path);
 
 /* Opens a file and checks its structure: schema, attributes, types, shapes, page tables, allocated
- * storage. Does not read the large datasets. *capture is NULL unless MLA_OK. */
+ * storage. Does not read the large datasets. *capture is NULL unless MLA_OK. HDF5 parses in another
+ * process, whose memory and time are limited: what a hostile file does to it is a sentence here. */
 mla_status capture_open(const char *path, struct capture **capture);
 void capture_close(struct capture *capture);
 
@@ -35,20 +40,21 @@ int capture_step_number(const struct capture *capture, int step);       /* the N
 int capture_layer_number(const struct capture *capture, int layer);     /* likewise */
 const char *capture_step_name(const struct capture *capture, int step); /* "prefill", "decode" */
 
-/* Loads one (step, layer) as a case. fletcher32 is checked by HDF5 while reading; visible tokens
- * are checked to be finite. A model-forward capture gives q_nope absorbed with W_UK (fp64 sums,
- * rounded once to the capture's dtype), and q_raw, w_uk, w_uv. */
+/* Loads one (step, layer) as a case, of the caches only the pages that the step needs: its page
+ * table names those, in the file's order. fletcher32 is checked by HDF5 while reading; visible
+ * tokens are checked to be finite. A model-forward capture gives q_nope absorbed with W_UK (fp64
+ * sums, rounded once to the capture's dtype), and q_raw, w_uk, w_uv. */
 mla_status capture_load(struct capture *capture, int step, int layer, struct mla_case *c);
 
 /* Everything verify can find: structure, every dataset's checksum and sha256, finite visible
- * tokens, softmax_scale against rope_scaling (a warning; an error if strict). Runs in a child
- * process with limited memory and time, so that a hostile file cannot harm the caller. Prints
- * warnings and the verdict of a good file to log (or NULL), a line each. MLA_INVALID is what is
- * wrong with the file; MLA_NO_MEMORY: it could not be verified. */
+ * tokens, whatever capture_load would find, and what is odd: softmax_scale against rope_scaling,
+ * positions against q_pos0 (warnings; errors if strict). Prints warnings and the verdict of a good
+ * file to log (or NULL), a line each. MLA_INVALID is what is wrong with the file; MLA_NO_MEMORY: it
+ * could not be verified. */
 mla_status capture_verify(const char *path, bool strict, FILE *log);
 
 /* A description for people: kind, model, shapes, steps, layers, sizes, provenance. */
-mla_status capture_print_info(struct capture *capture, FILE *out);
+void capture_print_info(struct capture *capture, FILE *out);
 
 /* Writes a case as a file of one step and one layer, kind synthetic; the same case gives the same
  * bytes. Any strides, bf16, fp16 or f32. The file is verified before it takes its name. */

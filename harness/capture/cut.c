@@ -22,9 +22,10 @@ struct selection {
 struct cut {
 	struct capture *from;
 	struct cap_writer writer;
-	struct capture_part part;            /* filled in: every count is that of a list */
-	int *all;                            /* 0, 1, 2, ... for the lists that were not given */
-	int32_t *new_page;                   /* [pages] number in the part, -1: dropped */
+	struct capture_part part; /* filled in: every count is that of a list */
+	int *all;                 /* 0, 1, 2, ... for the lists that were not given */
+	int32_t *pages;           /* [num_pages] of the file that the part keeps, rising */
+	int64_t num_pages;
 	struct selection kept[CAP_NUM_DIMS]; /* no runs: everything is kept */
 };
 
@@ -123,36 +124,36 @@ static void add_run(struct selection *kept, int64_t begin, int64_t end)
 		kept->runs[kept->num_runs++] = (struct run){begin, end};
 }
 
+/* The pages that a step's chosen requests need, with every repetition. */
+static void collect_pages(struct cut *cut, const struct cap_step *step)
+{
+	for (int64_t k = 0; k < num_requests(cut, step); k++) {
+		const int64_t r = request(cut, k), needed = pages_needed(cut, step, r);
+		const int32_t *entries = step->kv_page_indices + step->kv_indptr[r];
+
+		for (int64_t e = 0; e < needed; e++)
+			cut->pages[cut->num_pages++] = entries[e];
+	}
+}
+
 static mla_status select_pages(struct cut *cut)
 {
-	const int64_t pages = cut->from->extent[DIM_PAGES];
 	struct selection *kept = &cut->kept[DIM_PAGES];
-	mla_status status = select_runs(cut, DIM_PAGES, pages);
+	int64_t most = 0;
+	mla_status status;
 
-	if (status)
-		return status;
-	cut->new_page = malloc(((size_t)pages + 1) * sizeof(*cut->new_page));
-	if (!cut->new_page)
+	for (int i = 0; i < cut->part.num_steps; i++)
+		most += cut->from->steps[cut->part.steps[i]].extent[DIM_PAGE_ENTRIES];
+	cut->pages = malloc(((size_t)most + 1) * sizeof(*cut->pages));
+	if (!cut->pages)
 		return cap_fail_memory(cut->from->path);
-	for (int64_t p = 0; p < pages; p++)
-		cut->new_page[p] = -1;
-	for (int i = 0; i < cut->part.num_steps; i++) {
-		const struct cap_step *step = &cut->from->steps[cut->part.steps[i]];
-
-		for (int64_t k = 0; k < num_requests(cut, step); k++) {
-			const int64_t r = request(cut, k), needed = pages_needed(cut, step, r);
-			const int32_t *entries = step->kv_page_indices + step->kv_indptr[r];
-
-			for (int64_t e = 0; e < needed; e++)
-				cut->new_page[entries[e]] = 0;
-		}
-	}
-	for (int64_t p = 0; p < pages; p++)
-		if (!cut->new_page[p]) {
-			cut->new_page[p] = (int32_t)kept->total;
-			add_run(kept, p, p + 1);
-		}
-	return MLA_OK;
+	for (int i = 0; i < cut->part.num_steps; i++)
+		collect_pages(cut, &cut->from->steps[cut->part.steps[i]]);
+	cut->num_pages = cap_sort_pages(cut->pages, cut->num_pages);
+	status = select_runs(cut, DIM_PAGES, cut->num_pages);
+	for (int64_t i = 0; !status && i < cut->num_pages; i++)
+		add_run(kept, cut->pages[i], cut->pages[i] + 1);
+	return status;
 }
 
 static mla_status select_heads(struct cut *cut)
@@ -195,7 +196,7 @@ static mla_status copy_attributes(struct cut *cut, const char *object, const cha
 {
 	size_t count;
 	const struct cap_attribute *list =
-		cap_attributes_of(&cut->from->attributes, object, &count);
+		cap_attributes_of(&cut->from->listing.attributes, object, &count);
 	mla_status status = MLA_OK;
 
 	for (size_t i = 0; !status && i < count; i++)
@@ -213,17 +214,18 @@ static mla_status copy_group(struct cut *cut, const char *path)
 
 /* Copies rows [run.begin, run.end) of the first dimension, cut down to the box in the others. */
 static mla_status copy_run(struct cut *cut, const struct cap_dataset *dataset,
-			   struct cap_sink *sink, struct run run, const hsize_t *box_start,
+			   struct cap_sink *sink, struct run run, const uint64_t *box_start,
 			   void *slab, int64_t slab_rows)
 {
-	hsize_t start[CAP_MAX_RANK], count[CAP_MAX_RANK];
+	uint64_t start[CAP_MAX_RANK], count[CAP_MAX_RANK] = {0};
 	mla_status status = MLA_OK;
 
 	memcpy(start, box_start, sizeof(start));
-	memcpy(count, sink->extent, sizeof(count));
+	for (int i = 1; i < sink->rank; i++)
+		count[i] = sink->extent[i];
 	for (int64_t row = run.begin; !status && row < run.end; row += slab_rows) {
-		start[0] = (hsize_t)row;
-		count[0] = (hsize_t)(run.end - row < slab_rows ? run.end - row : slab_rows);
+		start[0] = (uint64_t)row;
+		count[0] = (uint64_t)(run.end - row < slab_rows ? run.end - row : slab_rows);
 		status = cap_dataset_read(cut->from, dataset, start, count, slab);
 		if (!status)
 			status = cap_sink_rows(sink, slab, count[0]);
@@ -242,15 +244,16 @@ static mla_status copy_rows(struct cut *cut, const struct cap_rule *rule,
 	const int64_t num_runs = kept->runs ? kept->num_runs : 1;
 	const int64_t fit = sink->row_bytes ? CAP_SLAB_BYTES / (int64_t)sink->row_bytes : 0;
 	const int64_t slab_rows = fit ? fit : 1;
-	hsize_t start[CAP_MAX_RANK] = {0};
-	mla_status status = MLA_OK;
+	const double slab_bytes = (double)slab_rows * (double)sink->row_bytes;
+	uint64_t start[CAP_MAX_RANK] = {0};
+	mla_status status = cap_check_memory(cut->from, dataset->path, slab_bytes);
 	void *slab;
 
-	if (!sink->row_bytes)
-		return MLA_OK;
+	if (status || !sink->row_bytes)
+		return status;
 	for (int i = 1; i < rule->rank; i++)
 		if (cut->kept[rule->dim[i]].runs)
-			start[i] = (hsize_t)cut->kept[rule->dim[i]].runs[0].begin;
+			start[i] = (uint64_t)cut->kept[rule->dim[i]].runs[0].begin;
 	slab = malloc((size_t)slab_rows * sink->row_bytes);
 	if (!slab)
 		return cap_fail_memory(cut->from->path);
@@ -263,24 +266,24 @@ static mla_status copy_rows(struct cut *cut, const struct cap_rule *rule,
 static mla_status copy_dataset(struct cut *cut, const struct cap_rule *rule, const char *path)
 {
 	static const char *const rewritten[] = {"sha256", NULL};
+	const struct cap_dataset *dataset;
 	int64_t extent[CAP_MAX_RANK];
-	struct cap_dataset dataset;
 	struct cap_sink sink;
 	mla_status status;
 
-	status = cap_dataset_open(cut->from, path, CAP_ANY_ELEMENT, &dataset);
+	status = cap_dataset_find(cut->from, path, CAP_ANY_ELEMENT, &dataset);
 	if (status)
 		return status;
 	for (int i = 0; i < rule->rank; i++) {
 		const struct selection *kept = &cut->kept[rule->dim[i]];
 
-		extent[i] = kept->runs ? kept->total : (int64_t)dataset.extent[i];
+		extent[i] = kept->runs ? kept->total : (int64_t)dataset->extent[i];
 	}
-	cut->writer.compress = dataset.deflated;
-	status = cap_sink_open(&cut->writer, path, dataset.element, rule->rank, extent, &sink);
+	cut->writer.compress = dataset->deflated;
+	status = cap_sink_open(&cut->writer, path, (enum cap_element)dataset->element, rule->rank,
+			       extent, &sink);
 	if (!status)
-		status = cap_sink_close(&sink, copy_rows(cut, rule, &dataset, &sink));
-	cap_dataset_close(&dataset);
+		status = cap_sink_close(&sink, copy_rows(cut, rule, dataset, &sink));
 	return status ? status : copy_attributes(cut, path, rewritten);
 }
 
@@ -305,7 +308,7 @@ static mla_status copy_datasets(struct cut *cut, const char *group, const struct
 static mla_status write_origin(struct cut *cut)
 {
 	const struct cap_attribute *sha =
-		cap_attributes_find(&cut->from->attributes, "/", "content_sha256");
+		cap_attributes_find(&cut->from->listing.attributes, "/", "content_sha256");
 	const char *slash = strrchr(cut->from->path, '/');
 	char text[1024];
 	size_t used = (size_t)snprintf(text, sizeof(text), "%.200s, content_sha256 %.64s",
@@ -371,7 +374,8 @@ static mla_status write_indices(struct cut *cut, const struct cap_step *step, co
 		kv_indptr[k + 1] = kv_indptr[k] + (int32_t)needed;
 		for (int64_t e = 0; e < needed; e++)
 			entries[kv_indptr[k] + e] =
-				cut->new_page[step->kv_page_indices[step->kv_indptr[r] + e]];
+				cap_find_page(cut->pages, cut->num_pages,
+					      step->kv_page_indices[step->kv_indptr[r] + e]);
 	}
 	cap_join(path, group, "qo_indptr");
 	status = cap_write_index(&cut->writer, path, qo_indptr, count + 1);
@@ -455,7 +459,7 @@ mla_status capture_cut(const char *path, const char *out_path, const struct capt
 	cap_writer_close(&cut.writer);
 	for (int i = 0; i < CAP_NUM_DIMS; i++)
 		free(cut.kept[i].runs);
-	free(cut.new_page);
+	free(cut.pages);
 	free(cut.all);
 	capture_close(cut.from);
 	return status;

@@ -7,9 +7,9 @@
 
 static const char *text_of(const struct capture *capture, const char *object, const char *name)
 {
-	const struct cap_attribute *one = cap_attributes_find(&capture->attributes, object, name);
+	const char *text = cap_text_of(capture, object, name);
 
-	return one && one->type == CAP_STRING ? one->text : "none";
+	return text ? text : "none";
 }
 
 static void print_config(const struct capture *capture, FILE *out)
@@ -50,26 +50,19 @@ static void print_provenance(const struct capture *capture, FILE *out)
 }
 
 /* Bytes of the elements of all datasets right in a group. */
-static mla_status group_bytes(const struct capture *capture, const char *group, uint64_t *bytes)
+static uint64_t group_bytes(const struct capture *capture, const char *group)
 {
+	const struct cap_object *object = cap_find(capture, group);
+	const struct cap_object *end = capture->listing.objects + capture->listing.num_objects;
 	const size_t length = strlen(group);
+	uint64_t bytes = 0;
 
-	*bytes = 0;
-	for (size_t i = 0; i < capture->num_objects; i++) {
-		const struct cap_object *object = &capture->objects[i];
-		struct cap_dataset dataset;
-		mla_status status;
-
-		if (object->group || strncmp(object->path, group, length) ||
-		    object->path[length] != '/' || strchr(object->path + length + 1, '/'))
-			continue;
-		status = cap_dataset_open(capture, object->path, CAP_ANY_ELEMENT, &dataset);
-		if (status)
-			return status;
-		*bytes += dataset.bytes;
-		cap_dataset_close(&dataset);
-	}
-	return MLA_OK;
+	/* sorted: what lies in a group follows it */
+	for (; object && object < end && !strncmp(object->path, group, length); object++)
+		if (!object->group && object->path[length] == '/' &&
+		    !strchr(object->path + length + 1, '/'))
+			bytes += object->dataset.bytes;
+	return bytes;
 }
 
 static bool has(const struct capture *capture, const char *group, const char *name)
@@ -80,32 +73,25 @@ static bool has(const struct capture *capture, const char *group, const char *na
 	return cap_find(capture, path);
 }
 
-static mla_status print_layers(const struct capture *capture, FILE *out)
+static void print_layers(const struct capture *capture, FILE *out)
 {
 	for (int i = 0; i < capture->num_layers; i++) {
 		char group[CAP_PATH];
-		uint64_t bytes;
-		mla_status status;
 
 		snprintf(group, sizeof(group), "/layers/%03d", capture->layers[i]);
-		status = group_bytes(capture, group, &bytes);
-		if (status)
-			return status;
 		fprintf(out, "  layer %03d    %" PRId64 " pages%s, %.2f MB\n", capture->layers[i],
 			capture->extent[DIM_PAGES],
 			has(capture, group, "w_uk") ? ", with W_UK and W_UV" : "",
-			(double)bytes * 1e-6);
+			(double)group_bytes(capture, group) * 1e-6);
 	}
-	return MLA_OK;
 }
 
-static mla_status print_step(const struct capture *capture, const struct cap_step *step, FILE *out)
+static void print_step(const struct capture *capture, const struct cap_step *step, FILE *out)
 {
 	int64_t keys = 0;
 	int32_t shortest = INT32_MAX, longest = 0;
-	uint64_t bytes = 0, more;
+	uint64_t bytes = 0;
 	char group[CAP_PATH];
-	mla_status status;
 
 	for (int64_t r = 0; r < step->extent[DIM_REQUESTS]; r++) {
 		const int32_t length = step->kv_len[r];
@@ -114,12 +100,10 @@ static mla_status print_step(const struct capture *capture, const struct cap_ste
 		shortest = length < shortest ? length : shortest;
 		longest = length > longest ? length : longest;
 	}
-	for (int i = 0; i < capture->num_layers; i++, bytes += more) {
+	for (int i = 0; i < capture->num_layers; i++) {
 		snprintf(group, sizeof(group), "/steps/%03d/layers/%03d", step->number,
 			 capture->layers[i]);
-		status = group_bytes(capture, group, &more);
-		if (status)
-			return status;
+		bytes += group_bytes(capture, group);
 	}
 	fprintf(out,
 		"  step %03d     %s: %" PRId64 " requests, %" PRId64 " queries, %" PRId64
@@ -128,21 +112,16 @@ static mla_status print_step(const struct capture *capture, const struct cap_ste
 		keys, keys ? shortest : 0, longest,
 		has(capture, group, "out_model") ? ", with the model's output" : "",
 		has(capture, group, "out_ref") ? ", with a reference" : "", (double)bytes * 1e-6);
-	return MLA_OK;
 }
 
-mla_status capture_print_info(struct capture *capture, FILE *out)
+void capture_print_info(struct capture *capture, FILE *out)
 {
-	mla_status status;
-
 	fprintf(out, "%s: mla-capture 1, %s, %.2f MB, %d layers, %d steps\n", capture->path,
 		cap_kind_words[capture->kind], (double)capture->file_bytes * 1e-6,
 		capture->num_layers, capture->num_steps);
 	print_config(capture, out);
-	status = print_layers(capture, out);
-	for (int i = 0; !status && i < capture->num_steps; i++)
-		status = print_step(capture, &capture->steps[i], out);
-	if (!status)
-		print_provenance(capture, out);
-	return status;
+	print_layers(capture, out);
+	for (int i = 0; i < capture->num_steps; i++)
+		print_step(capture, &capture->steps[i], out);
+	print_provenance(capture, out);
 }

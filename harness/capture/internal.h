@@ -1,8 +1,9 @@
 /* internal.h - what the files of this room share: the schema as tables, an open file, and
  * the few ways in which HDF5 is touched. data/FORMAT.md says what the schema means.
  *
- * A file is taken as hostile. HDF5 is asked to read a value only after its type, size and storage
- * were found to be what the schema allows, and never to convert one.
+ * A file is taken as hostile. HDF5 parses it in a process of its own (reader.c starts it, parser.c
+ * is its inside), which hands over names, attributes, shapes and elements; everything else here
+ * works on those, and takes them as hostile too.
  */
 #ifndef MLA_CAPTURE_INTERNAL_H
 #define MLA_CAPTURE_INTERNAL_H
@@ -25,11 +26,17 @@ enum {
 	CAP_MAX_OBJECTS = 65536, /* groups and datasets of a file */
 	CAP_MAX_ATTRIBUTES = 64, /* of one object */
 	CAP_CHUNK_BYTES = 1 << 20,
-	CAP_SLAB_BYTES = 32 << 20, /* read or written at once where a dataset is streamed */
+	CAP_MAX_CHUNK_BYTES = 32 << 20,
+	CAP_SLAB_BYTES = 32 << 20,   /* read or written at once where a dataset is streamed */
+	CAP_WINDOW_BYTES = 64 << 20, /* shared with the parser: what it hands over at once */
 };
 
-#define CAP_MAX_BYTES  (INT64_C(1) << 37) /* of one dataset */
-#define CAP_MAX_NUMBER ((uint32_t)INT32_MAX)
+/* What a file may ask for, so that a small one cannot take a machine: one dataset, all of them
+ * (which verify reads), and what one verb holds in memory at a time of the file's own numbers. */
+#define CAP_MAX_BYTES          (INT64_C(1) << 37)
+#define CAP_TOTAL_BYTES(file)  ((UINT64_C(4) << 30) + 64 * (uint64_t)(file))
+#define CAP_MEMORY_BYTES(file) ((UINT64_C(256) << 20) + 64 * (uint64_t)(file))
+#define CAP_MAX_NUMBER         ((uint32_t)INT32_MAX)
 
 /* Element types. The first three are enum mla_dtype. */
 enum cap_element { CAP_BF16, CAP_F16, CAP_F32, CAP_F64, CAP_I32, CAP_U8, CAP_NUM_ELEMENTS };
@@ -119,28 +126,51 @@ struct cap_step {
 	const char *name; /* belongs to the attribute list */
 	int64_t extent[CAP_NUM_DIMS];
 	int32_t *kv_len, *qo_indptr, *kv_indptr, *kv_page_indices;
+	int32_t *positions;
 	int32_t *q_pos0; /* or NULL */
+	int32_t *pages;  /* [num_pages] those that some request needs, rising */
+	int64_t num_pages;
+};
+
+/* What is known of a dataset before an element of it is read. */
+struct cap_dataset {
+	const char *path; /* the object's */
+	int element;      /* enum cap_element; CAP_ANY_ELEMENT: none of them */
+	char *type;       /* what it is then, for a message; else NULL */
+	char *fault;      /* why it cannot be read; NULL: it can */
+	int rank;
+	uint64_t extent[CAP_MAX_RANK], chunk[CAP_MAX_RANK];
+	uint64_t row_bytes; /* of one index of the first dimension */
+	uint64_t bytes;
+	uint64_t stored; /* in the file, all chunks */
+	bool deflated;
 };
 
 struct cap_object {
 	char *path;
 	bool group;
+	struct cap_dataset dataset; /* if it is one */
+};
+
+/* The names, shapes and attributes of a file: what the parser finds, and the verb is told. */
+struct cap_listing {
+	struct cap_object *objects; /* sorted by path once the walk is done */
+	size_t num_objects, objects_capacity;
+	struct cap_attributes attributes;
 };
 
 struct capture {
 	char *path;
 	uint64_t file_bytes;
-	hid_t file;
-	hid_t type[CAP_NUM_ELEMENTS];
-	struct cap_object *objects; /* sorted by path once the walk is done */
-	size_t num_objects, objects_capacity;
-	struct cap_attributes attributes;
+	struct cap_reader *reader;
+	struct cap_listing listing;
 	enum capture_kind kind;
 	struct cap_config config;
 	int64_t extent[CAP_NUM_DIMS]; /* those that all steps share; -1: not one of them */
 	int *layers, num_layers;      /* numbers, rising */
 	struct cap_step *steps;       /* numbers rising */
 	int num_steps;
+	uint64_t index_bytes; /* that the steps' lists take */
 };
 
 /* GROUP/NAME */
@@ -148,6 +178,9 @@ void cap_join(char path[CAP_PATH], const char *group, const char *name);
 
 /* Is there a dataset or group of this path? */
 const struct cap_object *cap_find(const struct capture *capture, const char *path);
+
+/* The string of an attribute; NULL if there is none. */
+const char *cap_text_of(const struct capture *capture, const char *object, const char *name);
 
 /* Does a dataset of this rule belong into a file of this config, absent or not? */
 bool cap_rule_applies(const struct cap_rule *rule, const struct cap_config *config);
@@ -178,69 +211,130 @@ extern const struct cap_choice_rule cap_choices[];
 extern const struct cap_real_rule cap_reals[];
 extern const char *const cap_provenance[]; /* strings of /, schema and kind excepted */
 
-/* ---- files (file.c) ------------------------------------------------------------------------- */
+/* ---- errors (file.c) ------------------------------------------------------------------------ */
 
-/* Says "FILE: sentence", control characters replaced. Returns MLA_INVALID. */
+/* Says "FILE: sentence". Returns MLA_INVALID. */
 mla_status cap_fail(const char *file, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
 mla_status cap_fail_memory(const char *file);
 
+/* Would bytes more be beyond CAP_MEMORY_BYTES? what: whose they are. */
+mla_status cap_check_memory(const struct capture *capture, const char *what, double bytes);
+
+/* Opens the file and lists it; refuses what FORMAT.md's HDF5 rules refuse. On failure what was made
+ * is left for capture_close. */
+mla_status cap_file_open(struct capture *capture);
+
+/* ---- the listing (listing.c) ---------------------------------------------------------------- */
+
+mla_status cap_listing_add(struct cap_listing *listing, const char *file, const char *path,
+			   bool group);
+void cap_listing_sort(struct cap_listing *listing);
+const struct cap_object *cap_listing_find(const struct cap_listing *listing, const char *path);
+void cap_listing_free(struct cap_listing *listing);
+
+/* As bytes in a window of so many: how many they are, 0 if they are more. */
+size_t cap_listing_write(const struct cap_listing *listing, void *window, size_t size);
+/* Back, sorted. The bytes are hostile. */
+mla_status cap_listing_read(struct cap_listing *listing, const char *file, const void *window,
+			    size_t size);
+
+/* ---- the process that parses (reader.c) ------------------------------------------------------ */
+
+/* A box of one dataset, as the parser is asked for it. */
+struct cap_request {
+	uint64_t dataset; /* index among the objects of the listing */
+	uint64_t start[CAP_MAX_RANK], count[CAP_MAX_RANK];
+};
+
+struct cap_reply {
+	mla_status status;
+	uint64_t bytes; /* in the window */
+	char sentence[ERROR_SIZE];
+};
+
+/* Starts a parser of the file, open as descriptor, which stays the caller's. The listing's bytes
+ * then stand in the window. On failure *reader is NULL. */
+mla_status cap_reader_open(const char *path, int descriptor, struct cap_reader **reader,
+			   size_t *bytes);
+const void *cap_reader_window(const struct cap_reader *reader);
+/* The box's elements, contiguous, then stand in the window. */
+mla_status cap_reader_ask(struct cap_reader *reader, const struct cap_request *request);
+void cap_reader_close(struct cap_reader *reader);
+
+/* ---- its inside (parser.c) ------------------------------------------------------------------- */
+
+/* Opens the file, lists it into the window, and answers requests until the socket closes. Each
+ * answer ends a piece of work, for which begin is called first. */
+void cap_parser_serve(const char *path, int descriptor, int socket, void *window,
+		      void (*begin)(void));
+
+/* ---- HDF5's types and reasons (types.c) ----------------------------------------------------- */
+
+/* No plugins, no printing, nothing at exit. Before the first HDF5 call of every way into it. */
+void cap_hdf5_quiet(void);
+
 /* Says the innermost reason of the HDF5 call that just failed: "FILE: OBJECT: reason". Returns
  * MLA_INVALID. Must come before the next HDF5 call. */
 mla_status cap_fail_hdf5(const char *file, const char *object);
-
-/* No plugins, no printing. Before the first HDF5 call of every way into this module. */
-void cap_hdf5_quiet(void);
-
-/* Opens the file, walks it and reads all attributes; refuses what FORMAT.md's HDF5 rules refuse.
- * On failure what was made is left for capture_close. */
-mla_status cap_file_open(struct capture *capture);
-
-/* ---- types and datasets (dataset.c) --------------------------------------------------------- */
+void cap_hdf5_reason(char reason[256]);
 
 void cap_types_make(hid_t type[CAP_NUM_ELEMENTS]);
 void cap_types_close(hid_t type[CAP_NUM_ELEMENTS]);
-size_t cap_element_size(enum cap_element element);
-const char *cap_element_name(enum cap_element element);
+/* CAP_ANY_ELEMENT: none of them. */
+int cap_type_element(const hid_t known[CAP_NUM_ELEMENTS], hid_t type);
 /* What a type is, for a message. */
 void cap_describe_type(const hid_t known[CAP_NUM_ELEMENTS], hid_t type, char *text, size_t size);
 
-struct cap_dataset {
-	const char *path; /* belongs to the caller */
-	hid_t id;
-	enum cap_element element;
-	int rank;
-	hsize_t extent[CAP_MAX_RANK];
-	hsize_t chunk_rows; /* of the first dimension */
-	bool deflated;
-	uint64_t row_bytes; /* of one index of the first dimension */
-	uint64_t chunk_bytes, bytes;
-};
+/* ---- one dataset, in the parser (storage.c) -------------------------------------------------- */
 
-/* Opens a dataset and checks type, rank, size, filters, storage. expected: CAP_ANY_ELEMENT, or the
- * only type to accept. */
-mla_status cap_dataset_open(const struct capture *capture, const char *path, int expected,
-			    struct cap_dataset *dataset);
-void cap_dataset_close(struct cap_dataset *dataset);
+/* Fills in what is known of a dataset. Its faults are facts: MLA_NO_MEMORY is the only failure. */
+mla_status cap_storage_describe(hid_t id, const hid_t type[CAP_NUM_ELEMENTS], uint64_t file_bytes,
+				const char *file, struct cap_dataset *dataset);
+
+/* ---- datasets (dataset.c) ------------------------------------------------------------------- */
+
+size_t cap_element_size(int element);
+const char *cap_element_name(int element);
+
+/* Fills in the sizes from element, rank and extents; false if they are beyond the limits. */
+bool cap_dataset_measure(struct cap_dataset *dataset);
+
+/* A dataset that is there, of the only type to accept or CAP_ANY_ELEMENT, and can be read. */
+mla_status cap_dataset_find(const struct capture *capture, const char *path, int expected,
+			    const struct cap_dataset **dataset);
 
 /* Reads the box start, count (both [rank]; NULL = everything) to contiguous memory. */
 mla_status cap_dataset_read(const struct capture *capture, const struct cap_dataset *dataset,
-			    const hsize_t *start, const hsize_t *count, void *to);
+			    const uint64_t *start, const uint64_t *count, void *to);
 
 /* Elements of a contiguous array that are not finite; *first is the index of the first one. */
-uint64_t cap_count_non_finite(enum cap_element element, const void *data, uint64_t count,
-			      uint64_t *first);
+uint64_t cap_count_non_finite(int element, const void *data, uint64_t count, uint64_t *first);
 
 /* ---- loading (read.c) ----------------------------------------------------------------------- */
 
-/* visible[page] = how many slots of the page, from its start, some request of the step sees at
- * least; raises what is there. */
-void cap_mark_visible(const struct cap_step *step, int32_t page_size, int32_t *visible);
+/* Page ids rising, each once; how many those are. */
+int64_t cap_sort_pages(int32_t *pages, int64_t count);
+/* Where a page stands among them; it does. */
+int32_t cap_find_page(const int32_t *pages, int64_t count, int32_t page);
 
-/* Non-finite elements of rows [row, row + rows) of the first dimension, which lie at data. visible:
- * look at these slots of each page only; NULL: at everything. *first: index in the dataset. */
+/* The step's page table as indices into pages (rising; all that the step needs are there); entries
+ * that nothing needs are -1. The caller's to free; NULL if memory ran out. */
+int32_t *cap_compact_table(const struct cap_step *step, int32_t page_size, const int32_t *pages,
+			   int64_t num_pages);
+
+/* Raises slots[i] to how many slots of page number i of such a table, from its start, some request
+ * of the step needs. */
+void cap_mark_needed(const struct cap_step *step, int32_t page_size, const int32_t *table,
+		     int32_t *slots);
+
+/* Non-finite elements of rows [row, row + rows) of the first dimension, which lie at data. *first:
+ * index in the dataset. */
 uint64_t cap_count_bad(const struct cap_dataset *dataset, const void *data, uint64_t row,
-		       uint64_t rows, const int32_t *visible, uint64_t *first);
+		       uint64_t rows, uint64_t *first);
+/* The same, of the first slots of one page alone. */
+uint64_t cap_count_bad_slots(const struct cap_dataset *dataset, const void *data, uint64_t row,
+			     int32_t slots, uint64_t *first);
 mla_status cap_fail_non_finite(const char *file, const struct cap_dataset *dataset, uint64_t count,
 			       uint64_t first);
 

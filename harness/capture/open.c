@@ -19,7 +19,7 @@ static mla_status need_attribute(const struct capture *capture, const char *obje
 {
 	static const char *const type_names[] = {"a string", "uint32", "float64"};
 
-	*one = cap_attributes_find(&capture->attributes, object, name);
+	*one = cap_attributes_find(&capture->listing.attributes, object, name);
 	if (!*one)
 		return cap_fail(capture->path, "missing attribute %s@%s", object, name);
 	if ((*one)->type != type)
@@ -69,9 +69,9 @@ static mla_status read_choice(const struct capture *capture, const char *object,
 static mla_status check_root(struct capture *capture)
 {
 	const struct cap_attribute *schema =
-		cap_attributes_find(&capture->attributes, "/", "schema");
+		cap_attributes_find(&capture->listing.attributes, "/", "schema");
 	const struct cap_attribute *version =
-		cap_attributes_find(&capture->attributes, "/", "schema_version");
+		cap_attributes_find(&capture->listing.attributes, "/", "schema_version");
 	mla_status status;
 	int32_t kind;
 
@@ -134,7 +134,7 @@ static mla_status read_config(struct capture *capture)
 		int32_t choice = capture->config.dtype;
 
 		if (!rule->optional ||
-		    cap_attributes_find(&capture->attributes, "/config", rule->name))
+		    cap_attributes_find(&capture->listing.attributes, "/config", rule->name))
 			status = read_choice(capture, "/config", rule->name, rule->words, &choice);
 		memcpy((char *)&capture->config + rule->offset, &choice, sizeof(choice));
 	}
@@ -220,30 +220,27 @@ static mla_status fail_shape(const struct capture *capture, const struct cap_dat
 			expected_text, names);
 }
 
-/* Opens a dataset by its rule. An extent that is not known yet (-1) becomes what is found. */
-static mla_status open_by_rule(const struct capture *capture, const char *path,
+/* Finds a dataset by its rule. An extent that is not known yet (-1) becomes what is found. */
+static mla_status take_by_rule(const struct capture *capture, const char *path,
 			       const struct cap_rule *rule, int64_t *extent,
-			       struct cap_dataset *dataset)
+			       const struct cap_dataset **dataset)
 {
 	const enum cap_element element = cap_rule_element(rule, &capture->config);
-	mla_status status = cap_dataset_open(capture, path, (int)element, dataset);
+	mla_status status = cap_dataset_find(capture, path, (int)element, dataset);
 	bool right;
 
 	if (status)
 		return status;
-	right = dataset->rank == rule->rank;
+	right = (*dataset)->rank == rule->rank;
 	for (int i = 0; right && i < rule->rank; i++) {
 		const int64_t e = extent[rule->dim[i]];
 
-		right = e < 0 || e == (int64_t)dataset->extent[i];
+		right = e < 0 || e == (int64_t)(*dataset)->extent[i];
 	}
-	if (!right) {
-		status = fail_shape(capture, dataset, rule, extent);
-		cap_dataset_close(dataset);
-		return status;
-	}
+	if (!right)
+		return fail_shape(capture, *dataset, rule, extent);
 	for (int i = 0; i < rule->rank; i++)
-		extent[rule->dim[i]] = (int64_t)dataset->extent[i];
+		extent[rule->dim[i]] = (int64_t)(*dataset)->extent[i];
 	return MLA_OK;
 }
 
@@ -265,18 +262,15 @@ static mla_status find_by_rule(const struct capture *capture, const char *group,
 static mla_status check_rule(const struct capture *capture, const char *group,
 			     const struct cap_rule *rule, int64_t *extent)
 {
-	struct cap_dataset dataset;
+	const struct cap_dataset *dataset;
 	char path[CAP_PATH];
 	bool there;
 	mla_status status = find_by_rule(capture, group, rule, path, &there);
 
 	if (status || !there)
 		return status;
-	status = open_by_rule(capture, path, rule, extent, &dataset);
-	if (status)
-		return status;
-	cap_dataset_close(&dataset);
-	if (rule->reference)
+	status = take_by_rule(capture, path, rule, extent, &dataset);
+	if (!status && rule->reference)
 		status = need_string(capture, path, "computed_by");
 	if (!status && rule->reference)
 		status = need_string(capture, path, "dtype");
@@ -293,10 +287,11 @@ static mla_status check_group(const struct capture *capture, const char *group,
 	return status;
 }
 
-static mla_status check_harmless(const struct capture *capture, const char *path)
+static mla_status check_harmless(const struct capture *capture, const char *path, uint64_t *total,
+				 uint64_t *stored)
 {
 	const struct cap_attribute *sha;
-	struct cap_dataset dataset;
+	const struct cap_dataset *dataset;
 	mla_status status = need_attribute(capture, path, "sha256", CAP_STRING, &sha);
 
 	if (status)
@@ -305,20 +300,37 @@ static mla_status check_harmless(const struct capture *capture, const char *path
 		return cap_fail(capture->path,
 				"%s@sha256 is \"%.64s\", expected 64 lower-case hex digits", path,
 				sha->text);
-	status = cap_dataset_open(capture, path, CAP_ANY_ELEMENT, &dataset);
-	cap_dataset_close(&dataset);
-	return status;
+	status = cap_dataset_find(capture, path, CAP_ANY_ELEMENT, &dataset);
+	if (status)
+		return status;
+	*total += dataset->bytes;
+	*stored += dataset->stored;
+	return MLA_OK;
 }
 
 /* Datasets beyond the schema are carried along; they too must be harmless and have a checksum. */
 static mla_status check_every_dataset(struct capture *capture)
 {
+	uint64_t total = 0, stored = 0; /* 65,536 times 2^37 fit */
 	mla_status status = MLA_OK;
 
-	for (size_t i = 0; !status && i < capture->num_objects; i++)
-		if (!capture->objects[i].group)
-			status = check_harmless(capture, capture->objects[i].path);
-	return status;
+	for (size_t i = 0; !status && i < capture->listing.num_objects; i++)
+		if (!capture->listing.objects[i].group)
+			status = check_harmless(capture, capture->listing.objects[i].path, &total,
+						&stored);
+	if (status)
+		return status;
+	if (stored > capture->file_bytes)
+		return cap_fail(capture->path,
+				"datasets claim %" PRIu64 " stored bytes in a file of %" PRIu64,
+				stored, capture->file_bytes);
+	if (total > CAP_TOTAL_BYTES(capture->file_bytes))
+		return cap_fail(capture->path,
+				"holds %" PRIu64
+				" bytes of elements, expected at most 4 GiB and 64 "
+				"times the file's %" PRIu64 " bytes",
+				total, capture->file_bytes);
+	return MLA_OK;
 }
 
 /* ---- layers and steps ----------------------------------------------------------------------- */
@@ -371,26 +383,26 @@ static mla_status check_layers(struct capture *capture)
 }
 
 /* Reads an int32 dataset of a step whole; *values is NULL if it is absent and may be. */
-static mla_status read_index(const struct capture *capture, const char *group,
+static mla_status read_index(struct capture *capture, const char *group,
 			     const struct cap_rule *rule, int64_t *extent, int32_t **values)
 {
-	struct cap_dataset dataset;
+	const struct cap_dataset *dataset;
 	char path[CAP_PATH];
 	bool there;
 	mla_status status = find_by_rule(capture, group, rule, path, &there);
 
 	if (status || !there)
 		return status;
-	status = open_by_rule(capture, path, rule, extent, &dataset);
+	status = take_by_rule(capture, path, rule, extent, &dataset);
 	if (status)
 		return status;
-	*values = malloc(dataset.bytes + 1);
-	if (*values)
-		status = cap_dataset_read(capture, &dataset, NULL, NULL, *values);
-	else
-		status = cap_fail_memory(capture->path);
-	cap_dataset_close(&dataset);
-	return status;
+	capture->index_bytes += dataset->bytes;
+	status = cap_check_memory(capture, path, (double)capture->index_bytes);
+	if (status)
+		return status;
+	*values = malloc(dataset->bytes + 1);
+	return *values ? cap_dataset_read(capture, dataset, NULL, NULL, *values)
+		       : cap_fail_memory(capture->path);
 }
 
 static mla_status check_offsets(const struct capture *capture, const char *group, const char *name,
@@ -408,61 +420,105 @@ static mla_status check_offsets(const struct capture *capture, const char *group
 	return MLA_OK;
 }
 
-/* The page entries that a request reads. */
-static mla_status check_request_pages(const struct capture *capture, const struct cap_step *step,
-				      const char *group, int64_t request, int64_t *last_use)
+/* A page that a request needs, and where in kv_page_indices. */
+struct use {
+	int32_t page;
+	int64_t entry;
+};
+
+static int compare_uses(const void *a, const void *b)
 {
-	const int64_t size = capture->config.page_size, pages = capture->extent[DIM_PAGES];
-	const int64_t first = step->kv_indptr[request], end = step->kv_indptr[request + 1];
-	const int64_t needed = ((int64_t)step->kv_len[request] + size - 1) / size;
+	const struct use *x = a, *y = b;
+
+	if (x->page != y->page)
+		return x->page < y->page ? -1 : 1;
+	return x->entry < y->entry ? -1 : x->entry > y->entry;
+}
+
+static mla_status check_request_length(const struct capture *capture, const struct cap_step *step,
+				       const char *group, int64_t request, int64_t *needed)
+{
+	const int64_t size = capture->config.page_size;
+	const int64_t given = step->kv_indptr[request + 1] - step->kv_indptr[request];
 
 	if (step->kv_len[request] < 0)
 		return cap_fail(capture->path,
 				"%s/kv_len[%" PRId64 "] = %" PRId32 ", expected 0 or more", group,
 				request, step->kv_len[request]);
-	if (needed > end - first)
+	*needed = ((int64_t)step->kv_len[request] + size - 1) / size;
+	if (*needed > given)
 		return cap_fail(capture->path,
 				"%s/kv_len[%" PRId64 "] = %" PRId32 " needs %" PRId64
 				" pages of %" PRId64 ", kv_indptr gives %" PRId64,
-				group, request, step->kv_len[request], needed, size, end - first);
-	for (int64_t i = first; i < first + needed; i++) {
-		const int64_t page = step->kv_page_indices[i];
-
-		if (page < 0 || page >= pages)
-			return cap_fail(capture->path,
-					"%s/kv_page_indices[%" PRId64 "] = %" PRId64
-					" is out of range, ckv_cache has %" PRId64 " pages",
-					group, i, page, pages);
-		if (last_use[page] >= first)
-			return cap_fail(capture->path,
-					"%s/kv_page_indices: request %" PRId64 " uses page %" PRId64
-					" twice (entries %" PRId64 " and %" PRId64 ")",
-					group, request, page, last_use[page], i);
-		last_use[page] = i;
-	}
+				group, request, step->kv_len[request], *needed, size, given);
 	return MLA_OK;
 }
 
-static mla_status check_pages(const struct capture *capture, const struct cap_step *step,
+/* The page entries that a request reads, which uses receives. */
+static mla_status check_request_pages(const struct capture *capture, const struct cap_step *step,
+				      const char *group, int64_t request, struct use *uses,
+				      int64_t *count)
+{
+	const int64_t pages = capture->extent[DIM_PAGES], first = step->kv_indptr[request];
+	mla_status status = check_request_length(capture, step, group, request, count);
+
+	for (int64_t i = 0; !status && i < *count; i++) {
+		const int32_t page = step->kv_page_indices[first + i];
+
+		if (page < 0 || page >= pages)
+			status = cap_fail(capture->path,
+					  "%s/kv_page_indices[%" PRId64 "] = %" PRId32
+					  " is out of range, ckv_cache has %" PRId64 " pages",
+					  group, first + i, page, pages);
+		uses[i] = (struct use){page, first + i};
+	}
+	if (status)
+		return status;
+	qsort(uses, (size_t)*count, sizeof(*uses), compare_uses);
+	for (int64_t i = 1; i < *count; i++)
+		if (uses[i].page == uses[i - 1].page)
+			return cap_fail(capture->path,
+					"%s/kv_page_indices: request %" PRId64 " uses page %" PRId32
+					" twice (entries %" PRId64 " and %" PRId64 ")",
+					group, request, uses[i].page, uses[i - 1].entry,
+					uses[i].entry);
+	return MLA_OK;
+}
+
+/* The pages among the uses, each once. A cache has a page even where none is needed. */
+static mla_status keep_pages(const struct capture *capture, struct cap_step *step,
+			     const struct use *uses, int64_t count)
+{
+	step->pages = malloc(((size_t)count + 1) * sizeof(*step->pages));
+	if (!step->pages)
+		return cap_fail_memory(capture->path);
+	for (int64_t i = 0; i < count; i++)
+		step->pages[i] = uses[i].page;
+	step->num_pages = cap_sort_pages(step->pages, count);
+	if (!count && capture->extent[DIM_PAGES])
+		step->pages[step->num_pages++] = 0;
+	return MLA_OK;
+}
+
+static mla_status check_pages(const struct capture *capture, struct cap_step *step,
 			      const char *group)
 {
-	const int64_t requests = step->extent[DIM_REQUESTS], pages = capture->extent[DIM_PAGES];
-	int64_t *last_use = malloc(((size_t)pages + 1) * sizeof(*last_use));
-	mla_status status = MLA_OK;
+	const int64_t requests = step->extent[DIM_REQUESTS];
+	const size_t entries = (size_t)step->extent[DIM_PAGE_ENTRIES];
+	struct use *uses = malloc((entries + 1) * sizeof(*uses));
+	int64_t used = 0, count = 0;
+	mla_status status = uses ? MLA_OK : cap_fail_memory(capture->path);
 
-	if (!last_use)
-		return cap_fail_memory(capture->path);
-	for (int64_t i = 0; i < pages; i++)
-		last_use[i] = -1;
-	for (int64_t r = 0; !status && r < requests; r++)
-		status = check_request_pages(capture, step, group, r, last_use);
-	free(last_use);
+	for (int64_t r = 0; !status && r < requests; r++, used += count)
+		status = check_request_pages(capture, step, group, r, uses + used, &count);
+	if (!status)
+		status = keep_pages(capture, step, uses, used);
+	free(uses);
 	return status;
 }
 
 /* Reads and checks the index arrays in the order of cap_step_rules. */
-static mla_status read_indices(const struct capture *capture, struct cap_step *step,
-			       const char *group)
+static mla_status read_indices(struct capture *capture, struct cap_step *step, const char *group)
 {
 	enum { KV_LEN, QO_INDPTR, KV_INDPTR, PAGE_INDICES, POSITIONS, Q_POS0 };
 	const struct cap_rule *rules = cap_step_rules;
@@ -492,7 +548,8 @@ static mla_status read_indices(const struct capture *capture, struct cap_step *s
 				" entries",
 				group, step->kv_indptr[requests], extent[DIM_PAGE_ENTRIES]);
 	extent[DIM_QUERIES] = step->qo_indptr[requests];
-	return check_pages(capture, step, group);
+	status = read_index(capture, group, &rules[POSITIONS], extent, &step->positions);
+	return status ? status : check_pages(capture, step, group);
 }
 
 static mla_status check_problem(const struct capture *capture, struct cap_step *step, int layer)
@@ -531,8 +588,8 @@ static mla_status check_step(struct capture *capture, struct cap_step *step)
 /* A layer of a step that /layers lacks has no cache. */
 static mla_status check_stray_layers(const struct capture *capture)
 {
-	for (size_t i = 0; i < capture->num_objects; i++) {
-		const char *path = capture->objects[i].path;
+	for (size_t i = 0; i < capture->listing.num_objects; i++) {
+		const char *path = capture->listing.objects[i].path;
 		int length = 0;
 
 		if (!sscanf(path, "/steps/%*3d%n", &length) && length > 0 &&
@@ -562,13 +619,31 @@ static mla_status check_steps(struct capture *capture)
 	return status ? status : check_stray_layers(capture);
 }
 
+/* Last: what is wrong with the attribute that was changed says more. */
+static mla_status check_content(struct capture *capture)
+{
+	const char *stored = cap_text_of(capture, "/", "content_sha256");
+	char hex[SHA256_TEXT];
+	mla_status status;
+
+	if (!stored)
+		return MLA_OK;
+	status = cap_content_sha256(&capture->listing.attributes, capture->path, hex);
+	if (status || !strcmp(stored, hex))
+		return status;
+	return cap_fail(capture->path,
+			"content_sha256 mismatch (file %.16s..., attributes %.16s...): an "
+			"attribute was changed",
+			stored, hex);
+}
+
 /* ---- the interface -------------------------------------------------------------------------- */
 
 static mla_status check_all(struct capture *capture)
 {
 	static mla_status (*const checks[])(struct capture *) = {
-		cap_file_open, check_root,  check_config,
-		check_layers,  check_steps, check_every_dataset,
+		cap_file_open, check_root,          check_config,  check_layers,
+		check_steps,   check_every_dataset, check_content,
 	};
 	mla_status status = MLA_OK;
 
@@ -600,21 +675,18 @@ void capture_close(struct capture *capture)
 	if (!capture)
 		return;
 	for (int i = 0; i < capture->num_steps; i++) {
-		free(capture->steps[i].kv_len);
-		free(capture->steps[i].qo_indptr);
-		free(capture->steps[i].kv_indptr);
-		free(capture->steps[i].kv_page_indices);
-		free(capture->steps[i].q_pos0);
+		struct cap_step *step = &capture->steps[i];
+		int32_t *const lists[] = {step->kv_len, step->qo_indptr, step->kv_indptr,
+					  step->pages,  step->positions, step->kv_page_indices,
+					  step->q_pos0};
+
+		for (size_t k = 0; k < sizeof(lists) / sizeof(*lists); k++)
+			free(lists[k]);
 	}
-	for (size_t i = 0; i < capture->num_objects; i++)
-		free(capture->objects[i].path);
-	free(capture->objects);
 	free(capture->steps);
 	free(capture->layers);
-	cap_attributes_free(&capture->attributes);
-	if (capture->file > 0)
-		H5Fclose(capture->file);
-	cap_types_close(capture->type);
+	cap_listing_free(&capture->listing);
+	cap_reader_close(capture->reader);
 	free(capture->path);
 	free(capture);
 }

@@ -16,10 +16,57 @@ struct load {
 	const struct cap_step *step;
 	struct mla_case *c;
 	char layer_group[CAP_PATH], problem_group[CAP_PATH];
-	int32_t *visible; /* as cap_mark_visible fills it */
+	int32_t *needed; /* [step->num_pages] as cap_mark_needed fills it */
+	double bytes;    /* that the case takes so far */
 };
 
-void cap_mark_visible(const struct cap_step *step, int32_t page_size, int32_t *visible)
+/* ---- pages ---------------------------------------------------------------------------------- */
+
+static int compare_pages(const void *a, const void *b)
+{
+	const int32_t x = *(const int32_t *)a, y = *(const int32_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+int64_t cap_sort_pages(int32_t *pages, int64_t count)
+{
+	int64_t kept = 0;
+
+	qsort(pages, (size_t)count, sizeof(*pages), compare_pages);
+	for (int64_t i = 0; i < count; i++)
+		if (!i || pages[i] != pages[i - 1])
+			pages[kept++] = pages[i];
+	return kept;
+}
+
+int32_t cap_find_page(const int32_t *pages, int64_t count, int32_t page)
+{
+	const int32_t *found = bsearch(&page, pages, (size_t)count, sizeof(page), compare_pages);
+
+	return (int32_t)(found - pages);
+}
+
+int32_t *cap_compact_table(const struct cap_step *step, int32_t page_size, const int32_t *pages,
+			   int64_t num_pages)
+{
+	const int64_t entries = step->extent[DIM_PAGE_ENTRIES];
+	int32_t *table = malloc(((size_t)entries + 1) * sizeof(*table));
+
+	for (int64_t i = 0; table && i < entries; i++)
+		table[i] = -1;
+	for (int64_t r = 0; table && r < step->extent[DIM_REQUESTS]; r++) {
+		const int64_t first = step->kv_indptr[r];
+		const int64_t count = ((int64_t)step->kv_len[r] + page_size - 1) / page_size;
+
+		for (int64_t i = first; i < first + count; i++)
+			table[i] = cap_find_page(pages, num_pages, step->kv_page_indices[i]);
+	}
+	return table;
+}
+
+void cap_mark_needed(const struct cap_step *step, int32_t page_size, const int32_t *table,
+		     int32_t *slots)
 {
 	const mla_config config = {.page_size = page_size};
 	const mla_batch batch = {
@@ -30,31 +77,32 @@ void cap_mark_visible(const struct cap_step *step, int32_t page_size, int32_t *v
 		.q_pos0 = step->q_pos0,
 	};
 
-	geometry_mark(&config, &batch, step->kv_page_indices, GEOMETRY_KEPT, visible);
+	geometry_mark(&config, &batch, table, GEOMETRY_KEPT, slots);
 }
 
+/* ---- what is not finite --------------------------------------------------------------------- */
+
 uint64_t cap_count_bad(const struct cap_dataset *dataset, const void *data, uint64_t row,
-		       uint64_t rows, const int32_t *visible, uint64_t *first)
+		       uint64_t rows, uint64_t *first)
 {
-	const uint64_t size = cap_element_size(dataset->element);
-	const uint64_t row_count = dataset->row_bytes / size;
-	uint64_t slot_count, found = 0, at = 0;
+	const uint64_t row_count = dataset->row_bytes / cap_element_size(dataset->element);
+	uint64_t at = 0;
+	const uint64_t found = cap_count_non_finite(dataset->element, data, rows * row_count, &at);
 
-	if (!visible) {
-		found = cap_count_non_finite(dataset->element, data, rows * row_count, &at);
-		*first = row * row_count + at;
-		return found;
-	}
-	slot_count = row_count / dataset->extent[1];
-	for (uint64_t i = 0; i < rows; i++) {
-		const uint64_t count = (uint64_t)visible[row + i] * slot_count;
-		const char *page = (const char *)data + i * dataset->row_bytes;
-		const uint64_t bad = cap_count_non_finite(dataset->element, page, count, &at);
+	*first = row * row_count + at;
+	return found;
+}
 
-		if (bad && !found)
-			*first = (row + i) * row_count + at;
-		found += bad;
-	}
+uint64_t cap_count_bad_slots(const struct cap_dataset *dataset, const void *data, uint64_t row,
+			     int32_t slots, uint64_t *first)
+{
+	const uint64_t row_count = dataset->row_bytes / cap_element_size(dataset->element);
+	const uint64_t slot_count = row_count / dataset->extent[1];
+	uint64_t at = 0;
+	const uint64_t found =
+		cap_count_non_finite(dataset->element, data, (uint64_t)slots * slot_count, &at);
+
+	*first = row * row_count + at;
 	return found;
 }
 
@@ -75,47 +123,128 @@ mla_status cap_fail_non_finite(const char *file, const struct cap_dataset *datas
 			count, text);
 }
 
-/* Which values of a dataset must be finite. */
-enum finite { FINITE_ANY, FINITE_ALL, FINITE_VISIBLE };
+/* ---- tensors -------------------------------------------------------------------------------- */
 
-static mla_status check_finite(const struct load *load, const struct cap_dataset *dataset,
-			       const void *data, enum finite finite)
+/* A tensor of the case like the dataset, of so many rows; refused where a small file asks for much
+ * memory. */
+static mla_status make_tensor(struct load *load, const struct cap_dataset *dataset, int64_t rows,
+			      mla_tensor *tensor)
 {
-	uint64_t bad = 0, first = 0;
+	int64_t extent[CAP_MAX_RANK];
+	mla_status status;
 
-	if (finite != FINITE_ANY && dataset->bytes)
-		bad = cap_count_bad(dataset, data, 0, dataset->extent[0],
-				    finite == FINITE_VISIBLE ? load->visible : NULL, &first);
-	return bad ? cap_fail_non_finite(load->capture->path, dataset, bad, first) : MLA_OK;
+	load->bytes += (double)dataset->row_bytes * (double)rows;
+	status = cap_check_memory(load->capture, load->problem_group, load->bytes);
+	if (status)
+		return status;
+	for (int i = 0; i < dataset->rank; i++)
+		extent[i] = i ? (int64_t)dataset->extent[i] : rows;
+	*tensor = case_tensor(load->c, dataset->element, dataset->rank, extent);
+	return tensor->data ? MLA_OK : cap_fail_memory(load->capture->path);
 }
 
 /* Reads a dataset into a tensor of the case; nothing if it is absent, which open has allowed. */
-static mla_status load_tensor(const struct load *load, const char *group, const char *name,
-			      enum finite finite, mla_tensor *tensor)
+static mla_status load_tensor(struct load *load, const char *group, const char *name, bool finite,
+			      mla_tensor *tensor)
 {
 	const struct capture *capture = load->capture;
-	struct cap_dataset dataset;
+	const struct cap_dataset *dataset;
+	uint64_t bad = 0, first = 0;
 	char path[CAP_PATH];
-	int64_t extent[CAP_MAX_RANK];
 	mla_status status;
 
 	cap_join(path, group, name);
 	if (!cap_find(capture, path))
 		return MLA_OK;
-	status = cap_dataset_open(capture, path, CAP_ANY_ELEMENT, &dataset);
+	status = cap_dataset_find(capture, path, CAP_ANY_ELEMENT, &dataset);
+	if (!status)
+		status = make_tensor(load, dataset, (int64_t)dataset->extent[0], tensor);
+	if (!status)
+		status = cap_dataset_read(capture, dataset, NULL, NULL, tensor->data);
 	if (status)
 		return status;
-	for (int i = 0; i < dataset.rank; i++)
-		extent[i] = (int64_t)dataset.extent[i];
-	*tensor = case_tensor(load->c, (int32_t)dataset.element, dataset.rank, extent);
-	if (!tensor->data)
-		status = cap_fail_memory(capture->path);
-	else
-		status = cap_dataset_read(capture, &dataset, NULL, NULL, tensor->data);
-	if (!status)
-		status = check_finite(load, &dataset, tensor->data, finite);
-	cap_dataset_close(&dataset);
+	if (finite && dataset->bytes)
+		bad = cap_count_bad(dataset, tensor->data, 0, dataset->extent[0], &first);
+	return bad ? cap_fail_non_finite(capture->path, dataset, bad, first) : MLA_OK;
+}
+
+/* How many of the step's pages from number i on are read at once: as many as lie within a slab of
+ * the file, and with no gap that is wider than a chunk. */
+static int64_t pages_at_once(const struct load *load, const struct cap_dataset *dataset, int64_t i)
+{
+	const int32_t *pages = load->step->pages;
+	const int64_t fit = (int64_t)(CAP_SLAB_BYTES / (dataset->row_bytes + 1));
+	int64_t n = 1;
+
+	while (i + n < load->step->num_pages && pages[i + n] - pages[i] < fit &&
+	       (uint64_t)(pages[i + n] - pages[i + n - 1]) <= dataset->chunk[0])
+		n++;
+	return n;
+}
+
+/* Takes pages i to i + n of the step out of the rows that lie in the slab. */
+static mla_status take_pages(const struct load *load, const struct cap_dataset *dataset, int64_t i,
+			     int64_t n, const char *slab, const mla_tensor *tensor)
+{
+	const int32_t *pages = load->step->pages;
+	const size_t row = dataset->row_bytes;
+	uint64_t bad = 0, first = 0, at = 0;
+
+	for (int64_t k = i; k < i + n; k++) {
+		const char *from = slab + (size_t)(pages[k] - pages[i]) * row;
+		const uint64_t found = cap_count_bad_slots(dataset, from, (uint64_t)pages[k],
+							   load->needed[k], &at);
+
+		if (found && !bad)
+			first = at;
+		bad += found;
+		memcpy((char *)tensor->data + (size_t)k * row, from, row);
+	}
+	return bad ? cap_fail_non_finite(load->capture->path, dataset, bad, first) : MLA_OK;
+}
+
+static mla_status load_pages(const struct load *load, const struct cap_dataset *dataset,
+			     const mla_tensor *tensor)
+{
+	const struct cap_step *step = load->step;
+	uint64_t start[CAP_MAX_RANK] = {0}, count[CAP_MAX_RANK];
+	const size_t most =
+		dataset->row_bytes > CAP_SLAB_BYTES ? dataset->row_bytes : CAP_SLAB_BYTES;
+	mla_status status = MLA_OK;
+	int64_t n;
+	char *slab = malloc(most);
+
+	if (!slab)
+		return cap_fail_memory(load->capture->path);
+	memcpy(count, dataset->extent, sizeof(count));
+	for (int64_t i = 0; !status && i < step->num_pages; i += n) {
+		n = pages_at_once(load, dataset, i);
+		start[0] = (uint64_t)step->pages[i];
+		count[0] = (uint64_t)(step->pages[i + n - 1] - step->pages[i] + 1);
+		status = cap_dataset_read(load->capture, dataset, start, count, slab);
+		if (!status)
+			status = take_pages(load, dataset, i, n, slab, tensor);
+	}
+	free(slab);
 	return status;
+}
+
+/* Of a cache only the pages that the step needs are loaded, in their order: the case's table names
+ * them 0, 1, 2, ... */
+static mla_status load_cache(struct load *load, const char *name, mla_tensor *tensor)
+{
+	const struct capture *capture = load->capture;
+	const struct cap_dataset *dataset;
+	char path[CAP_PATH];
+	mla_status status;
+
+	cap_join(path, load->layer_group, name);
+	if (!cap_find(capture, path))
+		return MLA_OK;
+	status = cap_dataset_find(capture, path, CAP_ANY_ELEMENT, &dataset);
+	if (!status)
+		status = make_tensor(load, dataset, load->step->num_pages, tensor);
+	return status || !dataset->bytes ? status : load_pages(load, dataset, tensor);
 }
 
 static void fill_config(const struct capture *capture, mla_config *config)
@@ -152,9 +281,14 @@ static mla_status fill_batch(const struct load *load)
 	const struct cap_step *step = load->step;
 	const int64_t requests = step->extent[DIM_REQUESTS];
 	const int64_t entries = step->extent[DIM_PAGE_ENTRIES];
+	const int32_t page_size = (int32_t)load->capture->config.page_size;
 	struct mla_case *c = load->c;
 	mla_batch *batch = &c->batch;
+	int32_t *table = cap_compact_table(step, page_size, step->pages, step->num_pages);
 
+	if (!table)
+		return cap_fail_memory(load->capture->path);
+	cap_mark_needed(step, page_size, table, load->needed);
 	batch->struct_size = sizeof(*batch);
 	batch->batch_size = (int32_t)requests;
 	batch->qo_indptr = copy_index(c, step->qo_indptr, requests + 1);
@@ -163,7 +297,8 @@ static mla_status fill_batch(const struct load *load)
 	if (step->q_pos0)
 		batch->q_pos0 = copy_index(c, step->q_pos0, requests);
 	c->tensors.struct_size = sizeof(c->tensors);
-	c->tensors.kv_indices = copy_index(c, step->kv_page_indices, entries);
+	c->tensors.kv_indices = copy_index(c, table, entries);
+	free(table);
 	c->tensors.num_kv_indices = entries;
 	if (!batch->qo_indptr || !batch->kv_indptr || !batch->kv_len ||
 	    (step->q_pos0 && !batch->q_pos0) || !c->tensors.kv_indices)
@@ -171,27 +306,27 @@ static mla_status fill_batch(const struct load *load)
 	return MLA_OK;
 }
 
-static mla_status load_tensors(const struct load *load)
+static mla_status load_tensors(struct load *load)
 {
 	const bool model = load->capture->kind == CAPTURE_MODEL_FORWARD;
 	struct mla_case *c = load->c;
 	const struct {
 		const char *group, *name;
-		enum finite finite;
+		bool finite;
 		mla_tensor *tensor;
 	} parts[] = {
-		{load->layer_group, "ckv_cache", FINITE_VISIBLE, &c->tensors.ckv},
-		{load->layer_group, "kpe_cache", FINITE_VISIBLE, &c->tensors.kpe},
-		{load->layer_group, "w_uk", FINITE_ALL, &c->w_uk},
-		{load->layer_group, "w_uv", FINITE_ALL, &c->w_uv},
-		{load->problem_group, "q_nope", FINITE_ALL, model ? &c->q_raw : &c->tensors.q_nope},
-		{load->problem_group, "q_pe", FINITE_ALL, &c->tensors.q_pe},
-		{load->problem_group, "out_model", FINITE_ANY, &c->out_model},
-		{load->problem_group, "out_ref", FINITE_ANY, &c->out_ref},
-		{load->problem_group, "lse_ref", FINITE_ANY, &c->lse_ref},
+		{load->layer_group, "w_uk", true, &c->w_uk},
+		{load->layer_group, "w_uv", true, &c->w_uv},
+		{load->problem_group, "q_nope", true, model ? &c->q_raw : &c->tensors.q_nope},
+		{load->problem_group, "q_pe", true, &c->tensors.q_pe},
+		{load->problem_group, "out_model", false, &c->out_model},
+		{load->problem_group, "out_ref", false, &c->out_ref},
+		{load->problem_group, "lse_ref", false, &c->lse_ref},
 	};
-	mla_status status = MLA_OK;
+	mla_status status = load_cache(load, "ckv_cache", &c->tensors.ckv);
 
+	if (!status)
+		status = load_cache(load, "kpe_cache", &c->tensors.kpe);
 	for (size_t i = 0; !status && i < sizeof(parts) / sizeof(*parts); i++)
 		status = load_tensor(load, parts[i].group, parts[i].name, parts[i].finite,
 				     parts[i].tensor);
@@ -200,17 +335,24 @@ static mla_status load_tensors(const struct load *load)
 
 /* q_nope = q_raw absorbed with W_UK: fp64 sums, rounded once. In blocks of queries, because the
  * fp64 intermediate of a long prefill would not fit in memory. */
-static mla_status absorb(const struct load *load)
+static mla_status absorb(struct load *load)
 {
 	enum { BLOCK = 64 };
 	struct mla_case *c = load->c;
 	const int64_t total_q = c->q_raw.extent[0];
 	const int64_t row = c->q_raw.extent[1] * c->w_uk.extent[2];
 	const int64_t extent[3] = {total_q, c->q_raw.extent[1], c->w_uk.extent[2]};
-	const size_t size = cap_element_size((enum cap_element)c->q_raw.dtype);
-	double *block = malloc((size_t)(BLOCK * row) * sizeof(*block));
+	const size_t size = cap_element_size(c->q_raw.dtype);
+	double *block;
 	uint64_t bad, first;
+	mla_status status;
 
+	load->bytes += (double)total_q * (double)row * (double)size;
+	load->bytes += (double)BLOCK * (double)row * sizeof(*block);
+	status = cap_check_memory(load->capture, load->problem_group, load->bytes);
+	if (status)
+		return status;
+	block = malloc((size_t)(BLOCK * row) * sizeof(*block));
 	c->tensors.q_nope = case_tensor(c, c->q_raw.dtype, 3, extent);
 	if (!block || !c->tensors.q_nope.data) {
 		free(block);
@@ -227,13 +369,12 @@ static mla_status absorb(const struct load *load)
 			ref_store(to + (size_t)i * size, part.dtype, block[i]);
 	}
 	free(block);
-	bad = cap_count_non_finite((enum cap_element)c->q_raw.dtype, c->tensors.q_nope.data,
+	bad = cap_count_non_finite(c->q_raw.dtype, c->tensors.q_nope.data,
 				   (uint64_t)(total_q * row), &first);
 	if (bad)
 		return cap_fail(load->capture->path,
 				"%s/q_nope: %" PRIu64 " values overflow %s once absorbed with W_UK",
-				load->problem_group, bad,
-				cap_element_name((enum cap_element)c->q_raw.dtype));
+				load->problem_group, bad, cap_element_name(c->q_raw.dtype));
 	return MLA_OK;
 }
 
@@ -258,16 +399,15 @@ static void name_case(const struct load *load, int layer)
 
 static mla_status load_case(struct load *load)
 {
-	mla_status status = fill_batch(load);
+	mla_status status;
 
-	if (status)
-		return status;
-	load->visible = calloc((size_t)load->capture->extent[DIM_PAGES] + 1, sizeof(int32_t));
-	if (!load->visible)
+	load->needed = calloc((size_t)load->step->num_pages + 1, sizeof(*load->needed));
+	if (!load->needed)
 		return cap_fail_memory(load->capture->path);
-	cap_mark_visible(load->step, (int32_t)load->capture->config.page_size, load->visible);
-	status = load_tensors(load);
-	free(load->visible);
+	status = fill_batch(load);
+	if (!status)
+		status = load_tensors(load);
+	free(load->needed);
 	if (!status && load->capture->kind == CAPTURE_MODEL_FORWARD)
 		status = absorb(load);
 	if (!status)

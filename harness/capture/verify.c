@@ -1,46 +1,26 @@
-/* verify.c - everything that can be found wrong with a capture, found by a child process:
- * limited memory, a watchdog that is wound up again with each piece of work, no core file. Whatever
- * a hostile file does to the parser, the caller gets a sentence.
- */
+/* verify.c - everything that can be found wrong with a capture. */
 #define _GNU_SOURCE
 #include "capture/internal.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <math.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
-enum {
-	WATCHDOG_SECONDS = 10, /* for one piece of work: opening, or one slab of a dataset */
-	EXIT_GOOD = 0,
-	EXIT_BAD = 3, /* apart from what a sanitizer ends with */
-	EXIT_NO_MEMORY = 4,
-};
+#include "lib/geometry.h"
 
-#define MEMORY_LIMIT ((rlim_t)8 << 30) /* beyond what the parent has mapped already */
-
-/* What the child works on. Lines go to the parent through a pipe: 'W' warnings, 'E' the error, 'G'
- * the verdict. */
+/* What a verification works on. */
 struct verify {
 	struct capture *capture;
 	bool strict;
-	int pipe;
-	int32_t *visible; /* over all steps */
+	FILE *log;       /* or NULL */
+	int32_t *pages;  /* [num_pages] needed by some step, rising */
+	int32_t *needed; /* [num_pages] slots of them */
+	int64_t num_pages;
 	uint64_t num_datasets, bytes;
 };
-
-static void send_line(int to, char kind, const char *text)
-{
-	dprintf(to, "%c%s\n", kind, text);
-}
 
 /* A warning, which strictness makes an error. */
 static mla_status warn(struct verify *verify, const char *format, ...)
@@ -58,39 +38,12 @@ static mla_status warn(struct verify *verify, const char *format, ...)
 	status = cap_fail(verify->capture->path, verify->strict ? "%s" : "warning: %s", text);
 	if (verify->strict)
 		return status;
-	send_line(verify->pipe, 'W', mla_last_error());
+	if (verify->log)
+		fprintf(verify->log, "%s\n", mla_last_error());
 	return MLA_OK;
 }
 
 /* ---- attributes ----------------------------------------------------------------------------- */
-
-static const char *text_of(const struct verify *verify, const char *object, const char *name)
-{
-	const struct cap_attribute *one =
-		cap_attributes_find(&verify->capture->attributes, object, name);
-
-	return one && one->type == CAP_STRING ? one->text : NULL;
-}
-
-static mla_status check_content(struct verify *verify)
-{
-	const struct capture *capture = verify->capture;
-	const char *stored = text_of(verify, "/", "content_sha256");
-	char hex[SHA256_TEXT];
-	mla_status status;
-
-	if (!stored)
-		return warn(verify, "no /@content_sha256: a changed attribute would not be found");
-	status = cap_content_sha256(&capture->attributes, capture->path, hex);
-	if (status)
-		return status;
-	if (strcmp(stored, hex))
-		return cap_fail(verify->capture->path,
-				"content_sha256 mismatch (file %.16s..., attributes %.16s...): an "
-				"attribute was changed",
-				stored, hex);
-	return MLA_OK;
-}
 
 /* mscale as the softmax scale takes it: 0.1 * mscale_all_dim * ln(factor) + 1 under YaRN, else 1.
  * false: the JSON does not say. */
@@ -113,7 +66,7 @@ static bool implied_mscale(const char *rope_scaling, double *mscale)
 static mla_status check_scale(struct verify *verify)
 {
 	const struct cap_config *config = &verify->capture->config;
-	const char *rope_scaling = text_of(verify, "/config", "rope_scaling");
+	const char *rope_scaling = cap_text_of(verify->capture, "/config", "rope_scaling");
 	const double dim = (double)config->qk_nope_head_dim + config->qk_rope_head_dim;
 	double mscale = 1, implied;
 
@@ -135,7 +88,7 @@ static mla_status check_scale(struct verify *verify)
 
 static mla_status check_software(struct verify *verify)
 {
-	const char *software = text_of(verify, "/", "software");
+	const char *software = cap_text_of(verify->capture, "/", "software");
 	json_t *root;
 
 	if (!software || !strcmp(software, "none"))
@@ -149,58 +102,74 @@ static mla_status check_software(struct verify *verify)
 
 /* ---- datasets ------------------------------------------------------------------------------- */
 
-/* Which values of a dataset must be finite: 0 none, 1 all, 2 the visible ones. */
-static int finite_of(const char *path)
+/* Is it one of these? Of caches only what some step needs must be finite. */
+static bool is_named(const char *path, const char *const *names)
 {
-	static const struct {
-		const char *name;
-		int finite;
-	} known[] = {
-		{"ckv_cache", 2}, {"kpe_cache", 2}, {"w_uk", 1},
-		{"w_uv", 1},      {"q_nope", 1},    {"q_pe", 1},
-	};
 	const char *name = strrchr(path, '/') + 1;
 
-	for (size_t i = 0; i < sizeof(known) / sizeof(*known); i++)
-		if (!strcmp(name, known[i].name))
-			return known[i].finite;
-	return 0;
+	while (*names && strcmp(name, *names))
+		names++;
+	return *names;
 }
 
+static const char *const caches[] = {"ckv_cache", "kpe_cache", NULL};
+static const char *const all_finite[] = {"w_uk", "w_uv", "q_nope", "q_pe", NULL};
+
 /* Rows that are read at once: whole chunks, as many as fit a slab. */
-static hsize_t slab_rows(const struct cap_dataset *dataset)
+static uint64_t slab_rows(const struct cap_dataset *dataset)
 {
-	const hsize_t chunk = dataset->chunk_rows;
-	const hsize_t fit =
+	const uint64_t chunk = dataset->chunk[0] ? dataset->chunk[0] : 1;
+	const uint64_t fit =
 		dataset->row_bytes < CAP_SLAB_BYTES ? CAP_SLAB_BYTES / (dataset->row_bytes + 1) : 1;
 
 	return fit > chunk ? fit / chunk * chunk : chunk;
 }
 
-/* Reads slab after slab: sha256 over all, and what is not finite. */
-static mla_status scan_slabs(struct verify *verify, const struct cap_dataset *dataset, void *slab,
-			     struct sha256 *sha)
+/* What is not finite among the rows of a slab; of a cache only needed slots count, which *page
+ * walks through. */
+static uint64_t count_bad(const struct verify *verify, const struct cap_dataset *dataset,
+			  const char *slab, uint64_t row, uint64_t rows, int64_t *page,
+			  uint64_t *first)
 {
-	const int finite = finite_of(dataset->path);
-	const hsize_t step = slab_rows(dataset), rows = dataset->extent[0];
+	uint64_t bad = 0, at = 0;
+
+	if (is_named(dataset->path, all_finite))
+		return cap_count_bad(dataset, slab, row, rows, first);
+	if (!is_named(dataset->path, caches))
+		return 0;
+	for (; *page < verify->num_pages && (uint64_t)verify->pages[*page] < row + rows; ++*page) {
+		const uint64_t p = (uint64_t)verify->pages[*page];
+		const uint64_t found =
+			cap_count_bad_slots(dataset, slab + (p - row) * dataset->row_bytes, p,
+					    verify->needed[*page], &at);
+
+		if (found && !bad)
+			*first = at;
+		bad += found;
+	}
+	return bad;
+}
+
+/* Reads slab after slab: sha256 over all, and what is not finite. */
+static mla_status scan_slabs(const struct verify *verify, const struct cap_dataset *dataset,
+			     void *slab, struct sha256 *sha)
+{
+	const uint64_t step = slab_rows(dataset), rows = dataset->extent[0];
 	uint64_t bad = 0, first = 0, at = 0;
+	int64_t page = 0;
 	mla_status status;
 
-	for (hsize_t row = 0; dataset->bytes && row < rows; row += step) {
-		const hsize_t start[CAP_MAX_RANK] = {row};
-		hsize_t count[CAP_MAX_RANK];
-		uint64_t found = 0;
+	for (uint64_t row = 0; dataset->bytes && row < rows; row += step) {
+		const uint64_t start[CAP_MAX_RANK] = {row};
+		uint64_t count[CAP_MAX_RANK], found;
 
 		memcpy(count, dataset->extent, sizeof(count));
 		count[0] = rows - row < step ? rows - row : step;
-		alarm(WATCHDOG_SECONDS);
 		status = cap_dataset_read(verify->capture, dataset, start, count, slab);
 		if (status)
 			return status;
 		sha256_add(sha, slab, count[0] * dataset->row_bytes);
-		if (finite)
-			found = cap_count_bad(dataset, slab, row, count[0],
-					      finite == 2 ? verify->visible : NULL, &at);
+		found = count_bad(verify, dataset, slab, row, count[0], &page, &at);
 		if (found && !bad)
 			first = at;
 		bad += found;
@@ -212,7 +181,7 @@ static mla_status scan_slabs(struct verify *verify, const struct cap_dataset *da
 
 static mla_status compare_sha256(struct verify *verify, const char *path, const char *hex)
 {
-	const char *stored = text_of(verify, path, "sha256");
+	const char *stored = cap_text_of(verify->capture, path, "sha256");
 
 	if (stored && !strcmp(stored, hex))
 		return MLA_OK;
@@ -222,215 +191,179 @@ static mla_status compare_sha256(struct verify *verify, const char *path, const 
 
 static mla_status scan_dataset(struct verify *verify, const char *path)
 {
-	struct cap_dataset dataset;
+	const struct cap_dataset *dataset;
 	char hex[SHA256_TEXT];
 	struct sha256 *sha;
 	mla_status status;
-	hsize_t rows;
+	uint64_t rows;
 	void *slab;
 
-	status = cap_dataset_open(verify->capture, path, CAP_ANY_ELEMENT, &dataset);
+	status = cap_dataset_find(verify->capture, path, CAP_ANY_ELEMENT, &dataset);
 	if (status)
 		return status;
-	rows = slab_rows(&dataset);
-	if (rows > dataset.extent[0])
-		rows = dataset.extent[0];
-	slab = malloc(rows * dataset.row_bytes + 1);
+	rows = slab_rows(dataset);
+	if (rows > dataset->extent[0])
+		rows = dataset->extent[0];
+	status = cap_check_memory(verify->capture, path, (double)rows * (double)dataset->row_bytes);
+	if (status)
+		return status;
+	slab = malloc(rows * dataset->row_bytes + 1);
 	sha = sha256_begin();
 	if (slab && sha)
-		status = scan_slabs(verify, &dataset, slab, sha);
+		status = scan_slabs(verify, dataset, slab, sha);
 	else
 		status = cap_fail_memory(verify->capture->path);
 	sha256_finish(sha, status ? NULL : hex);
 	if (!status)
 		status = compare_sha256(verify, path, hex);
 	verify->num_datasets++;
-	verify->bytes += dataset.bytes;
+	verify->bytes += dataset->bytes;
 	free(slab);
-	cap_dataset_close(&dataset);
+	return status;
+}
+
+/* The pages of all steps, each once. */
+static mla_status join_pages(struct verify *verify)
+{
+	const struct capture *capture = verify->capture;
+	int64_t most = 0, count = 0;
+
+	for (int i = 0; i < capture->num_steps; i++)
+		most += capture->steps[i].num_pages;
+	verify->pages = malloc(((size_t)most + 1) * sizeof(*verify->pages));
+	verify->needed = calloc((size_t)most + 1, sizeof(*verify->needed));
+	if (!verify->pages || !verify->needed)
+		return cap_fail_memory(capture->path);
+	for (int i = 0; i < capture->num_steps; i++) {
+		const struct cap_step *step = &capture->steps[i];
+
+		memcpy(verify->pages + count, step->pages,
+		       (size_t)step->num_pages * sizeof(*step->pages));
+		count += step->num_pages;
+	}
+	verify->num_pages = cap_sort_pages(verify->pages, count);
+	return MLA_OK;
+}
+
+static mla_status mark_pages(struct verify *verify)
+{
+	const struct capture *capture = verify->capture;
+	const int32_t size = (int32_t)capture->config.page_size;
+	mla_status status = join_pages(verify);
+
+	for (int i = 0; !status && i < capture->num_steps; i++) {
+		const struct cap_step *step = &capture->steps[i];
+		int32_t *table = cap_compact_table(step, size, verify->pages, verify->num_pages);
+
+		if (table)
+			cap_mark_needed(step, size, table, verify->needed);
+		else
+			status = cap_fail_memory(capture->path);
+		free(table);
+	}
 	return status;
 }
 
 static mla_status scan_datasets(struct verify *verify)
 {
+	const struct cap_listing *listing = &verify->capture->listing;
+	mla_status status = mark_pages(verify);
+
+	for (size_t i = 0; !status && i < listing->num_objects; i++)
+		if (!listing->objects[i].group)
+			status = scan_dataset(verify, listing->objects[i].path);
+	return status;
+}
+
+/* ---- steps ---------------------------------------------------------------------------------- */
+
+/* The positions that the queries were rotated for, against where the mask has them. */
+static mla_status check_positions(struct verify *verify, const struct cap_step *step)
+{
+	const mla_batch batch = {
+		.qo_indptr = step->qo_indptr, .kv_len = step->kv_len, .q_pos0 = step->q_pos0};
+
+	for (int32_t r = 0; r < step->extent[DIM_REQUESTS]; r++) {
+		const int64_t first = geometry_position(&batch, r);
+
+		for (int32_t i = step->qo_indptr[r]; i < step->qo_indptr[r + 1]; i++)
+			if (step->positions[i] != first + i - step->qo_indptr[r])
+				return warn(verify,
+					    "/steps/%03d/positions[%" PRId32 "] = %" PRId32
+					    ", expected %" PRId64 " (%s of request %" PRId32
+					    " and the query's number)",
+					    step->number, i, step->positions[i],
+					    first + i - step->qo_indptr[r],
+					    step->q_pos0 ? "q_pos0" : "kv_len - qo_len", r);
+	}
+	return MLA_OK;
+}
+
+/* Loading computes where a model's weights are in the file. */
+static mla_status check_loads(const struct verify *verify)
+{
 	struct capture *capture = verify->capture;
 	mla_status status = MLA_OK;
 
-	verify->visible = calloc((size_t)capture->extent[DIM_PAGES] + 1, sizeof(*verify->visible));
-	if (!verify->visible)
-		return cap_fail_memory(capture->path);
-	for (int i = 0; i < capture->num_steps; i++)
-		cap_mark_visible(&capture->steps[i], (int32_t)capture->config.page_size,
-				 verify->visible);
-	for (size_t i = 0; !status && i < capture->num_objects; i++)
-		if (!capture->objects[i].group)
-			status = scan_dataset(verify, capture->objects[i].path);
-	free(verify->visible);
+	if (capture->kind != CAPTURE_MODEL_FORWARD)
+		return MLA_OK;
+	for (int s = 0; !status && s < capture->num_steps; s++)
+		for (int l = 0; !status && l < capture->num_layers; l++) {
+			struct mla_case c;
+
+			status = capture_load(capture, s, l, &c);
+			if (!status)
+				case_free(&c);
+		}
 	return status;
 }
 
-static mla_status verify_all(struct verify *verify, const char *path)
+static mla_status check_steps(struct verify *verify)
 {
-	char verdict[256];
-	mla_status status = capture_open(path, &verify->capture);
+	const struct capture *capture = verify->capture;
+	mla_status status = MLA_OK;
+
+	for (int i = 0; !status && i < capture->num_steps; i++)
+		status = check_positions(verify, &capture->steps[i]);
+	return status;
+}
+
+/* ---- all of it ------------------------------------------------------------------------------ */
+
+static mla_status verify_all(struct verify *verify)
+{
+	const struct capture *capture = verify->capture;
+	mla_status status = scan_datasets(verify);
 
 	if (!status)
-		status = scan_datasets(verify);
-	if (!status)
-		status = check_content(verify);
+		status = check_loads(verify);
+	if (!status && !cap_text_of(capture, "/", "content_sha256"))
+		status =
+			warn(verify, "no /@content_sha256: a changed attribute would not be found");
 	if (!status)
 		status = check_scale(verify);
 	if (!status)
-		status = check_software(verify);
-	if (!status) {
-		snprintf(verdict, sizeof(verdict),
-			 "good: %s, %d steps, %d layers, %" PRIu64 " datasets, %.1f MB checked",
-			 cap_kind_words[verify->capture->kind], verify->capture->num_steps,
-			 verify->capture->num_layers, verify->num_datasets,
-			 (double)verify->bytes * 1e-6);
-		send_line(verify->pipe, 'G', verdict);
-	}
-	capture_close(verify->capture);
-	return status;
-}
-
-/* ---- the child ------------------------------------------------------------------------------ */
-
-/* Sanitizers need address space without end, and their reports are wanted. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-static const bool sanitized = true;
-#else
-static const bool sanitized = false;
-#endif
-
-/* Address space in use: a parent that has used a GPU brings terabytes of it along. */
-static rlim_t mapped_bytes(void)
-{
-	FILE *stream = fopen("/proc/self/statm", "r");
-	unsigned long pages = 0;
-
-	if (stream) {
-		if (fscanf(stream, "%lu", &pages) != 1)
-			pages = 0;
-		fclose(stream);
-	}
-	return (rlim_t)pages * (rlim_t)sysconf(_SC_PAGESIZE);
-}
-
-static void confine_child(void)
-{
-	const rlim_t limit = mapped_bytes() + MEMORY_LIMIT;
-	const struct rlimit memory = {limit, limit}, none = {0, 0};
-	sigset_t all;
-	int null;
-
-	sigfillset(&all);
-	sigprocmask(SIG_UNBLOCK, &all, NULL);
-	for (int i = 1; i < NSIG; i++)
-		signal(i, SIG_DFL);
-	setrlimit(RLIMIT_CORE, &none);
-	alarm(WATCHDOG_SECONDS);
-	if (sanitized)
-		return;
-	setrlimit(RLIMIT_AS, &memory);
-	null = open("/dev/null", O_WRONLY); /* malloc's last words about a damaged heap */
-	if (null >= 0)
-		dup2(null, STDERR_FILENO);
-}
-
-static void run_child(const char *path, bool strict, int to)
-{
-	struct verify verify = {.strict = strict, .pipe = to};
-	mla_status status;
-
-	confine_child();
-	status = verify_all(&verify, path);
+		status = check_steps(verify);
 	if (!status)
-		_exit(EXIT_GOOD);
-	send_line(to, 'E', mla_last_error());
-	_exit(status == MLA_NO_MEMORY ? EXIT_NO_MEMORY : EXIT_BAD);
-}
-
-/* ---- the parent ----------------------------------------------------------------------------- */
-
-/* Passes lines of the child on; its error is kept. They are its word only: the exit status decides.
- */
-static void read_lines(int from, const char *path, FILE *log, char error[ERROR_SIZE])
-{
-	FILE *stream = fdopen(from, "r");
-	char line[ERROR_SIZE + 2]; /* kind and line feed */
-
-	if (!stream) {
-		close(from);
-		return;
-	}
-	while (fgets(line, sizeof(line), stream)) {
-		line[strcspn(line, "\n")] = 0;
-		if (line[0] == 'E')
-			snprintf(error, ERROR_SIZE, "%.*s", ERROR_SIZE - 1, line + 1);
-		else if (line[0] == 'G' && log)
-			fprintf(log, "%s: %s\n", path, line + 1);
-		else if (log)
-			fprintf(log, "%s\n", line + 1);
-	}
-	fclose(stream);
-}
-
-/* Turns the end of the child into an outcome. */
-static mla_status judge(int status, const char *path, const char *error)
-{
-	const int signal_number = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
-	const int code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-
-	if (code == EXIT_GOOD)
-		return MLA_OK;
-	if (code == EXIT_BAD && *error)
-		return mla_fail(MLA_INVALID, "%s", error);
-	if (code == EXIT_NO_MEMORY && *error)
-		return mla_fail(MLA_NO_MEMORY, "%s", error);
-	if (signal_number == SIGALRM)
-		return cap_fail(path,
-				"parser made no progress in %d s: treat it as hostile or damaged",
-				WATCHDOG_SECONDS);
-	if (signal_number)
-		return cap_fail(path,
-				"parser crashed (signal %d) reading this file: treat it as hostile "
-				"or damaged",
-				signal_number);
-	return cap_fail(path,
-			"parser ended with status %d reading this file: treat it as hostile or "
-			"damaged",
-			code);
-}
-
-/* Nothing is known about the file then. */
-static mla_status fail_to_run(const char *path, const char *what)
-{
-	cap_fail(path, "%s: %s", what, strerror(errno));
-	return MLA_NO_MEMORY;
+		status = check_software(verify);
+	if (!status && verify->log)
+		fprintf(verify->log,
+			"%s: good: %s, %d steps, %d layers, %" PRIu64
+			" datasets, %.1f MB checked\n",
+			capture->path, cap_kind_words[capture->kind], capture->num_steps,
+			capture->num_layers, verify->num_datasets, (double)verify->bytes * 1e-6);
+	return status;
 }
 
 mla_status capture_verify(const char *path, bool strict, FILE *log)
 {
-	char error[ERROR_SIZE] = "";
-	int ends[2], status;
-	pid_t child;
+	struct verify verify = {.strict = strict, .log = log};
+	mla_status status = capture_open(path, &verify.capture);
 
-	if (pipe2(ends, O_CLOEXEC))
-		return fail_to_run(path, "no pipe to the verifying process");
-	child = fork();
-	if (!child) {
-		close(ends[0]);
-		run_child(path, strict, ends[1]);
-	}
-	close(ends[1]);
-	if (child < 0) {
-		close(ends[0]);
-		return fail_to_run(path, "no verifying process");
-	}
-	read_lines(ends[0], path, log, error);
-	while (waitpid(child, &status, 0) < 0)
-		if (errno != EINTR)
-			return fail_to_run(path, "lost the verifying process");
-	return judge(status, path, error);
+	if (!status)
+		status = verify_all(&verify);
+	free(verify.pages);
+	free(verify.needed);
+	capture_close(verify.capture);
+	return status;
 }

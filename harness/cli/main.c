@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/text.h"
+#include "capture/capture.h"
 #include "cli/args.h"
 #include "cli/cli.h"
 
@@ -105,6 +106,8 @@ int main(int argc, char **argv)
 {
 	int verb_index = 0;
 
+	/* Where it fails, the verb that needs it says so. */
+	(void)capture_start();
 	argp_err_exit_status = CLI_USAGE;
 	argp_program_version_hook = print_version;
 	argp_parse(&argp, argc, argv, ARGP_IN_ORDER, NULL, &verb_index);

@@ -44,7 +44,7 @@ static mla_status info_one(const char *file)
 	mla_status status = capture_open(file, &capture);
 
 	if (!status)
-		status = capture_print_info(capture, stdout);
+		capture_print_info(capture, stdout);
 	capture_close(capture);
 	return status;
 }
@@ -84,7 +84,6 @@ static mla_status verify_one(const char *file, bool strict)
 	mla_status status;
 
 	report_progress("verifying %s", file);
-	fflush(stdout); /* the child inherits what is buffered, and would print it again */
 	status = capture_verify(file, strict, stdout);
 	report_progress("%s", "");
 	return status;

@@ -1,6 +1,6 @@
-/* mutate.h - a mutation fuzzer for captures: changes 1 to 4 bytes of a good file, then verifies it
- * and, in a child process, opens it and loads everything. Nothing may crash, nothing may hang, and
- * what verify calls good must load as the good file does.
+/* mutate.h - a mutation fuzzer for captures: changes 1 to 4 bytes of a good file, then opens, loads
+ * and verifies it. Nothing may crash, nothing may hang, and what verify calls good must load as the
+ * good file does.
  */
 #ifndef MLA_FUZZ_MUTATE_H
 #define MLA_FUZZ_MUTATE_H
@@ -10,13 +10,6 @@
 #include <sys/wait.h>
 
 #include "../capture_fixture.h"
-
-struct fuzz_outcome {
-	long refused; /* verify said no, in words */
-	long same;    /* verify said good, and everything loads as before */
-	long silent;  /* verify said good, but something else is loaded */
-	long crashed, hung;
-};
 
 static inline uint64_t fuzz_next(uint64_t *state)
 {
@@ -49,10 +42,51 @@ static inline void mutate(unsigned char *data, size_t bytes, uint64_t *state)
 	}
 }
 
-enum { LOAD_SAME, LOAD_OTHER, LOAD_REFUSED, LOAD_CRASHED, LOAD_HUNG };
+/* What became of a mutation. */
+enum fuzz_end {
+	END_REFUSED, /* verify said no, in words */
+	END_SAME,    /* verify said good, and everything loads as before */
+	END_SILENT,  /* verify said good, but something else is loaded, or nothing */
+	END_CRASHED,
+	END_HUNG,
+	NUM_ENDS
+};
 
-/* The digest of a good file, computed in a child: OpenMP threads that the parent starts would be
- * missing in its later children, which would wait for them. */
+/* In a child, whose threads are its own and whose crash is seen. */
+static inline int end_of(const char *path, uint64_t expected)
+{
+	uint64_t digest;
+	mla_status loaded;
+
+	loaded = digest_file(path, &digest);
+	if (capture_verify(path, false, NULL))
+		return END_REFUSED;
+	return !loaded && digest == expected ? END_SAME : END_SILENT;
+}
+
+static inline void fuzz_once(const char *path, uint64_t expected, long ends[NUM_ENDS])
+{
+	const pid_t child = fork();
+	int status;
+
+	if (child == 0) {
+		alarm(30);
+		_exit(end_of(path, expected));
+	}
+	if (child < 0 || waitpid(child, &status, 0) < 0)
+		abort();
+	if (WIFSIGNALED(status))
+		ends[WTERMSIG(status) == SIGALRM ? END_HUNG : END_CRASHED]++;
+	else
+		ends[WEXITSTATUS(status) < END_CRASHED ? WEXITSTATUS(status) : END_CRASHED]++;
+}
+
+static inline long bad_ends(const long ends[NUM_ENDS])
+{
+	return ends[END_SILENT] + ends[END_CRASHED] + ends[END_HUNG];
+}
+
+/* The digest of a good file; in a child, since later ones are not to inherit threads. */
 static inline uint64_t digest_in_child(const char *path)
 {
 	uint64_t digest = 0;
@@ -74,45 +108,6 @@ static inline uint64_t digest_in_child(const char *path)
 	return digest;
 }
 
-/* Opens and loads in a child, as a program would without verifying first. */
-static inline int load_in_child(const char *path, uint64_t expected)
-{
-	int status;
-	const pid_t child = fork();
-
-	if (child == 0) {
-		uint64_t digest;
-
-		alarm(20);
-		if (digest_file(path, &digest))
-			_exit(LOAD_REFUSED);
-		_exit(digest == expected ? LOAD_SAME : LOAD_OTHER);
-	}
-	if (child < 0 || waitpid(child, &status, 0) < 0)
-		abort();
-	if (WIFSIGNALED(status))
-		return WTERMSIG(status) == SIGALRM ? LOAD_HUNG : LOAD_CRASHED;
-	return WEXITSTATUS(status) <= LOAD_REFUSED ? WEXITSTATUS(status) : LOAD_CRASHED;
-}
-
-static inline void fuzz_once(const char *path, uint64_t expected, struct fuzz_outcome *outcome)
-{
-	const int loaded = load_in_child(path, expected);
-	const bool good = !capture_verify(path, false, NULL);
-
-	if (loaded == LOAD_CRASHED || (!good && strstr(mla_last_error(), "parser crashed")) ||
-	    (!good && strstr(mla_last_error(), "parser ended")))
-		outcome->crashed++;
-	else if (loaded == LOAD_HUNG || (!good && strstr(mla_last_error(), "no progress")))
-		outcome->hung++;
-	else if (!good)
-		outcome->refused++;
-	else if (loaded == LOAD_SAME)
-		outcome->same++;
-	else
-		outcome->silent++;
-}
-
 /* Keeps the file of an outcome that must not be. */
 static inline void keep_file(const char *path, long number)
 {
@@ -123,9 +118,9 @@ static inline void keep_file(const char *path, long number)
 	fprintf(stderr, "mutation %ld is kept as %s\n", number, name);
 }
 
-/* count mutations of a file that exists. Adds to outcome. */
+/* count mutations of a file that exists. Adds to ends. */
 static inline void fuzz_file(const char *good, long count, uint64_t seed, bool keep,
-			     struct fuzz_outcome *outcome)
+			     long ends[NUM_ENDS])
 {
 	const uint64_t expected = digest_in_child(good);
 	uint64_t state = seed * 2654435761u + 1;
@@ -138,13 +133,13 @@ static inline void fuzz_file(const char *good, long count, uint64_t seed, bool k
 	if (!changed)
 		abort();
 	for (long i = 0; i < count; i++) {
-		const long bad = outcome->crashed + outcome->hung + outcome->silent;
+		const long bad = bad_ends(ends);
 
 		memcpy(changed, data, bytes);
 		mutate(changed, bytes, &state);
 		write_bytes(own, changed, bytes);
-		fuzz_once(own, expected, outcome);
-		if (keep && outcome->crashed + outcome->hung + outcome->silent > bad)
+		fuzz_once(own, expected, ends);
+		if (keep && bad_ends(ends) > bad)
 			keep_file(own, i);
 	}
 	free(changed);
@@ -152,7 +147,7 @@ static inline void fuzz_file(const char *good, long count, uint64_t seed, bool k
 }
 
 /* The three files that the fuzzer starts from. */
-static inline void fuzz_all(long count, uint64_t seed, bool keep, struct fuzz_outcome *outcome)
+static inline void fuzz_all(long count, uint64_t seed, bool keep, long ends[NUM_ENDS])
 {
 	static const struct {
 		enum capture_kind kind;
@@ -169,7 +164,7 @@ static inline void fuzz_all(long count, uint64_t seed, bool keep, struct fuzz_ou
 
 		snprintf(good, sizeof(good), "%s", in_folder("good.h5"));
 		fixture_write(good, bases[i].kind, bases[i].dtype, bases[i].compress);
-		fuzz_file(good, count / (long)COUNT(bases), seed + i, keep, outcome);
+		fuzz_file(good, count / (long)COUNT(bases), seed + i, keep, ends);
 	}
 }
 
