@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 
 #include "../capture_fixture.h"
+#include "repair.h"
 
 static inline uint64_t fuzz_next(uint64_t *state)
 {
@@ -40,6 +41,41 @@ static inline void mutate(unsigned char *data, size_t bytes, uint64_t *state)
 			data[at] = (unsigned char)fuzz_next(state);
 		}
 	}
+}
+
+/* One to three places of the metadata become what a parser may stumble over; the checksums are made
+ * right again. */
+static inline void mutate_metadata(unsigned char *data, size_t bytes, const struct blocks *blocks,
+				   uint64_t *state)
+{
+	static const unsigned char odd[] = {0, 1, 2, 3, 4, 8, 16, 64, 127, 128, 192, 254, 255};
+	const int changes = 1 + (int)(fuzz_next(state) % 3);
+
+	for (int i = 0; i < changes; i++) {
+		const struct block *b = &blocks->list[fuzz_next(state) % blocks->count];
+		const size_t head = b->begin ? 4 : 8; /* the signature stays */
+		const size_t at = b->begin + head + fuzz_next(state) % (b->end - b->begin - head);
+		const uint64_t many = fuzz_next(state) % 2 ? fuzz_next(state) : bytes;
+		const size_t width = (size_t)2 << fuzz_next(state) % 3;
+
+		switch (fuzz_next(state) % 5) {
+		case 0:
+			data[at] ^= (unsigned char)(1u << fuzz_next(state) % 8);
+			break;
+		case 1:
+			data[at] = odd[fuzz_next(state) % sizeof(odd)];
+			break;
+		case 2:
+			data[at] = (unsigned char)fuzz_next(state);
+			break;
+		case 3:
+			data[at] = (unsigned char)(data[at] + (fuzz_next(state) % 2 ? 1 : 255));
+			break;
+		default:
+			memcpy(data + at, &many, at + width <= bytes ? width : 1);
+		}
+	}
+	repair(data, blocks);
 }
 
 /* What became of a mutation. */
@@ -118,10 +154,12 @@ static inline void keep_file(const char *path, long number)
 	fprintf(stderr, "mutation %ld is kept as %s\n", number, name);
 }
 
-/* count mutations of a file that exists. Adds to ends. */
-static inline void fuzz_file(const char *good, long count, uint64_t seed, bool keep,
+/* count mutations of a file that exists. repaired: of its metadata, checksums made right again.
+ * Adds to ends. */
+static inline void fuzz_file(const char *good, long count, uint64_t seed, bool repaired, bool keep,
 			     long ends[NUM_ENDS])
 {
+	static struct blocks blocks;
 	const uint64_t expected = digest_in_child(good);
 	uint64_t state = seed * 2654435761u + 1;
 	size_t bytes;
@@ -132,11 +170,17 @@ static inline void fuzz_file(const char *good, long count, uint64_t seed, bool k
 	snprintf(own, sizeof(own), "%s", path);
 	if (!changed)
 		abort();
+	find_blocks(data, bytes, &blocks);
+	if (!blocks.count)
+		abort();
 	for (long i = 0; i < count; i++) {
 		const long bad = bad_ends(ends);
 
 		memcpy(changed, data, bytes);
-		mutate(changed, bytes, &state);
+		if (repaired)
+			mutate_metadata(changed, bytes, &blocks, &state);
+		else
+			mutate(changed, bytes, &state);
 		write_bytes(own, changed, bytes);
 		fuzz_once(own, expected, ends);
 		if (keep && bad_ends(ends) > bad)
@@ -147,7 +191,8 @@ static inline void fuzz_file(const char *good, long count, uint64_t seed, bool k
 }
 
 /* The three files that the fuzzer starts from. */
-static inline void fuzz_all(long count, uint64_t seed, bool keep, long ends[NUM_ENDS])
+static inline void fuzz_all(long count, uint64_t seed, bool repaired, bool keep,
+			    long ends[NUM_ENDS])
 {
 	static const struct {
 		enum capture_kind kind;
@@ -164,7 +209,7 @@ static inline void fuzz_all(long count, uint64_t seed, bool keep, long ends[NUM_
 
 		snprintf(good, sizeof(good), "%s", in_folder("good.h5"));
 		fixture_write(good, bases[i].kind, bases[i].dtype, bases[i].compress);
-		fuzz_file(good, count / (long)COUNT(bases), seed + i, keep, ends);
+		fuzz_file(good, count / (long)COUNT(bases), seed + i, repaired, keep, ends);
 	}
 }
 
