@@ -13,6 +13,7 @@
 #include "base/text.h"
 #include "capture/capture.h"
 #include "lib/error.h"
+#include "lib/validate.h"
 
 /* A whole number at *text, which moves behind it. */
 static long parse_long(struct argp_state *state, const char *option, const char **text, long low,
@@ -44,16 +45,32 @@ long cli_integer(struct argp_state *state, const char *option, const char *text,
 	return value;
 }
 
-double cli_positive(struct argp_state *state, const char *option, const char *text)
+static double parse_double(struct argp_state *state, const char *option, const char *text)
 {
 	char *end;
 	const double value = strtod(text, &end);
 
 	if (end == text || *end || isspace((unsigned char)*text))
 		argp_error(state, "%s: found \"%s\", expected a number", option, text);
+	return value;
+}
+
+double cli_positive(struct argp_state *state, const char *option, const char *text)
+{
+	const double value = parse_double(state, option, text);
+
 	if (!isfinite(value) || !(value > 0))
 		argp_error(state, "%s: %s is out of range, expected a finite number above 0",
 			   option, text);
+	return value;
+}
+
+double cli_scale(struct argp_state *state, const char *option, const char *text)
+{
+	const double value = parse_double(state, option, text);
+
+	if (validate_scale(value, option))
+		argp_error(state, "%s", mla_last_error());
 	return value;
 }
 

@@ -12,6 +12,8 @@
 long cli_integer(struct argp_state *state, const char *option, const char *text, long low,
 		 long high);
 double cli_positive(struct argp_state *state, const char *option, const char *text);
+/* A softmax scale: validate_scale() has the rule. */
+double cli_scale(struct argp_state *state, const char *option, const char *text);
 /* The FILE of a verb that takes one. */
 void cli_one_file(struct argp_state *state, const char **file, const char *arg);
 /* Of a verb that takes a FILE or the flags of a shape: both is too much, and pattern, the -c, is

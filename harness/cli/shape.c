@@ -207,7 +207,7 @@ static error_t parse_config(int key, char *arg, struct cli_shape *shape, struct 
 		config->lse_base = cli_choice(state, "--lse-base", arg, lse_bases, 2);
 		return 0;
 	case OPT_SCALE:
-		config->sm_scale = cli_positive(state, "--scale", arg);
+		config->sm_scale = cli_scale(state, "--scale", arg);
 		return 0;
 	}
 	return parse_number(key, arg, shape, state) ? 0 : ARGP_ERR_UNKNOWN;

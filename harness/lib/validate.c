@@ -1,5 +1,8 @@
 /* validate.c - checks of configs, batches and tensors, and capacities derived from a batch. */
 
+#include "lib/validate.h"
+
+#include <float.h>
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
@@ -20,6 +23,19 @@ mla_status mla_check_ranges(const struct mla_range *ranges, size_t count)
 					r->name, r->value, r->least, r->most);
 	}
 	return MLA_OK;
+}
+
+mla_status validate_scale(double scale, const char *what)
+{
+	/* What kernels compute with: exp(x) is exp2(x * log2 e). */
+	const float held = fabsf((float)scale), base2 = held * 1.44269504088896340736f;
+
+	if (held >= FLT_MIN && base2 <= FLT_MAX)
+		return MLA_OK;
+	return mla_fail(MLA_INVALID,
+			"%s is %.9g, expected a number of either sign from 1.18e-38 to 2.35e+38 in "
+			"size: kernels hold it, and it times log2 e, in f32",
+			what, scale);
 }
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
@@ -52,10 +68,7 @@ mla_status mla_check_config(const mla_config *config)
 		return mla_fail(MLA_REFUSED,
 				"fp8 (e4m3) caches are not supported yet: config.ckv_dtype "
 				"and kpe_dtype must be bf16, fp16 or f32");
-	if (!isfinite(config->sm_scale))
-		return mla_fail(MLA_INVALID, "config.sm_scale is %g, expected a finite number",
-				config->sm_scale);
-	return MLA_OK;
+	return validate_scale(config->sm_scale, "config.sm_scale");
 }
 
 mla_status mla_check_device(const mla_device *device)
