@@ -24,6 +24,13 @@ static int64_t columns_from(const mla_tensor *w, int64_t first)
 	return w->extent[2] - first < COLUMNS ? w->extent[2] - first : COLUMNS;
 }
 
+/* Weights are converted, then multiplied with the queries. */
+static int threads_for(int64_t total_q, const mla_tensor *w)
+{
+	return ref_threads((double)(total_q + 1) * (double)w->extent[0] * (double)w->extent[1] *
+			   (double)w->extent[2]);
+}
+
 static void absorb_head(const mla_tensor *q_nope, const mla_tensor *w_uk, int64_t h,
 			double *absorbed)
 {
@@ -52,7 +59,7 @@ static void absorb_head(const mla_tensor *q_nope, const mla_tensor *w_uk, int64_
 
 void ref_absorb_q(const mla_tensor *q_nope, const mla_tensor *w_uk, double *absorbed)
 {
-#pragma omp parallel for
+#pragma omp parallel for num_threads(threads_for(q_nope->extent[0], w_uk))
 	for (int64_t h = 0; h < w_uk->extent[0]; h++)
 		absorb_head(q_nope, w_uk, h, absorbed);
 }
@@ -82,7 +89,7 @@ static void project_head(int64_t total_q, const double *latent, const mla_tensor
 
 void ref_project_out(int64_t total_q, const double *latent, const mla_tensor *w_uv, double *out)
 {
-#pragma omp parallel for
+#pragma omp parallel for num_threads(threads_for(total_q, w_uv))
 	for (int64_t h = 0; h < w_uv->extent[0]; h++)
 		project_head(total_q, latent, w_uv, h, out);
 }

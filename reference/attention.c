@@ -200,14 +200,15 @@ static void attend_block(const struct ref_problem *problem, const int64_t *list,
 static int attention(const struct ref_problem *problem, const int64_t *rows, int64_t n,
 		     const struct ref_truth *truth)
 {
-	const int64_t block = ref_block_rows(n);
+	const int32_t longest = ref_longest(problem->batch);
+	const int threads = ref_threads(ref_work(problem->config, n, longest));
+	const int64_t block = ref_block_rows(n, threads);
 	int failed = 0;
 
-#pragma omp parallel
+#pragma omp parallel num_threads(threads)
 	{
 		struct ref_scratch scratch = {0};
-		const int mine =
-			ref_scratch_make(&scratch, problem->config, ref_longest(problem->batch));
+		const int mine = ref_scratch_make(&scratch, problem->config, longest);
 
 		if (mine) {
 #pragma omp atomic write

@@ -11,8 +11,11 @@
 
 #include "reference.h"
 
-#ifdef __FAST_MATH__
-#error "the reference relies on NaN, infinities and the order of sums: build without -ffast-math"
+/* gcc tells of each of them by __GCC_IEC_559, of contraction too; clang of the first two alone, the
+ * tests of the others. */
+#if defined(__FAST_MATH__) || __FINITE_MATH_ONLY__ || (defined(__GCC_IEC_559) && !__GCC_IEC_559)
+#error "the truth relies on NaN, infinities, -0 and each rounding: build without -ffast-math, \
+-ffinite-math-only, -funsafe-math-optimizations, -ffp-contract=fast and their like"
 #endif
 
 enum {
@@ -46,10 +49,13 @@ void ref_scratch_free(struct ref_scratch *scratch);
 /* The whole of a request as a work item: all its keys, straight to out. */
 mla_work ref_whole_request(const mla_config *config, const mla_batch *batch, int32_t request);
 
-/* Packed rows of the batch; rows that a thread takes at once, so that few rows still make work for
- * all threads. */
+/* Packed rows of the batch; rows of n that a thread takes at once, so that few rows still make work
+ * for all threads. */
 int64_t ref_total_rows(const mla_config *config, const mla_batch *batch);
-int64_t ref_block_rows(int64_t n);
+int64_t ref_block_rows(int64_t n, int threads);
+
+/* Multiply-adds, for ref_threads(), of attention of so many rows over so many keys each. */
+double ref_work(const mla_config *config, int64_t rows, int64_t keys);
 
 /* The most keys that a request has. */
 int32_t ref_longest(const mla_batch *batch);

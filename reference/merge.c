@@ -73,7 +73,11 @@ static void merge_row(const mla_merge_args *args, int64_t row)
 
 void ref_merge(const mla_merge_args *args)
 {
-#pragma omp parallel for
+	const mla_tensor *states = &args->states;
+	const double values =
+		(double)states->extent[0] * (double)states->extent[1] * (double)states->extent[2];
+
+#pragma omp parallel for num_threads(ref_threads(8 * values))
 	for (int64_t row = 0; row < args->out.extent[0]; row++)
 		merge_row(args, row);
 }

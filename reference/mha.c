@@ -7,7 +7,6 @@
  * The expanded keys and values of DeepSeek-V3 are 57 times the cache: what absorb.c avoids.
  */
 #include <math.h>
-#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -147,6 +146,23 @@ static int attend_head(const struct mha *mha, int32_t request, int32_t head)
 	return 0;
 }
 
+/* Keys and values are expanded once for all queries of a head. */
+static double work_of(const struct mha *mha)
+{
+	const mla_config *config = mha->problem.config;
+	const mla_batch *batch = mha->problem.batch;
+	const double expand = (double)config->head_dim_ckv * (mha->nope + mha->dv + 64);
+	double work = 0;
+
+	for (int32_t b = 0; b < batch->batch_size; b++) {
+		const int32_t queries = batch->qo_indptr[b + 1] - batch->qo_indptr[b];
+
+		work += (batch->kv_len[b] + 8.0) * config->num_heads *
+			(expand + (double)queries * (mha->nope + config->head_dim_kpe + mha->dv));
+	}
+	return work;
+}
+
 int ref_mha(const mla_config *config, const mla_batch *batch, const mla_tensors *tensors,
 	    const mla_tensor *q_nope, const mla_tensor *w_uk, const mla_tensor *w_uv, double *out,
 	    double *lse)
@@ -161,9 +177,10 @@ int ref_mha(const mla_config *config, const mla_batch *batch, const mla_tensors 
 		.out = out,
 		.lse = lse,
 	};
+	const int threads = ref_threads(work_of(&mha));
 	int failed = 0;
 
-#pragma omp parallel for collapse(2) schedule(dynamic)
+#pragma omp parallel for collapse(2) schedule(dynamic) num_threads(threads)
 	for (int32_t request = 0; request < batch->batch_size; request++)
 		for (int32_t head = 0; head < config->num_heads; head++)
 			if (attend_head(&mha, request, head)) {

@@ -8,7 +8,6 @@
  * No score is kept: memory does not grow with the keys.
  */
 #include <math.h>
-#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -106,10 +105,11 @@ int ref_attention_online(const mla_config *config, const mla_batch *batch,
 {
 	const struct ref_problem problem = {config, batch, tensors, NULL};
 	const int64_t n = ref_total_rows(config, batch);
-	const int64_t block = ref_block_rows(n);
+	const int threads = ref_threads(ref_work(config, n, ref_longest(batch)));
+	const int64_t block = ref_block_rows(n, threads);
 	int failed = 0;
 
-#pragma omp parallel
+#pragma omp parallel num_threads(threads)
 	{
 		struct ref_scratch scratch = {0};
 		double *values = malloc((size_t)config->head_dim_ckv * TILE_KEYS * sizeof(*values));

@@ -75,6 +75,11 @@ void ref_yarn_frequencies(const struct ref_yarn *yarn, int32_t dim, double *inv_
 /* head_dim_qk^-0.5 * (0.1 * mscale * ln(factor) + 1)^2, factor <= 1: head_dim_qk^-0.5. */
 double ref_yarn_softmax_scale(const struct ref_yarn *yarn, int32_t head_dim_qk);
 
+/* Threads for a loop of so many multiply-adds (or copies, or whatever takes as long): for the
+ * clause num_threads() of every parallel loop, here and in harness/. 1 where a team is not worth
+ * waking, and in a process that was forked off one with threads, where OpenMP would hang. */
+int ref_threads(double work);
+
 /* Merges attention states on the host, fp64 inside; arguments already checked. */
 void ref_merge(const mla_merge_args *args);
 

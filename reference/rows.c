@@ -1,7 +1,6 @@
 /* rows.c - which request a row belongs to, which keys it sees, where its result goes, and the
  * memory a thread needs for a group of rows.
  */
-#include <omp.h>
 #include <stdlib.h>
 
 #include "internal.h"
@@ -78,9 +77,9 @@ int64_t ref_total_rows(const mla_config *config, const mla_batch *batch)
 	return (int64_t)batch->qo_indptr[batch->batch_size] * config->num_heads;
 }
 
-int64_t ref_block_rows(int64_t n)
+int64_t ref_block_rows(int64_t n, int threads)
 {
-	const int64_t share = n / (4 * omp_get_max_threads()) + 1;
+	const int64_t share = n / (4 * threads) + 1;
 
 	return share < GROUP_ROWS ? share : GROUP_ROWS;
 }

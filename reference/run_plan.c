@@ -5,7 +5,6 @@
  * Splitting keys over workers and merging their states is Flash-Decoding.
  */
 #include <math.h>
-#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -97,15 +96,27 @@ static int64_t longest_item(const mla_work *items, int32_t n)
 	return most;
 }
 
+static double work_of(const mla_config *config, const mla_work *items, int32_t n)
+{
+	double work = 0;
+
+	for (int32_t i = 0; i < n; i++)
+		work += ref_work(config, (int64_t)items[i].row_end - items[i].row_begin,
+				 (int64_t)items[i].kv_end - items[i].kv_begin);
+	return work;
+}
+
 static int run(const struct ref_problem *problem, const mla_plan *plan, const mla_plan_info *info,
 	       const struct partials *partials)
 {
 	const mla_work *items = mla_plan_items(plan);
 	const mla_merge_item *merges = mla_plan_merges(plan);
 	const int64_t keys = longest_item(items, info->num_items);
+	const int threads = ref_threads(work_of(problem->config, items, info->num_items) +
+					ref_work(problem->config, info->partial_rows, 0));
 	int failed = 0;
 
-#pragma omp parallel
+#pragma omp parallel num_threads(threads)
 	{
 		struct ref_scratch scratch = {0};
 		const int mine = ref_scratch_make(&scratch, problem->config, keys);

@@ -12,6 +12,7 @@
 #include "base/random.h"
 #include "lib/error.h"
 #include "lib/geometry.h"
+#include "reference/reference.h"
 
 enum { CKV = 512, KPE = 64, ROW = CKV + KPE, UNUSED_PAGES = 1 };
 
@@ -284,7 +285,7 @@ static void *fill_flat(struct mla_case *c, const mla_tensor *t, uint64_t seed)
 	const int64_t elements = t->extent[0] * t->extent[1] * t->extent[2];
 	uint16_t *data = case_alloc(c, (size_t)elements * sizeof(*data));
 
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) num_threads(ref_threads((double)elements))
 	for (int64_t i = 0; i < (data ? elements : 0); i++)
 		data[i] = random_value(seed, (uint64_t)i);
 	return data;
@@ -300,7 +301,7 @@ static uint16_t *fill_pool(struct mla_case *c, uint64_t seed)
 
 	if (pool && keys) {
 		memset(pool, POISON_BYTE, bytes);
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) num_threads(ref_threads((double)bytes))
 		for (int64_t i = 0; i < entries; i++) {
 			const int64_t first = c->tensors.kv_indices[i] * page_elements;
 

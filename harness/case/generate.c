@@ -21,7 +21,7 @@
 #include "lib/geometry.h"
 #include "reference/reference.h"
 
-enum { NUM_TOPICS = 16 };
+enum { NUM_TOPICS = 16, VALUE_WORK = 16 /* multiply-adds that a drawn value takes as long as */ };
 
 /* ---- random numbers: splitmix64 -------------------------------------------------------------- */
 
@@ -141,8 +141,9 @@ static void fill_queries(const struct generator *g)
 {
 	const int64_t heads = g->spec->config.num_heads, rows = case_total_q(g->c) * heads;
 	const mla_tensor *pair[2] = {&g->c->tensors.q_nope, &g->c->tensors.q_pe};
+	const int threads = ref_threads((double)rows * g->dims * VALUE_WORK);
 
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) num_threads(threads)
 	for (int64_t r = 0; r < rows; r++) {
 		struct row row = {.state = seed_of(g->spec->seed, STREAM_QUERIES, (uint64_t)r)};
 		const double sign = next(&row.state) & 1 ? 1 : -1;
@@ -208,7 +209,10 @@ static void fill_page(const struct generator *g, int64_t page)
 
 static void fill_cache(const struct generator *g)
 {
-#pragma omp parallel for schedule(static)
+	const double values = (double)g->num_pages * g->spec->config.page_size * g->dims;
+	const int threads = ref_threads(values * VALUE_WORK);
+
+#pragma omp parallel for schedule(static) num_threads(threads)
 	for (int64_t page = 0; page < g->num_pages; page++)
 		fill_page(g, page);
 }

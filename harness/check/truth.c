@@ -63,9 +63,11 @@ static double longest_key(const struct mla_case *c, int32_t request)
 {
 	const int32_t *pages = c->tensors.kv_indices + c->batch.kv_indptr[request];
 	const int64_t page_size = c->config.page_size;
+	const double values = (double)c->batch.kv_len[request] *
+			      (c->config.head_dim_ckv + c->config.head_dim_kpe + 64);
 	double longest = 0;
 
-#pragma omp parallel for schedule(static) reduction(max : longest)
+#pragma omp parallel for schedule(static) reduction(max : longest) num_threads(ref_threads(values))
 	for (int64_t key = 0; key < c->batch.kv_len[request]; key++) {
 		const int64_t page = pages[key / page_size], slot = key % page_size;
 		const double sum =
