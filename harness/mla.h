@@ -19,6 +19,12 @@
  *     mla_plan_create -> mla_plan_build -> mla_plan_upload -> mla_run
  *                          ^---- for each new batch ----'
  *
+ * Outputs (out, lse, scratch) may share no byte with an input, with each other or with themselves,
+ * not even an identical range: work items read q while others write. Everything else is fine: gaps,
+ * interleaved rows, out and lse as columns of one buffer, inputs that share memory (q_nope and
+ * q_pe, ckv and kpe of one fused tensor) or repeat it (stride 0). Of a cache all pages count as
+ * read.
+ *
  * Keys below kv_len must be finite. A kernel may let a NaN or an infinity of a key that only a
  * later query sees reach earlier queries of its tile (0 * NaN); slots from kv_len on are never
  * looked at.
@@ -30,7 +36,8 @@
  *
  * C11, callable from C++ and ctypes. No CUDA header is included: an mla_stream is a cudaStream_t.
  * Functions never print and never exit: they return a mla_status, and mla_last_error() says in a
- * sentence what was found and what was expected. Distinct plans are independent: they may be used
+ * sentence what was found and what was expected. NULL where something is needed is such an error;
+ * those that return a pointer answer it with NULL. Distinct plans are independent: they may be used
  * from distinct threads at the same time. One plan is used by one thread at a time.
  */
 #ifndef MLA_H
@@ -108,7 +115,9 @@ typedef struct mla_config {
 	int32_t fixed_split; /* 0: split keys to balance the GPU. n > 0: split every request at keys
 				n, 2n, ... and merge in a fixed order, so that a row's bits do not
 				depend on the rest of the batch */
-	double sm_scale;     /* the model's own softmax scale, e.g. 192^-0.5 * mscale^2 */
+	double sm_scale; /* the model's own softmax scale, e.g. 192^-0.5 * mscale^2. Of either sign;
+			    refused where f32, in which kernels hold it and it * log2 e, makes
+			    0, a denormal number, an infinity or NaN of it */
 } mla_config;
 
 /* One batch: ragged CSR arrays on the host, read during the call only. */
@@ -282,15 +291,16 @@ size_t mla_plan_format(const mla_plan *plan, int json, char *buffer, size_t size
  */
 typedef struct mla_tensors {
 	uint32_t struct_size;
-	uint32_t reserved;         /* 0 */
-	mla_tensor q_nope;         /* [>= total_q, H, head_dim_ckv] absorbed with W_UK */
-	mla_tensor q_pe;           /* [>= total_q, H, head_dim_kpe] rotated */
-	mla_tensor ckv;            /* [num_pages, page_size, head_dim_ckv] */
-	mla_tensor kpe;            /* [num_pages, page_size, head_dim_kpe] rotated */
-	mla_tensor ckv_scale;      /* for fp8 caches; NULL data today */
-	mla_tensor kpe_scale;      /* for fp8 caches; NULL data today */
-	mla_tensor out;            /* [>= total_q, H, head_dim_ckv] */
-	mla_tensor lse;            /* [>= total_q, H] f32; NULL data: not wanted */
+	uint32_t reserved;    /* 0 */
+	mla_tensor q_nope;    /* [>= total_q, H, head_dim_ckv] absorbed with W_UK */
+	mla_tensor q_pe;      /* [>= total_q, H, head_dim_kpe] rotated */
+	mla_tensor ckv;       /* [num_pages, page_size, head_dim_ckv]; no page (then data may be
+				 NULL) if no request has a key */
+	mla_tensor kpe;       /* [num_pages, page_size, head_dim_kpe] rotated */
+	mla_tensor ckv_scale; /* for fp8 caches; NULL data today */
+	mla_tensor kpe_scale; /* for fp8 caches; NULL data today */
+	mla_tensor out;       /* [>= total_q, H, head_dim_ckv] */
+	mla_tensor lse;       /* [>= total_q, H] f32; NULL data: not wanted */
 	const int32_t *kv_indices; /* [num_kv_indices] page ids, device memory for mla_run */
 	int64_t num_kv_indices;    /* >= kv_indptr[B]; more is never read */
 	void *scratch;             /* 256-byte aligned, contents do not matter, may be shared by
@@ -309,8 +319,9 @@ mla_status mla_plan_upload(mla_plan *plan, mla_stream stream);
 
 /* Runs the plan's kernel (and its merge) in the stream; asynchronous, allocates nothing, may be
  * captured in a CUDA graph after one upload. While a stream is captured, q, out, lse must hold
- * max_queries rows and kv_indices max_pages entries, because later replays may use them all.
- * Checks dtypes, extents, strides and alignment; page ids are not checked, see mla_check_pages. */
+ * max_queries rows and kv_indices max_pages entries, because later replays may use them all; a
+ * cache without a page has no use for more entries than this batch's. Checks dtypes, extents,
+ * strides and alignment; page ids are not checked, see mla_check_pages. */
 mla_status mla_run(const mla_plan *plan, const mla_tensors *tensors, mla_stream stream);
 
 /* Are all page ids that the batch uses in [0, ckv.extent[0])? Names the first bad one. kv_indices
@@ -323,7 +334,10 @@ mla_status mla_check_pages_host(const mla_config *config, const mla_batch *batch
 
 /* out = sum_s exp(lse_s - lse) * states_s, lse = log sum_s exp(lse_s): what split-k, shared-prefix
  * cascades and context parallelism over several GPUs have in common. A state that saw no key has
- * lse -inf and is not read (its values may be anything). All -inf gives out 0 and lse -inf. */
+ * lse -inf and is not read (its values may be anything). All -inf gives out 0 and lse -inf. A state
+ * of lse NaN makes out and lse of its row NaN. No state has lse +inf: mla_merge_host refuses it, on
+ * the device, where nobody looks, it counts as NaN. out and lse may not overlap states, see above.
+ */
 typedef struct mla_merge_args {
 	uint32_t struct_size;
 	int32_t lse_base;      /* of states_lse and of lse */
@@ -339,7 +353,8 @@ mla_status mla_merge_host(const mla_merge_args *args);               /* host mem
 /* ---- the CPU reference --------------------------------------------------------------------- */
 
 /* The truth: plain C, fp64 sums, OpenMP; host memory; writes tensors->out (rounded once, to
- * out_dtype) and lse. scratch is not used. */
+ * out_dtype) and lse. scratch is not used. Here and in the two others that compute on the host, one
+ * thread takes what is small, and whatever a process does that was forked off one with threads. */
 mla_status mla_reference(const mla_config *config, const mla_batch *batch,
 			 const mla_tensors *tensors);
 

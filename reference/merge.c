@@ -26,10 +26,10 @@ void ref_merge_state(int64_t d, double *out, double *lse, const double *other, d
 
 	const double m = ref_max(*lse, other_lse);
 	const double a = exp(*lse - m), b = exp(other_lse - m), l = a + b;
-	const bool was_empty = *lse == -INFINITY;
+	const bool is_first = l == 1 && *lse == -INFINITY; /* l is NaN if other_lse is */
 
 	for (int64_t c = 0; c < d; c++)
-		out[c] = was_empty ? other[c] : (a * out[c] + b * other[c]) / l;
+		out[c] = is_first ? other[c] : (a * out[c] + b * other[c]) / l;
 	*lse = m + log(l);
 }
 

@@ -11,7 +11,7 @@
 
 #include "internal.h"
 
-/* Multiply-adds that are worth a team: a few milliseconds of one core. */
+/* Multiply-adds that are worth a team: a millisecond or two of one core. */
 enum { WORTH_A_TEAM = 1 << 22 };
 
 static bool threads_at_fork; /* of the parent, at its last fork */

@@ -1,5 +1,6 @@
 /* host.c - the public doors of the CPU reference: check everything, then call reference/. */
 #include <inttypes.h>
+#include <math.h>
 #include <stdbool.h>
 #include <stdlib.h>
 
@@ -48,11 +49,15 @@ static mla_status check_all(const mla_config *config, const mla_batch *batch,
 		return status;
 
 	const int32_t n = batch->batch_size;
+	const int64_t pages = n ? batch->kv_indptr[n] : 0;
 	const struct mla_expect expect = {
 		.config = config,
 		.queries = n ? batch->qo_indptr[n] : 0,
-		.pages = n ? batch->kv_indptr[n] : 0,
+		.pages = pages,
+		.later = pages,
+		.reads = mla_batch_reads(batch),
 		.reason = " (this batch)",
+		.batch = batch,
 	};
 
 	status = mla_check_tensors(&expect, tensors);
@@ -109,10 +114,31 @@ mla_status mla_reference_plan(const mla_plan *plan, const mla_tensors *tensors)
 	return MLA_OK;
 }
 
+/* No sum is exp(+inf). On the GPU nobody can look: there it makes the row NaN. */
+static mla_status check_states(const mla_merge_args *args)
+{
+	const mla_tensor *t = &args->states_lse;
+
+	for (int64_t s = 0; s < args->states.extent[0]; s++)
+		for (int64_t row = 0; row < args->states.extent[1]; row++) {
+			const char *at = (const char *)t->data + s * t->stride[0];
+
+			if (ref_load(at + row * t->stride[1], t->dtype) == INFINITY)
+				return mla_fail(MLA_INVALID,
+						"states_lse[%" PRId64 ", %" PRId64
+						"] is inf, expected a finite number, or -inf for a "
+						"state that saw no key",
+						s, row);
+		}
+	return MLA_OK;
+}
+
 mla_status mla_merge_host(const mla_merge_args *args)
 {
-	const mla_status status = mla_check_merge_args(args);
+	mla_status status = mla_check_merge_args(args);
 
+	if (!status)
+		status = check_states(args);
 	if (!status)
 		ref_merge(args);
 	return status;

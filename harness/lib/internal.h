@@ -92,18 +92,40 @@ mla_status mla_check_config(const mla_config *config);
 mla_status mla_check_device(const mla_device *device);
 mla_status mla_check_traits(const mla_traits *traits); /* a whole one */
 mla_status mla_check_problem(const mla_config *config, const mla_batch *batch);
+bool mla_batch_reads(const mla_batch *batch); /* has any request a key? */
 
 /* What mla_check_tensors needs besides the tensors. */
 struct mla_expect {
 	const mla_config *config;
 	int64_t queries;    /* rows that q, out and lse must hold at least */
 	int64_t pages;      /* entries that kv_indices must hold at least */
+	int64_t later;      /* the same, if the cache has a page that later batches could use */
+	bool reads;         /* this batch has a key: the cache has a page */
 	int32_t align;      /* of addresses and strides; 0: an element's size */
 	const char *reason; /* why so many queries or pages, for the message */
+
+	/* What besides tensors may share no byte with outputs. */
+	const mla_batch *batch; /* NULL: not read by the run itself */
+	int64_t scratch_bytes;  /* of tensors->scratch that are used */
 };
 mla_status mla_check_tensors(const struct mla_expect *expect, const mla_tensors *tensors);
 /* Does kv_indices hold as many entries as the batch (already checked) reads? */
 mla_status mla_check_table(const mla_batch *batch, const mla_tensors *tensors);
 mla_status mla_check_merge_args(const mla_merge_args *args);
+
+/* ---- overlap.c: which outputs share bytes with what ------------------------------------------ */
+
+/* Rows of width bytes at base + i * stride[0] + j * stride[1], i < count[0], j < count[1]. */
+struct mla_region {
+	const char *name;
+	int64_t base, width, count[2], stride[2];
+};
+/* The first so many of a tensor's outermost rows; nothing if its data is NULL. */
+struct mla_region mla_region_of(const char *name, const mla_tensor *tensor, int64_t first_extent);
+struct mla_region mla_region_flat(const char *name, const void *data, int64_t bytes);
+bool mla_regions_meet(const struct mla_region *one, const struct mla_region *other);
+bool mla_region_meets_itself(const struct mla_region *region);
+/* The first `outputs` of the regions are written: they meet neither themselves nor any other. */
+mla_status mla_check_overlap(const struct mla_region *regions, int outputs, int count);
 
 #endif

@@ -537,25 +537,25 @@ mla_status mla_plan_get_info(const mla_plan *plan, mla_plan_info *info)
 
 const mla_config *mla_plan_config(const mla_plan *plan)
 {
-	return &plan->config;
+	return plan ? &plan->config : NULL;
 }
 
 const mla_batch *mla_plan_batch(const mla_plan *plan)
 {
-	return plan->built ? &plan->batch : NULL;
+	return plan && plan->built ? &plan->batch : NULL;
 }
 
 const mla_work *mla_plan_items(const mla_plan *plan)
 {
-	return plan->items;
+	return plan ? plan->items : NULL;
 }
 
 const int32_t *mla_plan_workers(const mla_plan *plan)
 {
-	return plan->worker_begin;
+	return plan ? plan->worker_begin : NULL;
 }
 
 const mla_merge_item *mla_plan_merges(const mla_plan *plan)
 {
-	return plan->merges;
+	return plan ? plan->merges : NULL;
 }

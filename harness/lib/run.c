@@ -216,12 +216,15 @@ static mla_status check_run(const mla_plan *plan, const mla_tensors *tensors, ml
 	if (status)
 		return status;
 
+	const int64_t pages = plan->kv_indptr[plan->header->batch_size];
 	const struct mla_expect expect = {
 		.config = &plan->config,
 		.queries = capturing ? plan->capacity.max_queries : plan->header->total_q,
-		.pages = capturing ? plan->capacity.max_pages
-				   : plan->kv_indptr[plan->header->batch_size],
+		.pages = pages,
+		.later = capturing ? plan->capacity.max_pages : pages,
+		.reads = mla_batch_reads(&plan->batch),
 		.align = plan->traits.align,
+		.scratch_bytes = plan->scratch_bytes,
 		.reason = capturing ? " (the plan's capacity, because the stream is being captured)"
 				    : " (this batch)",
 	};

@@ -178,6 +178,14 @@ mla_status mla_check_problem(const mla_config *config, const mla_batch *batch)
 	return status ? status : check_batch(config, batch);
 }
 
+bool mla_batch_reads(const mla_batch *batch)
+{
+	for (int32_t i = 0; i < batch->batch_size; i++)
+		if (batch->kv_len[i] > 0)
+			return true;
+	return false;
+}
+
 mla_status mla_capacity_of(const mla_config *config, const mla_batch *batch, mla_capacity *capacity)
 {
 	mla_status status = mla_check_problem(config, batch);
@@ -215,12 +223,32 @@ struct tensor_rule {
 	int64_t extent[3];
 };
 
+/* From the first element to the last it is less than an address space, so that sums of strides
+ * overflow nowhere. */
+static mla_status check_span(const char *name, const mla_tensor *t)
+{
+	const double most = 0x1p56;
+	double span = 0;
+
+	for (int32_t i = 0; i < t->ndim; i++)
+		if (t->extent[i] > 1)
+			span += fabs((double)t->stride[i]) * (double)t->extent[i];
+	if (span > most)
+		return mla_fail(MLA_INVALID,
+				"%s: extents and strides span %.3g bytes, expected at most 2^56",
+				name, span);
+	return MLA_OK;
+}
+
 static mla_status check_layout(const struct tensor_rule *rule, int32_t align)
 {
 	const mla_tensor *t = rule->tensor;
 	const int64_t size = ref_dtype_size(t->dtype);
 	const int64_t unit = align > size ? align : size;
+	mla_status status = check_span(rule->name, t);
 
+	if (status)
+		return status;
 	if (t->stride[t->ndim - 1] != size)
 		return mla_fail(MLA_INVALID,
 				"%s: the last stride is %" PRId64 " bytes, expected %" PRId64
@@ -237,6 +265,14 @@ static mla_status check_layout(const struct tensor_rule *rule, int32_t align)
 					" bytes",
 					rule->name, i, t->stride[i], unit);
 	return MLA_OK;
+}
+
+static bool has_elements(const struct tensor_rule *rule)
+{
+	for (int32_t i = 0; i < rule->ndim; i++)
+		if (rule->extent[i] == 0)
+			return false;
+	return true;
 }
 
 static mla_status check_tensor(const struct tensor_rule *rule, int32_t align, const char *reason)
@@ -258,9 +294,39 @@ static mla_status check_tensor(const struct tensor_rule *rule, int32_t align, co
 			return mla_fail(MLA_INVALID,
 					"%s: extent[%d] is %" PRId64 ", expected %" PRId64,
 					rule->name, i, t->extent[i], rule->extent[i]);
-	if (!t->data && rule->extent[0] > 0)
+	if (!t->data && has_elements(rule))
 		return mla_fail(MLA_INVALID, "%s: data is NULL", rule->name);
 	return check_layout(rule, align);
+}
+
+/* What kv_indices must hold. Without a page in the cache no entry of a later batch can be one. */
+static int64_t entries_of(const struct mla_expect *expect, const mla_tensors *t)
+{
+	return t->ckv.extent[0] > 0 ? expect->later : expect->pages;
+}
+
+/* Outputs may share no byte with anything. */
+static mla_status check_apart(const struct mla_expect *expect, const mla_tensors *t)
+{
+	const mla_batch *b = expect->batch;
+	const int64_t q = expect->queries, n = b ? b->batch_size : 0;
+	const int32_t size = sizeof(int32_t);
+	const struct mla_region regions[] = {
+		mla_region_of("out", &t->out, q),
+		mla_region_of("lse", &t->lse, q),
+		mla_region_flat("scratch", t->scratch, expect->scratch_bytes),
+		mla_region_of("q_nope", &t->q_nope, q),
+		mla_region_of("q_pe", &t->q_pe, q),
+		mla_region_of("ckv", &t->ckv, t->ckv.extent[0]),
+		mla_region_of("kpe", &t->kpe, t->kpe.extent[0]),
+		mla_region_flat("kv_indices", t->kv_indices, entries_of(expect, t) * size),
+		mla_region_flat("batch.qo_indptr", b ? b->qo_indptr : NULL, (n + 1) * size),
+		mla_region_flat("batch.kv_indptr", b ? b->kv_indptr : NULL, (n + 1) * size),
+		mla_region_flat("batch.kv_len", b ? b->kv_len : NULL, n * size),
+		mla_region_flat("batch.q_pos0", b ? b->q_pos0 : NULL, n * size),
+	};
+
+	return mla_check_overlap(regions, 3, COUNT(regions));
 }
 
 mla_status mla_check_tensors(const struct mla_expect *expect, const mla_tensors *tensors)
@@ -274,7 +340,8 @@ mla_status mla_check_tensors(const struct mla_expect *expect, const mla_tensors 
 	const mla_tensors *t = tensors;
 	const int64_t q = expect->queries, h = c->num_heads, d = c->head_dim_ckv,
 		      r = c->head_dim_kpe;
-	const int64_t page = c->page_size, used = expect->pages > 0;
+	const int64_t page = c->page_size, used = expect->reads;
+	const int64_t entries = entries_of(expect, t);
 	const struct tensor_rule rules[] = {
 		{"q_nope", &t->q_nope, c->q_dtype, 3, {q, h, d}},
 		{"ckv", &t->ckv, c->ckv_dtype, 3, {used, page, d}},
@@ -298,19 +365,19 @@ mla_status mla_check_tensors(const struct mla_expect *expect, const mla_tensors 
 	if (t->ckv_scale.data || t->kpe_scale.data)
 		return mla_fail(MLA_INVALID, "a scale tensor is given, but the cache is not fp8: "
 					     "ckv_scale and kpe_scale must have NULL data");
-	if (expect->pages > 0 && !t->kv_indices)
+	if (entries > 0 && !t->kv_indices)
 		return mla_fail(MLA_INVALID, "kv_indices is NULL");
-	if (t->num_kv_indices < expect->pages)
+	if (t->num_kv_indices < entries)
 		return mla_fail(MLA_INVALID,
 				"kv_indices has %" PRId64 " entries, expected at least %" PRId64
 				"%s",
-				t->num_kv_indices, expect->pages, expect->reason);
-	if (!t->lse.data)
-		return MLA_OK;
+				t->num_kv_indices, entries, expect->reason);
 
 	const struct tensor_rule lse = {"lse", &t->lse, MLA_F32, 2, {q, h, 0}};
 
-	return check_tensor(&lse, 0, expect->reason);
+	if (t->lse.data)
+		status = check_tensor(&lse, 0, expect->reason);
+	return status ? status : check_apart(expect, t);
 }
 
 mla_status mla_check_table(const mla_batch *batch, const mla_tensors *tensors)
@@ -340,12 +407,13 @@ mla_status mla_check_merge_args(const mla_merge_args *args)
 	if (args->lse_base != MLA_LSE_NATURAL && args->lse_base != MLA_LSE_BASE2)
 		return mla_fail(MLA_INVALID, "lse_base is %d, expected 0 (natural) or 1 (base 2)",
 				args->lse_base);
-	if (s->ndim != 3 || s->extent[0] < 1 || s->extent[1] < 0 || s->extent[2] < 1)
-		return mla_fail(
-			MLA_INVALID,
-			"states: expected 3 dimensions [num_states >= 1, rows, head_dim >= 1], "
-			"found %d: [%" PRId64 ", %" PRId64 ", %" PRId64 "]",
-			s->ndim, s->extent[0], s->extent[1], s->extent[2]);
+	if (s->ndim != 3 || s->extent[0] < 1 || s->extent[1] < 0 || s->extent[2] < 1 ||
+	    s->extent[2] > MLA_MAX_KV_LEN)
+		return mla_fail(MLA_INVALID,
+				"states: expected 3 dimensions [num_states >= 1, rows, head_dim 1 "
+				"to 2^30], "
+				"found %d: [%" PRId64 ", %" PRId64 ", %" PRId64 "]",
+				s->ndim, s->extent[0], s->extent[1], s->extent[2]);
 	if (s->dtype < MLA_BF16 || s->dtype > MLA_F32 || args->out.dtype < MLA_BF16 ||
 	    args->out.dtype > MLA_F32)
 		return mla_fail(MLA_INVALID,
@@ -363,5 +431,15 @@ mla_status mla_check_merge_args(const mla_merge_args *args)
 
 	for (size_t i = 0; i < count && !status; i++)
 		status = check_tensor(&rules[i], 0, " (rows)");
-	return status;
+	if (status)
+		return status;
+
+	const struct mla_region regions[] = {
+		mla_region_of("out", &args->out, rows),
+		mla_region_of("lse", &args->lse, rows),
+		mla_region_of("states", s, n),
+		mla_region_of("states_lse", &args->states_lse, n),
+	};
+
+	return mla_check_overlap(regions, 2, COUNT(regions));
 }
