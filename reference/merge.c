@@ -78,6 +78,6 @@ void ref_merge(const mla_merge_args *args)
 		(double)states->extent[0] * (double)states->extent[1] * (double)states->extent[2];
 
 #pragma omp parallel for num_threads(ref_threads(8 * values))
-	for (int64_t row = 0; row < args->out.extent[0]; row++)
+	for (int64_t row = 0; row < states->extent[1]; row++)
 		merge_row(args, row);
 }

@@ -151,7 +151,7 @@ static double work_of(const struct mha *mha)
 {
 	const mla_config *config = mha->problem.config;
 	const mla_batch *batch = mha->problem.batch;
-	const double expand = (double)config->head_dim_ckv * (mha->nope + mha->dv + 64);
+	const double expand = (double)config->head_dim_ckv * (mha->nope + mha->dv + 8);
 	double work = 0;
 
 	for (int32_t b = 0; b < batch->batch_size; b++) {

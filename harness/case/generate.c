@@ -21,7 +21,7 @@
 #include "lib/geometry.h"
 #include "reference/reference.h"
 
-enum { NUM_TOPICS = 16, VALUE_WORK = 16 /* multiply-adds that a drawn value takes as long as */ };
+enum { NUM_TOPICS = 16, VALUE_WORK = 24 /* multiply-adds that a drawn value takes as long as */ };
 
 /* ---- random numbers: splitmix64 -------------------------------------------------------------- */
 
