@@ -241,6 +241,104 @@ Test(attention, equals_the_plain_one)
 	}
 }
 
+/* ---- arithmetic ------------------------------------------------------------------------------ */
+
+/* What -ffp-contract, -fassociative-math, -freciprocal-math and -fno-signed-zeros would change. The
+ * compiler does not see the values. gcc stops at them in internal.h; clang has no macro for them.
+ */
+
+enum { WIDE = 64 };
+
+static void same(volatile double *values, double value, int n)
+{
+	for (int i = 0; i < n; i++)
+		values[i] = value;
+}
+
+/* (1 + e) (1 - e) is 1 once rounded; a fused product keeps -e^2. */
+Test(arithmetic, products_are_rounded)
+{
+	const double e = 0x1p-30;
+	double p[5], v[5 * WIDE], acc[WIDE], tile[4 * 32], s[32];
+
+	for (int n = 1; n <= 5; n++) { /* four at a time, and what is left */
+		same(p, 0, 5);
+		same(v, 0, 5 * WIDE);
+		same(acc, -1, WIDE);
+		same(p + n - 1, 1 + e, 1);
+		same(v + (n - 1) * WIDE, 1 - e, WIDE);
+		ref_accumulate(n, WIDE, p, v, acc);
+		for (int c = 0; c < WIDE; c++)
+			cr_assert_eq(acc[c], 0, "%d keys: %g", n, acc[c]);
+	}
+	for (int n = 2; n <= 4; n++) {
+		same(p, 0, 5);
+		same(tile, 0, 4 * 32);
+		same(p, -1, 1);
+		same(tile, 1, 32);
+		same(p + n - 1, 1 + e, 1);
+		same(tile + (n - 1) * 32, 1 - e, 32);
+		ref_scores(1, n, p, tile, 1, s, 32);
+		for (int j = 0; j < 32; j++)
+			cr_assert_eq(s[j], 0, "%d columns: %g", n, s[j]);
+	}
+}
+
+/* 1 + 2^54 - 2^54 is 0 from the left, and 1 in another order. */
+Test(arithmetic, sums_keep_their_order)
+{
+	double p[8], v[8 * WIDE], acc[WIDE], scores[8];
+	struct ref_softmax row;
+
+	for (int at = 0; at < 7; at++) {
+		same(p, 1, 8);
+		same(v, 0, 8 * WIDE);
+		same(acc, 1, WIDE);
+		same(v + at * WIDE, 0x1p54, WIDE);
+		same(v + (at + 1) * WIDE, -0x1p54, WIDE);
+		ref_accumulate(8, WIDE, p, v, acc);
+		for (int c = 0; c < WIDE; c++)
+			cr_assert_eq(acc[c], 0, "at %d: %g", at, acc[c]);
+	}
+	same(scores, -37, 8); /* each is lost beside 1, all seven together are not */
+	same(scores, 0, 1);
+	row = ref_softmax(scores, 8);
+	cr_expect_eq(row.l, 1);
+}
+
+/* 49 / 49 is 1, 49 * (1 / 49) is not. */
+Test(arithmetic, quotients_are_quotients)
+{
+	struct shape s = simple(1, 49);
+	struct problem *p = problem_new(&s);
+	struct ref_truth t;
+
+	for (int32_t h = 0; h < 3; h++) { /* all keys weigh the same */
+		memset(element(&p->tensors.q_nope, 0, h, 0), 0, 20);
+		memset(element(&p->tensors.q_pe, 0, h, 0), 0, 8);
+	}
+	for (int32_t j = 0; j < 49; j++)
+		for (int32_t c = 0; c < 10; c++)
+			ref_store(key_element(p, &p->tensors.ckv, 0, j, c), MLA_BF16, 1);
+	t = truth_of(p);
+	for (int i = 0; i < 30; i++)
+		cr_expect_eq(t.out[i], 1);
+	truth_free(&t);
+	problem_free(p);
+}
+
+Test(arithmetic, zeros_keep_their_sign)
+{
+	double out[3], other[3], lse = -INFINITY;
+	float stored;
+
+	same(out, 0, 3);
+	same(other, -0., 3);
+	ref_merge_state(3, out, &lse, other, 1);
+	ref_store(&stored, MLA_F32, out[0]);
+	cr_expect(signbit(out[0]) && signbit(stored));
+}
+
 /* Row, neighbours and threads do not matter to a row's bits. */
 Test(attention, chosen_rows_have_the_same_bits)
 {
