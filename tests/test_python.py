@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import unittest
 
 import numpy as np
@@ -481,13 +482,132 @@ class Errors(Checks):
         self.expect_raises(ValueError, "lse_base is 'ln'", case.config, lse_base="ln")
         self.expect_raises(ValueError, "dtype int8", case.config, q_dtype=np.int8)
 
-    def test_library_that_is_not_there(self):
-        environment = {**os.environ, "MLA_LIBRARY": "/nowhere/libmla.so"}
-        code = "import mla\ntry: mla.kernels()\nexcept OSError as error: print(error)"
-        path = os.path.join(ROOT, "harness", "python")
-        found = subprocess.run([sys.executable, "-B", "-c", code], env=environment, text=True,
-                               cwd=path, capture_output=True, check=True).stdout
-        self.assertRegex(found, "/nowhere/libmla.so cannot be loaded.*MLA_LIBRARY")
+    def said_of_library(self, library):
+        """What calls raise that need $MLA_LIBRARY, the same each time."""
+        code = ("import mla\n"
+                "for call in mla.kernels, mla.device_query, lambda: mla.config(1, 1.0) and "
+                "mla.capacity_of(mla.config(1, 1.0), mla.batch([0], [0], [])):\n"
+                "    try: call(); print('taken')\n"
+                "    except OSError as error:\n"
+                "        assert isinstance(error, mla.LibraryError)\n"
+                "        print(error)")
+        found = subprocess.run([sys.executable, "-B", "-c", code], text=True, capture_output=True,
+                               env={**os.environ, "MLA_LIBRARY": library}, check=True,
+                               cwd=os.path.join(ROOT, "harness", "python")).stdout.splitlines()
+        self.assertEqual(len(found), 3, "a sentence is a line")
+        self.assertEqual(set(found), {found[0]})
+        return found[0]
+
+    def stub(self, folder, *lines):
+        """A library of these functions."""
+        source = os.path.join(folder, "stub.c")
+        library = os.path.join(folder, "libmla.so")
+        with open(source, "w", encoding="utf-8") as file:
+            file.write("\n".join(lines))
+        subprocess.run(["gcc", "-shared", "-fPIC", source, "-o", library], check=True)
+        return library
+
+    def test_library_that_is_none(self):
+        with tempfile.TemporaryDirectory() as folder:
+            text = os.path.join(folder, "text.so")
+            with open(text, "w", encoding="utf-8") as file:
+                file.write("no library\n")
+            for path in "/nowhere/libmla.so", text, folder, "/dev/null", sys.executable:
+                self.assertRegex(self.said_of_library(path),
+                                 f"{re.escape(path)} cannot be loaded.*: run make, or set MLA_LIB")
+            self.assertRegex(self.said_of_library("libm.so.6"),
+                             r"^libm.so.6 is no libmla.so, it has no mla_version\(\): run make")
+
+    def test_library_that_is_older_or_not_whole(self):
+        names = [name for name in mla.PROTOTYPES if name != "mla_version"]
+        bodies = [f"int {name}(void) {{ return 0; }}" for name in names]
+        version = 'const char *mla_version(void) {{ return {}; }}'.format
+        with tempfile.TemporaryDirectory() as folder:
+            for said in "0.1.0 (commit 1a2b3c4)", "0.1.99", "0.0.9", "version two", "":
+                library = self.stub(folder, version(f'"{said}"'), *bodies)
+                self.assertRegex(self.said_of_library(library),
+                                 rf"is libmla '{re.escape(said)}', expected {mla.VERSION} or later")
+            library = self.stub(folder, version("0"), *bodies)
+            self.assertIn("is libmla '', expected", self.said_of_library(library))
+            for later in mla.VERSION, "0.2.1", "0.10.0", "1.0.0":
+                library = self.stub(folder, version(f'"{later} (commit unknown)"'), *bodies[:-2])
+                self.assertRegex(self.said_of_library(library),
+                                 rf"is libmla '{later} \(commit unknown\)' without "
+                                 f"{names[-2]}, {names[-1]}, which {mla.VERSION} has")
+
+    def test_version_is_that_of_the_header(self):
+        with open(os.path.join(ROOT, "harness", "mla.h"), encoding="utf-8") as header:
+            self.assertIn(f'#define MLA_VERSION "{mla.VERSION}"\n', header.read())
+
+    def test_outputs_that_overlap(self):
+        case, strided = self.case, np.lib.stride_tricks.as_strided
+        want = self.reference()
+        out, lse = (array.copy() for array in want)
+        row, heads = out.strides[1], lse.strides[0]
+        for words, arrays in (
+                ("out overlaps q_nope", {"out": case.q_nope}),
+                (f"out: its rows of {row} bytes overlap each other",
+                 {"out": strided(out, out.shape, (0, *out.strides[1:]))}),
+                (f"lse: its rows of {heads} bytes overlap each other",
+                 {"lse": strided(lse, lse.shape, (0, *lse.strides[1:]))}),
+                ("out overlaps lse",
+                 {"out": out, "lse": out.reshape(-1)[:lse.size].reshape(lse.shape)})):
+            with self.subTest(words):
+                self.expect_raises(mla.InvalidError, words, self.reference,
+                                   **{"out": out, "lse": lse, **arrays})
+        pool = np.zeros(out.shape[:1] + (out.shape[1] * out.shape[2] + lse.shape[1],), out.dtype)
+        columns = out.shape[1] * out.shape[2]
+        apart = strided(pool, out.shape, (pool.strides[0], *out.strides[1:]))
+        self.reference(out=apart, lse=pool[:, columns:])
+        self.assertTrue(np.array_equal(apart, want[0]))
+        self.assertTrue(np.array_equal(pool[:, columns:], want[1]))
+        states, weights = np.ones((2, 3, 4), np.float32), np.zeros((2, 3), np.float32)
+        self.expect_raises(mla.InvalidError, "out overlaps states", mla.merge, states, weights,
+                           out=states[0])
+        weights[1, 2] = np.inf
+        self.expect_raises(mla.InvalidError, r"states_lse\[1, 2\] is inf", mla.merge, states,
+                           weights)
+
+    def test_scales_that_f32_cannot_hold(self):
+        config = self.case.config()
+        for scale in 0.0, -0.0, 1e39, 3e38, 1e-320, 1e-39, float("inf"), float("nan"):
+            config.sm_scale = scale
+            with self.subTest(scale):
+                self.expect_raises(mla.InvalidError, "config.sm_scale is .*, expected a number of "
+                                   "either sign", self.reference, config=config)
+        config.sm_scale = -0.3
+        out, lse = self.reference(config=config)
+        self.assertTrue(np.isfinite(out).all() and np.isfinite(lse).all())
+
+    def test_forked_children_work(self):
+        """Of a parent whose team of threads they do not have; and of one that has made none."""
+        code = """
+import multiprocessing, os, sys
+import numpy as np
+import mla
+bits = np.random.default_rng(0).integers(0x3e00, 0x3f80, (120, 64, 576), np.uint16)
+q = bits[:2, :16]
+cfg = mla.config(16, 0.1)
+bat = mla.batch([0, 1, 2], [0, 60, 120], [3800, 3700])
+table = np.arange(120, dtype=np.int32)
+def work(_):
+    before = len(os.listdir("/proc/self/task"))
+    out, lse = mla.reference(cfg, bat, q[..., :512], q[..., 512:], bits[..., :512], bits[..., 512:],
+                             table)
+    return float(lse.sum()), len(os.listdir("/proc/self/task")) - before
+first = work(0) if sys.argv[1] == "team" else None
+with multiprocessing.get_context("fork").Pool(2) as pool:
+    children = pool.map(work, range(2), 1)
+values = {value for value, _ in children + ([first] if first else [])}
+assert len(values) == 1, values
+print(first and first[1], sorted(grown for _, grown in children))
+"""
+        for word, said in ("team", "2 [0, 0]"), ("none", "None [2, 2]"):
+            run = subprocess.run(
+                [sys.executable, "-B", "-c", code, word], text=True, capture_output=True,
+                timeout=60, env={**os.environ, "OMP_NUM_THREADS": "3", "OPENBLAS_NUM_THREADS": "1"},
+                cwd=os.path.join(ROOT, "harness", "python"))
+            self.assertEqual((run.returncode, run.stdout.strip()), (0, said), run.stderr)
 
     def test_ladder(self):
         kernels = mla.kernels()

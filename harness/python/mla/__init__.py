@@ -19,10 +19,10 @@ float32). They are passed by address and stride, never copied: a fused 576-wide 
 cache[..., :512] and cache[..., 512:]. torch is used where the caller brings tensors of it, and
 never imported here.
 
-What the library finds wrong is raised as MlaError with the library's own sentence. The library is
-looked for in $MLA_LIBRARY, then in lib/ of this checkout's build or of the bundle or installation
-that this package lies in, then where the loader finds installed libraries; it is loaded by the
-first call that needs it.
+What the library finds wrong is raised as MlaError with the library's own sentence; that there is no
+library, another one or an older one, as LibraryError. The library is looked for in $MLA_LIBRARY, then
+in lib/ of this checkout's build or of the bundle or installation that this package lies in, then where
+the loader finds installed libraries; it is loaded by the first call that needs it.
 """
 import ctypes
 import sys
@@ -31,16 +31,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mla.structs import (PROTOTYPES, STRUCTS, Batch, Capacity, Config, Device, Dtype, InvalidError,
-                         KernelInfo, LseBase, MergeArgs, MergeItem, MergeKind, MlaError, PlanInfo,
-                         Status, Tensor, Tensors, Traits, Work, library, library_path)
+from mla.structs import (PROTOTYPES, STRUCTS, VERSION, Batch, Capacity, Config, Device, Dtype,
+                         InvalidError, KernelInfo, LibraryError, LseBase, MergeArgs, MergeItem,
+                         MergeKind, MlaError, PlanInfo, Status, Tensor, Tensors, Traits, Work,
+                         library, library_path)
 
-__all__ = ["PROTOTYPES", "STRUCTS", "Batch", "Capacity", "Config", "Device", "Dtype",
-           "InvalidError", "Kernel", "KernelInfo", "LseBase", "MergeArgs", "MergeItem", "MergeKind",
-           "MlaError", "Plan", "PlanInfo", "Status", "Tensor", "Tensors", "Traits", "Work", "batch",
-           "capacity_of", "config", "device_query", "dtype_of", "from_bf16", "is_cuda", "is_torch",
-           "kernels", "library", "library_path", "merge", "reference", "reference_plan", "refusal",
-           "tensor", "tensors", "to_bf16", "traits"]
+__all__ = ["PROTOTYPES", "STRUCTS", "VERSION", "Batch", "Capacity", "Config", "Device", "Dtype",
+           "InvalidError", "Kernel", "KernelInfo", "LibraryError", "LseBase", "MergeArgs",
+           "MergeItem", "MergeKind", "MlaError", "Plan", "PlanInfo", "Status", "Tensor", "Tensors",
+           "Traits", "Work", "batch", "capacity_of", "config", "device_query", "dtype_of",
+           "from_bf16", "is_cuda", "is_torch", "kernels", "library", "library_path", "merge",
+           "reference", "reference_plan", "refusal", "tensor", "tensors", "to_bf16", "traits"]
 
 # ---- arrays -------------------------------------------------------------------------------------
 
@@ -151,7 +152,8 @@ def config(num_heads, sm_scale, *, head_dim_ckv=512, head_dim_kpe=64, page_size=
            fixed_split=0):
     """A Config.
 
-    sm_scale: the model's own softmax scale, e.g. 192**-0.5; never 576**-0.5. head_dim_kpe 0: no
+    sm_scale: the model's own softmax scale, e.g. 192**-0.5; never 576**-0.5. Of either sign; what
+    f32 cannot hold, times log2 e, too, is refused by whatever takes the Config. head_dim_kpe 0: no
     rope part. lse_base: "e" or "2". dtypes: see dtype_of; ckv and out default to q's, kpe to ckv's.
     fixed_split: 0, or n to split every request at keys n, 2n, ... whatever the batch."""
     bases = {"e": LseBase.NATURAL, "2": LseBase.BASE2}
@@ -229,7 +231,8 @@ def tensors(q_nope, q_pe, ckv, kpe, kv_indices, out, lse=None, scratch=None):
     q_nope [>= total_q, H, ckv], q_pe [>= total_q, H, kpe], ckv [pages, page_size, ckv],
     kpe [pages, page_size, kpe], kv_indices [>= kv_indptr[B]] int32, out like q_nope, lse
     [>= total_q, H] f32 or None, scratch: a contiguous CUDA tensor of bytes or None. q_pe and kpe
-    are None where head_dim_kpe is 0."""
+    are None where head_dim_kpe is 0. out, lse and scratch may share no byte with an input, with
+    each other or with themselves (strides): whatever takes the Tensors raises InvalidError."""
     arrays = {"q_nope": q_nope, "q_pe": q_pe, "ckv": ckv, "kpe": kpe, "kv_indices": kv_indices,
               "out": out, "lse": lse, "scratch": scratch}
     places = {name: str(array.device) if is_cuda(array) else "the host"
@@ -488,7 +491,8 @@ def merge(states, states_lse, lse_base="e", out=None, lse=None, stream=None):
     """Joins attention states over different keys into one. Returns (out, lse).
 
     states [num_states, rows, head_dim] bf16, fp16 or f32; states_lse [num_states, rows] f32 in
-    lse_base ("e" or "2"), as is lse. A state with lse -inf is not read. Host arrays are merged on
+    lse_base ("e" or "2"), as is lse. A state with lse -inf is not read, one with NaN makes its row
+    NaN. +inf is an InvalidError on the host and counts as NaN on the device. Host arrays are merged on
     the CPU in fp64, CUDA tensors in the stream, asynchronously."""
     bases = {"e": LseBase.NATURAL, "2": LseBase.BASE2}
     if lse_base not in bases:

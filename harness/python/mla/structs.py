@@ -9,7 +9,11 @@ import enum
 import functools
 import operator
 import os
+import re
 from ctypes import c_char_p, c_double, c_int, c_int32, c_int64, c_size_t, c_uint32, c_void_p
+
+VERSION = "0.2.0"
+"""MLA_VERSION of the mla.h that this package mirrors. Later libraries take what it passes."""
 
 # ---- words of mla.h -----------------------------------------------------------------------------
 
@@ -57,6 +61,10 @@ class MlaError(RuntimeError):
 
 class InvalidError(MlaError, ValueError):
     """An argument is wrong (INVALID), or beyond the capacity of the plan (CAPACITY)."""
+
+
+class LibraryError(RuntimeError, OSError):
+    """There is no libmla.so that this package can use, in a sentence."""
 
 
 def _check(status, _function, _arguments):
@@ -264,15 +272,35 @@ def library_path():
     return own if os.path.exists(own) else "libmla.so"
 
 
+_ADVICE = ": run make, or set MLA_LIBRARY to a libmla.so"
+
+
+def _expect_ours(path, lib):
+    """LibraryError unless lib is a libmla of this package's version or a later one."""
+    missing = [name for name in PROTOTYPES if not hasattr(lib, name)]
+    if "mla_version" in missing:
+        raise LibraryError(f"{path} is no libmla.so, it has no mla_version(){_ADVICE}")
+    lib.mla_version.restype = c_char_p
+    said = (lib.mla_version() or b"").decode(errors="replace")
+    found = re.match(r"(\d+)\.(\d+)\.(\d+)", said)
+    if not found or [int(part) for part in found.groups()] < [int(part)
+                                                             for part in VERSION.split(".")]:
+        raise LibraryError(f"{path} is libmla {said!r}, expected {VERSION} or later{_ADVICE} of "
+                           "that version")
+    if missing:
+        raise LibraryError(f"{path} is libmla {said!r} without {', '.join(missing[:3])}, which "
+                           f"{VERSION} has{_ADVICE} that is whole")
+
+
 @functools.lru_cache(maxsize=None)
 def library():
-    """The loaded library with all prototypes set. OSError says how to get one."""
+    """The loaded library with all prototypes set. LibraryError says how to get one."""
     path = library_path()
     try:
         lib = ctypes.CDLL(path)
     except OSError as error:
-        raise OSError(f"{path} cannot be loaded ({error}): run make, or set MLA_LIBRARY to a "
-                      "libmla.so") from None
+        raise LibraryError(f"{path} cannot be loaded ({error}){_ADVICE}") from None
+    _expect_ours(path, lib)
     for name, (result, arguments) in PROTOTYPES.items():
         function = getattr(lib, name)
         function.argtypes = arguments
