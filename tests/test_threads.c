@@ -170,7 +170,7 @@ static int child_that_works(const struct problem *p)
 	return status;
 }
 
-Test(fork, after_a_team_of_the_reference, .timeout = 60)
+Test(fork, after_a_team_of_the_reference)
 {
 	struct problem *p = problem_of(400);
 
@@ -181,7 +181,7 @@ Test(fork, after_a_team_of_the_reference, .timeout = 60)
 }
 
 /* The library was loaded, and never asked for anything, when others made threads. */
-Test(fork, after_a_team_of_the_callers, .timeout = 60)
+Test(fork, after_a_team_of_the_callers)
 {
 	struct problem *p = problem_of(400);
 	int members = 0;
@@ -194,7 +194,7 @@ Test(fork, after_a_team_of_the_callers, .timeout = 60)
 }
 
 /* And its children's children. */
-Test(fork, twice, .timeout = 60)
+Test(fork, twice)
 {
 	struct problem *p = problem_of(400);
 	int status = -1;

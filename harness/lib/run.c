@@ -229,16 +229,7 @@ static mla_status check_run(const mla_plan *plan, const mla_tensors *tensors, ml
 				    : " (this batch)",
 	};
 
-	status = mla_check_tensors(&expect, tensors);
-	if (status)
-		return status;
-	if (plan->scratch_bytes > tensors->scratch_bytes ||
-	    (plan->scratch_bytes && (!tensors->scratch || (uintptr_t)tensors->scratch % 256)))
-		return mla_fail(MLA_INVALID,
-				"scratch is %" PRId64 " bytes at %p, expected at least %" PRId64
-				" bytes at a multiple of 256",
-				tensors->scratch_bytes, tensors->scratch, plan->scratch_bytes);
-	return MLA_OK;
+	return mla_check_tensors(&expect, tensors);
 }
 
 static struct mla_view view_of(const mla_tensor *tensor)

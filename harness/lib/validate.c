@@ -377,7 +377,15 @@ mla_status mla_check_tensors(const struct mla_expect *expect, const mla_tensors 
 
 	if (t->lse.data)
 		status = check_tensor(&lse, 0, expect->reason);
-	return status ? status : check_apart(expect, t);
+	if (status)
+		return status;
+	if (expect->scratch_bytes > 0 && (expect->scratch_bytes > t->scratch_bytes || !t->scratch ||
+					  (uintptr_t)t->scratch % 256))
+		return mla_fail(MLA_INVALID,
+				"scratch is %" PRId64 " bytes at %p, expected at least %" PRId64
+				" bytes at a multiple of 256",
+				t->scratch_bytes, t->scratch, expect->scratch_bytes);
+	return check_apart(expect, t);
 }
 
 mla_status mla_check_table(const mla_batch *batch, const mla_tensors *tensors)

@@ -19,10 +19,10 @@ float32). They are passed by address and stride, never copied: a fused 576-wide 
 cache[..., :512] and cache[..., 512:]. torch is used where the caller brings tensors of it, and
 never imported here.
 
-What the library finds wrong is raised as MlaError with the library's own sentence; that there is no
-library, another one or an older one, as LibraryError. The library is looked for in $MLA_LIBRARY, then
-in lib/ of this checkout's build or of the bundle or installation that this package lies in, then where
-the loader finds installed libraries; it is loaded by the first call that needs it.
+What the library finds wrong is raised as MlaError with the library's own sentence; that there is
+no library, another one or an older one, as LibraryError. The library is looked for in $MLA_LIBRARY,
+then in lib/ of this checkout's build or of the bundle or installation that this package lies in,
+then where the loader finds installed libraries; it is loaded by the first call that needs it.
 """
 import ctypes
 import sys
@@ -492,8 +492,8 @@ def merge(states, states_lse, lse_base="e", out=None, lse=None, stream=None):
 
     states [num_states, rows, head_dim] bf16, fp16 or f32; states_lse [num_states, rows] f32 in
     lse_base ("e" or "2"), as is lse. A state with lse -inf is not read, one with NaN makes its row
-    NaN. +inf is an InvalidError on the host and counts as NaN on the device. Host arrays are merged on
-    the CPU in fp64, CUDA tensors in the stream, asynchronously."""
+    NaN; +inf is an InvalidError on the host and counts as NaN on the device. Host arrays are merged
+    on the CPU in fp64, CUDA tensors in the stream, asynchronously."""
     bases = {"e": LseBase.NATURAL, "2": LseBase.BASE2}
     if lse_base not in bases:
         raise ValueError(f"lse_base is {lse_base!r}, expected 'e' or '2'")
