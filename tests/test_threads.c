@@ -75,11 +75,17 @@ static void absorb(const struct problem *p, int64_t nope)
 	const int64_t ckv = p->config.head_dim_ckv;
 	const mla_tensor q = tensor_new(MLA_BF16, total_q, heads, nope, 0);
 	const mla_tensor w = tensor_new(MLA_BF16, heads, nope, ckv, 0);
-	double *out = doubles(p->rows * ckv), *lse = doubles(p->rows);
+	double *absorbed = doubles(p->rows * ckv), *out = doubles(p->rows * nope);
+	double *lse = doubles(p->rows);
 
-	ref_absorb_q(&q, &w, out);
-	ref_project_out(total_q, out, &w, doubles(p->rows * nope));
+	ref_absorb_q(&q, &w, absorbed);
+	ref_project_out(total_q, absorbed, &w, out);
 	cr_assert(!ref_mha(&p->config, &p->batch, &p->tensors, &q, &w, &w, out, lse));
+	free(q.data);
+	free(w.data);
+	free(absorbed);
+	free(out);
+	free(lse);
 }
 
 static void merge(int64_t rows)
@@ -99,6 +105,9 @@ static void merge(int64_t rows)
 	memset(args.states.data, 0, (size_t)(2 * rows * 2048));
 	memset(args.states_lse.data, 0, (size_t)(2 * rows * 4));
 	cr_assert(!mla_merge_host(&args), "%s", mla_last_error());
+	free(args.states.data);
+	free(args.states_lse.data);
+	free(args.out.data);
 }
 
 /* Generated, and its truth with bounds: one request of `keys` keys. */
