@@ -511,6 +511,22 @@ Test(numbers, negative_and_endless_counts)
 	}
 }
 
+/* As a plan counts them: rows of a whole batch fit 31 bits. */
+Test(numbers, more_rows_than_31_bits)
+{
+	struct given *g = given_new();
+
+	g->config.num_heads = 1 << 20;
+	g->qo_indptr[1] = 1 << 11;
+	expect_refused("reference", attend(g),
+		       "batch.qo_indptr[1] 2048 * config.num_heads 1048576");
+	expect_refused("capacity", mla_capacity_of(&g->config, &g->batch, &g->capacity),
+		       "packed rows exceed 2^31 - 1");
+	g->qo_indptr[1] = (1 << 11) - 1;
+	cr_expect(!mla_capacity_of(&g->config, &g->batch, &g->capacity), "%s", mla_last_error());
+	given_free(g);
+}
+
 /* ---- scales ---------------------------------------------------------------------------------- */
 
 Test(scale, what_f32_cannot_hold_is_refused_by_every_door)
@@ -883,6 +899,10 @@ Test(overlap, of_scratch)
 	g->tensors.scratch_bytes = 4096;
 	g->tensors.kpe.data = memcpy(scratch + 4092 - sizeof(g->kpe), g->kpe, sizeof(g->kpe));
 	expect_refused("kpe", mla_check_tensors(&expect, &g->tensors), "scratch overlaps kpe");
+	expect.scratch_bytes = 0;
+	g->tensors.scratch_bytes = -1;
+	expect_refused("-1", mla_check_tensors(&expect, &g->tensors), "scratch is -1 bytes");
+	g->tensors.scratch_bytes = 4096;
 	expect.scratch_bytes = 2048;
 	cr_expect(!mla_check_tensors(&expect, &g->tensors), "%s", mla_last_error());
 	given_free(g);

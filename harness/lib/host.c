@@ -58,6 +58,7 @@ static mla_status check_all(const mla_config *config, const mla_batch *batch,
 		.reads = mla_batch_reads(batch),
 		.reason = " (this batch)",
 		.batch = batch,
+		.scratch_bytes = -1,
 	};
 
 	status = mla_check_tensors(&expect, tensors);

@@ -106,7 +106,7 @@ struct mla_expect {
 
 	/* What besides tensors may share no byte with outputs. */
 	const mla_batch *batch; /* NULL: not read by the run itself */
-	int64_t scratch_bytes;  /* that tensors->scratch must hold; 0: it is not used */
+	int64_t scratch_bytes;  /* that tensors->scratch must hold; -1: nobody looks at it */
 };
 mla_status mla_check_tensors(const struct mla_expect *expect, const mla_tensors *tensors);
 /* Does kv_indices hold as many entries as the batch (already checked) reads? */

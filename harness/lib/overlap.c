@@ -82,7 +82,7 @@ static bool reaches(struct sum *sum, int from, int64_t low, int64_t high)
 
 static bool is_empty(const struct mla_region *r)
 {
-	return r->count[0] == 0 || r->count[1] == 0 || r->width == 0;
+	return r->count[0] == 0 || r->count[1] == 0 || r->width <= 0;
 }
 
 /* The same rows with strides that are not negative, from the lowest byte on. */

@@ -161,6 +161,12 @@ static mla_status check_batch(const mla_config *config, const mla_batch *batch)
 		status = mla_fail(MLA_INVALID, "batch.qo_indptr[%d] is %d, expected at most %d",
 				  batch->batch_size, batch->qo_indptr[batch->batch_size],
 				  MLA_MAX_QUERIES);
+	if (!status && (int64_t)batch->qo_indptr[batch->batch_size] * config->num_heads > INT32_MAX)
+		status = mla_fail(MLA_INVALID,
+				  "batch.qo_indptr[%d] %d * config.num_heads %d packed rows exceed "
+				  "2^31 - 1",
+				  batch->batch_size, batch->qo_indptr[batch->batch_size],
+				  config->num_heads);
 	for (int32_t i = 0; i < batch->batch_size && !status; i++)
 		status = check_request(config, batch, i);
 	return status;
@@ -374,17 +380,18 @@ mla_status mla_check_tensors(const struct mla_expect *expect, const mla_tensors 
 				t->num_kv_indices, entries, expect->reason);
 
 	const struct tensor_rule lse = {"lse", &t->lse, MLA_F32, 2, {q, h, 0}};
+	const int64_t scratch = expect->scratch_bytes;
 
 	if (t->lse.data)
 		status = check_tensor(&lse, 0, expect->reason);
 	if (status)
 		return status;
-	if (expect->scratch_bytes > 0 && (expect->scratch_bytes > t->scratch_bytes || !t->scratch ||
-					  (uintptr_t)t->scratch % 256))
+	if ((scratch >= 0 && t->scratch_bytes < scratch) ||
+	    (scratch > 0 && (!t->scratch || (uintptr_t)t->scratch % 256)))
 		return mla_fail(MLA_INVALID,
 				"scratch is %" PRId64 " bytes at %p, expected at least %" PRId64
 				" bytes at a multiple of 256",
-				t->scratch_bytes, t->scratch, expect->scratch_bytes);
+				t->scratch_bytes, t->scratch, scratch);
 	return check_apart(expect, t);
 }
 
