@@ -4,7 +4,7 @@
  *     q . (W_UK ckv)  =  (W_UK^T q) . ckv          sum_j p_j (W_UV ckv_j)  =  W_UV (sum_j p_j
  * ckv_j)
  *
- * Weights are taken 64 columns at a time and shared by all queries of a head.
+ * Weights are taken 64 columns at a time; those of W_UK are shared by all queries of a head.
  */
 #include <string.h>
 
@@ -64,32 +64,28 @@ void ref_absorb_q(const mla_tensor *q_nope, const mla_tensor *w_uk, double *abso
 		absorb_head(q_nope, w_uk, h, absorbed);
 }
 
-static void project_head(int64_t total_q, const double *latent, const mla_tensor *w_uv, int64_t h,
-			 double *out)
+/* One row: out[d] = sum_c latent[c] * w_uv[h,d,c]. */
+static void project_row(const double *latent, const mla_tensor *w_uv, int64_t h, double *out)
 {
-	const int64_t heads = w_uv->extent[0], dv = w_uv->extent[1], ckv = w_uv->extent[2];
 	double w[COLUMNS];
 
-	for (int64_t t = 0; t < total_q; t++)
-		memset(out + (t * heads + h) * dv, 0, (size_t)dv * sizeof(*out));
-	for (int64_t d = 0; d < dv; d++)
-		for (int64_t first = 0; first < ckv; first += COLUMNS) {
+	memset(out, 0, (size_t)w_uv->extent[1] * sizeof(*out));
+	for (int64_t d = 0; d < w_uv->extent[1]; d++)
+		for (int64_t first = 0; first < w_uv->extent[2]; first += COLUMNS) {
 			const int64_t n = columns_from(w_uv, first);
 
 			load_columns(w_uv, h, d, first, n, w);
-			for (int64_t t = 0; t < total_q; t++) {
-				const double *row = latent + (t * heads + h) * ckv + first;
-				double *sum = out + (t * heads + h) * dv + d;
-
-				for (int64_t c = 0; c < n; c++)
-					*sum += row[c] * w[c];
-			}
+			for (int64_t c = 0; c < n; c++)
+				out[d] += latent[first + c] * w[c];
 		}
 }
 
-void ref_project_out(int64_t total_q, const double *latent, const mla_tensor *w_uv, double *out)
+void ref_project_out(const int64_t *rows, int64_t n, const double *latent, const mla_tensor *w_uv,
+		     double *out)
 {
-#pragma omp parallel for num_threads(threads_for(total_q, w_uv))
-	for (int64_t h = 0; h < w_uv->extent[0]; h++)
-		project_head(total_q, latent, w_uv, h, out);
+	const int64_t heads = w_uv->extent[0], dv = w_uv->extent[1], ckv = w_uv->extent[2];
+
+#pragma omp parallel for num_threads(threads_for(n / heads + 1, w_uv))
+	for (int64_t k = 0; k < n; k++)
+		project_row(latent + k * ckv, w_uv, (rows ? rows[k] : k) % heads, out + k * dv);
 }

@@ -233,10 +233,10 @@ int ref_attention(const mla_config *config, const mla_batch *batch, const mla_te
 }
 
 int ref_attention_absorbed(const mla_config *config, const mla_batch *batch,
-			   const mla_tensors *tensors, const double *q_nope,
-			   const struct ref_truth *truth)
+			   const mla_tensors *tensors, const double *q_nope, const int64_t *rows,
+			   int64_t n, const struct ref_truth *truth)
 {
 	const struct ref_problem problem = {config, batch, tensors, q_nope};
 
-	return attention(&problem, NULL, ref_total_rows(config, batch), truth);
+	return attention(&problem, rows, n, truth);
 }

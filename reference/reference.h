@@ -27,11 +27,11 @@ struct ref_truth {
 int ref_attention(const mla_config *config, const mla_batch *batch, const mla_tensors *tensors,
 		  const int64_t *rows, int64_t n, const struct ref_truth *truth);
 
-/* The same for all rows, with q_nope [total_q, H, ckv] in fp64, contiguous, as ref_absorb_q leaves
- * it; tensors->q_nope is not read. 0, or -1 if memory ran out. */
+/* The same with q_nope [total_q, H, ckv] in fp64, contiguous, as ref_absorb_q leaves it;
+ * tensors->q_nope is not read. 0, or -1 if memory ran out. */
 int ref_attention_absorbed(const mla_config *config, const mla_batch *batch,
-			   const mla_tensors *tensors, const double *q_nope,
-			   const struct ref_truth *truth);
+			   const mla_tensors *tensors, const double *q_nope, const int64_t *rows,
+			   int64_t n, const struct ref_truth *truth);
 
 /* All rows in one pass with a running maximum, in fp64; writes tensors->out and lse. 0, or -1 if
  * memory ran out. */
@@ -54,9 +54,11 @@ int ref_mha(const mla_config *config, const mla_batch *batch, const mla_tensors 
  * contiguous [total_q, H, ckv]. */
 void ref_absorb_q(const mla_tensor *q_nope, const mla_tensor *w_uk, double *absorbed);
 
-/* Absorption of W_UV behind the attention: out[t,h,d] = sum_c latent[t,h,c] * w_uv[h,d,c];
- * latent contiguous [total_q, H, ckv], out contiguous [total_q, H, v], both fp64. */
-void ref_project_out(int64_t total_q, const double *latent, const mla_tensor *w_uv, double *out);
+/* Absorption of W_UV behind the attention, for chosen rows as ref_attention has them:
+ * out[k,d] = sum_c latent[k,c] * w_uv[h,d,c] with h = rows[k] % num_heads; latent contiguous [n,
+ * ckv], out contiguous [n, v], both fp64. */
+void ref_project_out(const int64_t *rows, int64_t n, const double *latent, const mla_tensor *w_uv,
+		     double *out);
 
 /* Rotary embedding of x[rows, dim] (fp64, contiguous, dim even) in place; row r is at positions[r].
  * inv_freq [dim / 2]. Interleaved: pairs (x[2i], x[2i+1]), DeepSeek's own code. Half: pairs

@@ -225,6 +225,34 @@ mla_status cap_check_memory(const struct capture *capture, const char *what, dou
  * is left for capture_close. */
 mla_status cap_file_open(struct capture *capture);
 
+/* ---- checks against the schema (open.c) ------------------------------------------------------ */
+
+mla_status cap_need_attribute(const struct capture *capture, const char *object, const char *name,
+			      enum cap_attribute_type type, const struct cap_attribute **one);
+
+/* The path of a rule's dataset, and whether it is there; it may be absent if nothing needs it. */
+mla_status cap_find_by_rule(const struct capture *capture, const char *group,
+			    const struct cap_rule *rule, char path[CAP_PATH], bool *there);
+
+/* Finds a dataset by its rule. An extent that is not known yet (-1) becomes what is found. */
+mla_status cap_take_by_rule(const struct capture *capture, const char *path,
+			    const struct cap_rule *rule, int64_t *extent,
+			    const struct cap_dataset **dataset);
+
+/* Every dataset that the rules name, in a group. */
+mla_status cap_check_group(const struct capture *capture, const char *group,
+			   const struct cap_rule *rules, int64_t *extent);
+
+/* Numbers of the groups PARENT/NNN, rising. */
+mla_status cap_list_groups(const struct capture *capture, const char *parent, int **numbers,
+			   int *count);
+
+/* Everything in /steps (steps.c). */
+mla_status cap_check_steps(struct capture *capture);
+
+/* /config as the library has it. */
+void cap_fill_config(const struct capture *capture, mla_config *config);
+
 /* ---- the listing (listing.c) ---------------------------------------------------------------- */
 
 mla_status cap_listing_add(struct cap_listing *listing, const char *file, const char *path,

@@ -1,5 +1,5 @@
 /* open.c - capture_open: the check of an opened file against the schema's tables: attributes,
- * shapes, page tables.
+ * shapes, layers.
  */
 #define _GNU_SOURCE
 #include "capture/internal.h"
@@ -9,13 +9,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/validate.h"
+
 enum { SCHEMA_VERSION = 1 };
 
 /* ---- attributes ----------------------------------------------------------------------------- */
 
-static mla_status need_attribute(const struct capture *capture, const char *object,
-				 const char *name, enum cap_attribute_type type,
-				 const struct cap_attribute **one)
+mla_status cap_need_attribute(const struct capture *capture, const char *object, const char *name,
+			      enum cap_attribute_type type, const struct cap_attribute **one)
 {
 	static const char *const type_names[] = {"a string", "uint32", "float64"};
 
@@ -33,7 +34,7 @@ static mla_status need_string(const struct capture *capture, const char *object,
 {
 	const struct cap_attribute *one;
 
-	return need_attribute(capture, object, name, CAP_STRING, &one);
+	return cap_need_attribute(capture, object, name, CAP_STRING, &one);
 }
 
 /* The words as "a", "b" or "c". */
@@ -53,7 +54,7 @@ static mla_status read_choice(const struct capture *capture, const char *object,
 			      const char *const *words, int32_t *choice)
 {
 	const struct cap_attribute *one;
-	mla_status status = need_attribute(capture, object, name, CAP_STRING, &one);
+	mla_status status = cap_need_attribute(capture, object, name, CAP_STRING, &one);
 	char expected[128];
 
 	if (status)
@@ -96,7 +97,7 @@ static mla_status check_root(struct capture *capture)
 static mla_status read_number(struct capture *capture, const struct cap_number_rule *rule)
 {
 	const struct cap_attribute *one;
-	mla_status status = need_attribute(capture, "/config", rule->name, CAP_U32, &one);
+	mla_status status = cap_need_attribute(capture, "/config", rule->name, CAP_U32, &one);
 
 	if (status)
 		return status;
@@ -111,13 +112,16 @@ static mla_status read_number(struct capture *capture, const struct cap_number_r
 static mla_status read_real(struct capture *capture, const struct cap_real_rule *rule)
 {
 	const struct cap_attribute *one;
-	mla_status status = need_attribute(capture, "/config", rule->name, CAP_DOUBLE, &one);
+	mla_status status = cap_need_attribute(capture, "/config", rule->name, CAP_DOUBLE, &one);
 
 	if (status)
 		return status;
 	if (!isfinite(one->real))
 		return cap_fail(capture->path, "/config@%s = %g, expected a finite number",
 				rule->name, one->real);
+	if (rule->offset == offsetof(struct cap_config, softmax_scale) &&
+	    validate_scale(one->real, "/config@softmax_scale"))
+		return cap_fail(capture->path, "%s", mla_last_error());
 	memcpy((char *)&capture->config + rule->offset, &one->real, sizeof(double));
 	return MLA_OK;
 }
@@ -220,10 +224,9 @@ static mla_status fail_shape(const struct capture *capture, const struct cap_dat
 			expected_text, names);
 }
 
-/* Finds a dataset by its rule. An extent that is not known yet (-1) becomes what is found. */
-static mla_status take_by_rule(const struct capture *capture, const char *path,
-			       const struct cap_rule *rule, int64_t *extent,
-			       const struct cap_dataset **dataset)
+mla_status cap_take_by_rule(const struct capture *capture, const char *path,
+			    const struct cap_rule *rule, int64_t *extent,
+			    const struct cap_dataset **dataset)
 {
 	const enum cap_element element = cap_rule_element(rule, &capture->config);
 	mla_status status = cap_dataset_find(capture, path, (int)element, dataset);
@@ -244,9 +247,8 @@ static mla_status take_by_rule(const struct capture *capture, const char *path,
 	return MLA_OK;
 }
 
-/* The path of a rule's dataset, and whether it is there; it may be absent if nothing needs it. */
-static mla_status find_by_rule(const struct capture *capture, const char *group,
-			       const struct cap_rule *rule, char path[CAP_PATH], bool *there)
+mla_status cap_find_by_rule(const struct capture *capture, const char *group,
+			    const struct cap_rule *rule, char path[CAP_PATH], bool *there)
 {
 	const bool applies = cap_rule_applies(rule, &capture->config);
 
@@ -265,11 +267,11 @@ static mla_status check_rule(const struct capture *capture, const char *group,
 	const struct cap_dataset *dataset;
 	char path[CAP_PATH];
 	bool there;
-	mla_status status = find_by_rule(capture, group, rule, path, &there);
+	mla_status status = cap_find_by_rule(capture, group, rule, path, &there);
 
 	if (status || !there)
 		return status;
-	status = take_by_rule(capture, path, rule, extent, &dataset);
+	status = cap_take_by_rule(capture, path, rule, extent, &dataset);
 	if (!status && rule->reference)
 		status = need_string(capture, path, "computed_by");
 	if (!status && rule->reference)
@@ -277,8 +279,8 @@ static mla_status check_rule(const struct capture *capture, const char *group,
 	return status;
 }
 
-static mla_status check_group(const struct capture *capture, const char *group,
-			      const struct cap_rule *rules, int64_t *extent)
+mla_status cap_check_group(const struct capture *capture, const char *group,
+			   const struct cap_rule *rules, int64_t *extent)
 {
 	mla_status status = MLA_OK;
 
@@ -292,7 +294,7 @@ static mla_status check_harmless(const struct capture *capture, const char *path
 {
 	const struct cap_attribute *sha;
 	const struct cap_dataset *dataset;
-	mla_status status = need_attribute(capture, path, "sha256", CAP_STRING, &sha);
+	mla_status status = cap_need_attribute(capture, path, "sha256", CAP_STRING, &sha);
 
 	if (status)
 		return status;
@@ -335,9 +337,8 @@ static mla_status check_every_dataset(struct capture *capture)
 
 /* ---- layers and steps ----------------------------------------------------------------------- */
 
-/* Numbers of the groups PARENT/NNN, rising. */
-static mla_status list_groups(const struct capture *capture, const char *parent, int **numbers,
-			      int *count)
+mla_status cap_list_groups(const struct capture *capture, const char *parent, int **numbers,
+			   int *count)
 {
 	enum { MAX_GROUPS = 1000 };
 	char path[CAP_PATH];
@@ -364,259 +365,23 @@ static mla_status check_layer(struct capture *capture, int layer)
 	mla_status status;
 
 	snprintf(group, sizeof(group), "/layers/%03d", layer);
-	status = need_attribute(capture, group, "layer_index", CAP_U32, &index);
+	status = cap_need_attribute(capture, group, "layer_index", CAP_U32, &index);
 	if (status)
 		return status;
 	if (index->number != (uint32_t)layer)
 		return cap_fail(capture->path, "%s@layer_index = %" PRIu32 ", expected %d", group,
 				index->number, layer);
-	return check_group(capture, group, cap_layer_rules, capture->extent);
+	return cap_check_group(capture, group, cap_layer_rules, capture->extent);
 }
 
 static mla_status check_layers(struct capture *capture)
 {
-	mla_status status = list_groups(capture, "/layers", &capture->layers, &capture->num_layers);
+	mla_status status =
+		cap_list_groups(capture, "/layers", &capture->layers, &capture->num_layers);
 
 	for (int i = 0; !status && i < capture->num_layers; i++)
 		status = check_layer(capture, capture->layers[i]);
 	return status;
-}
-
-/* Reads an int32 dataset of a step whole; *values is NULL if it is absent and may be. */
-static mla_status read_index(struct capture *capture, const char *group,
-			     const struct cap_rule *rule, int64_t *extent, int32_t **values)
-{
-	const struct cap_dataset *dataset;
-	char path[CAP_PATH];
-	bool there;
-	mla_status status = find_by_rule(capture, group, rule, path, &there);
-
-	if (status || !there)
-		return status;
-	status = take_by_rule(capture, path, rule, extent, &dataset);
-	if (status)
-		return status;
-	capture->index_bytes += dataset->bytes;
-	status = cap_check_memory(capture, path, (double)capture->index_bytes);
-	if (status)
-		return status;
-	*values = malloc(dataset->bytes + 1);
-	return *values ? cap_dataset_read(capture, dataset, NULL, NULL, *values)
-		       : cap_fail_memory(capture->path);
-}
-
-static mla_status check_offsets(const struct capture *capture, const char *group, const char *name,
-				const int32_t *offsets, int64_t count)
-{
-	if (offsets[0])
-		return cap_fail(capture->path, "%s/%s starts at %" PRId32 ", expected 0", group,
-				name, offsets[0]);
-	for (int64_t i = 0; i < count; i++)
-		if (offsets[i + 1] < offsets[i])
-			return cap_fail(capture->path,
-					"%s/%s is not non-decreasing at %" PRId64 " (%" PRId32
-					" -> %" PRId32 ")",
-					group, name, i + 1, offsets[i], offsets[i + 1]);
-	return MLA_OK;
-}
-
-/* A page that a request needs, and where in kv_page_indices. */
-struct use {
-	int32_t page;
-	int64_t entry;
-};
-
-static int compare_uses(const void *a, const void *b)
-{
-	const struct use *x = a, *y = b;
-
-	if (x->page != y->page)
-		return x->page < y->page ? -1 : 1;
-	return x->entry < y->entry ? -1 : x->entry > y->entry;
-}
-
-static mla_status check_request_length(const struct capture *capture, const struct cap_step *step,
-				       const char *group, int64_t request, int64_t *needed)
-{
-	const int64_t size = capture->config.page_size;
-	const int64_t given = step->kv_indptr[request + 1] - step->kv_indptr[request];
-
-	if (step->kv_len[request] < 0)
-		return cap_fail(capture->path,
-				"%s/kv_len[%" PRId64 "] = %" PRId32 ", expected 0 or more", group,
-				request, step->kv_len[request]);
-	*needed = ((int64_t)step->kv_len[request] + size - 1) / size;
-	if (*needed > given)
-		return cap_fail(capture->path,
-				"%s/kv_len[%" PRId64 "] = %" PRId32 " needs %" PRId64
-				" pages of %" PRId64 ", kv_indptr gives %" PRId64,
-				group, request, step->kv_len[request], *needed, size, given);
-	return MLA_OK;
-}
-
-/* The page entries that a request reads, which uses receives. */
-static mla_status check_request_pages(const struct capture *capture, const struct cap_step *step,
-				      const char *group, int64_t request, struct use *uses,
-				      int64_t *count)
-{
-	const int64_t pages = capture->extent[DIM_PAGES], first = step->kv_indptr[request];
-	mla_status status = check_request_length(capture, step, group, request, count);
-
-	for (int64_t i = 0; !status && i < *count; i++) {
-		const int32_t page = step->kv_page_indices[first + i];
-
-		if (page < 0 || page >= pages)
-			status = cap_fail(capture->path,
-					  "%s/kv_page_indices[%" PRId64 "] = %" PRId32
-					  " is out of range, ckv_cache has %" PRId64 " pages",
-					  group, first + i, page, pages);
-		uses[i] = (struct use){page, first + i};
-	}
-	if (status)
-		return status;
-	qsort(uses, (size_t)*count, sizeof(*uses), compare_uses);
-	for (int64_t i = 1; i < *count; i++)
-		if (uses[i].page == uses[i - 1].page)
-			return cap_fail(capture->path,
-					"%s/kv_page_indices: request %" PRId64 " uses page %" PRId32
-					" twice (entries %" PRId64 " and %" PRId64 ")",
-					group, request, uses[i].page, uses[i - 1].entry,
-					uses[i].entry);
-	return MLA_OK;
-}
-
-/* The pages among the uses, each once. A cache has a page even where none is needed. */
-static mla_status keep_pages(const struct capture *capture, struct cap_step *step,
-			     const struct use *uses, int64_t count)
-{
-	step->pages = malloc(((size_t)count + 1) * sizeof(*step->pages));
-	if (!step->pages)
-		return cap_fail_memory(capture->path);
-	for (int64_t i = 0; i < count; i++)
-		step->pages[i] = uses[i].page;
-	step->num_pages = cap_sort_pages(step->pages, count);
-	if (!count && capture->extent[DIM_PAGES])
-		step->pages[step->num_pages++] = 0;
-	return MLA_OK;
-}
-
-static mla_status check_pages(const struct capture *capture, struct cap_step *step,
-			      const char *group)
-{
-	const int64_t requests = step->extent[DIM_REQUESTS];
-	const size_t entries = (size_t)step->extent[DIM_PAGE_ENTRIES];
-	struct use *uses = malloc((entries + 1) * sizeof(*uses));
-	int64_t used = 0, count = 0;
-	mla_status status = uses ? MLA_OK : cap_fail_memory(capture->path);
-
-	for (int64_t r = 0; !status && r < requests; r++, used += count)
-		status = check_request_pages(capture, step, group, r, uses + used, &count);
-	if (!status)
-		status = keep_pages(capture, step, uses, used);
-	free(uses);
-	return status;
-}
-
-/* Reads and checks the index arrays in the order of cap_step_rules. */
-static mla_status read_indices(struct capture *capture, struct cap_step *step, const char *group)
-{
-	enum { KV_LEN, QO_INDPTR, KV_INDPTR, PAGE_INDICES, POSITIONS, Q_POS0 };
-	const struct cap_rule *rules = cap_step_rules;
-	int64_t *extent = step->extent, requests;
-	mla_status status = read_index(capture, group, &rules[KV_LEN], extent, &step->kv_len);
-
-	requests = extent[DIM_REQUESTS];
-	extent[DIM_OFFSETS] = requests + 1;
-	if (!status)
-		status = read_index(capture, group, &rules[QO_INDPTR], extent, &step->qo_indptr);
-	if (!status)
-		status = read_index(capture, group, &rules[KV_INDPTR], extent, &step->kv_indptr);
-	if (!status)
-		status = read_index(capture, group, &rules[PAGE_INDICES], extent,
-				    &step->kv_page_indices);
-	if (!status)
-		status = read_index(capture, group, &rules[Q_POS0], extent, &step->q_pos0);
-	if (!status)
-		status = check_offsets(capture, group, "qo_indptr", step->qo_indptr, requests);
-	if (!status)
-		status = check_offsets(capture, group, "kv_indptr", step->kv_indptr, requests);
-	if (status)
-		return status;
-	if (step->kv_indptr[requests] > extent[DIM_PAGE_ENTRIES])
-		return cap_fail(capture->path,
-				"%s/kv_indptr ends at %" PRId32 ", kv_page_indices has %" PRId64
-				" entries",
-				group, step->kv_indptr[requests], extent[DIM_PAGE_ENTRIES]);
-	extent[DIM_QUERIES] = step->qo_indptr[requests];
-	status = read_index(capture, group, &rules[POSITIONS], extent, &step->positions);
-	return status ? status : check_pages(capture, step, group);
-}
-
-static mla_status check_problem(const struct capture *capture, struct cap_step *step, int layer)
-{
-	const struct cap_object *object;
-	char group[CAP_PATH];
-
-	snprintf(group, sizeof(group), "/steps/%03d/layers/%03d", step->number, layer);
-	object = cap_find(capture, group);
-	if (!object)
-		return cap_fail(capture->path,
-				"missing group %s: every step has every layer of /layers", group);
-	return check_group(capture, group, cap_problem_rules, step->extent);
-}
-
-static mla_status check_step(struct capture *capture, struct cap_step *step)
-{
-	const struct cap_attribute *name;
-	char group[CAP_PATH];
-	mla_status status;
-
-	snprintf(group, sizeof(group), "/steps/%03d", step->number);
-	memcpy(step->extent, capture->extent, sizeof(step->extent));
-	status = need_attribute(capture, group, "name", CAP_STRING, &name);
-	if (status)
-		return status;
-	step->name = name->text;
-	status = read_indices(capture, step, group);
-	if (!status)
-		status = check_group(capture, group, cap_step_rules, step->extent);
-	for (int i = 0; !status && i < capture->num_layers; i++)
-		status = check_problem(capture, step, capture->layers[i]);
-	return status;
-}
-
-/* A layer of a step that /layers lacks has no cache. */
-static mla_status check_stray_layers(const struct capture *capture)
-{
-	for (size_t i = 0; i < capture->listing.num_objects; i++) {
-		const char *path = capture->listing.objects[i].path;
-		int length = 0;
-
-		if (!sscanf(path, "/steps/%*3d%n", &length) && length > 0 &&
-		    !strncmp(path + length, "/layers/", 8) && !strchr(path + length + 8, '/') &&
-		    !cap_find(capture, path + length))
-			return cap_fail(capture->path, "%s has no %s", path, path + length);
-	}
-	return MLA_OK;
-}
-
-static mla_status check_steps(struct capture *capture)
-{
-	int *numbers, count;
-	mla_status status = list_groups(capture, "/steps", &numbers, &count);
-
-	if (!status) {
-		capture->steps = calloc((size_t)count, sizeof(*capture->steps));
-		if (!capture->steps)
-			status = cap_fail_memory(capture->path);
-	}
-	for (int i = 0; !status && i < count; i++) {
-		capture->steps[i].number = numbers[i];
-		capture->num_steps = i + 1;
-		status = check_step(capture, &capture->steps[i]);
-	}
-	free(numbers);
-	return status ? status : check_stray_layers(capture);
 }
 
 /* Last: what is wrong with the attribute that was changed says more. */
@@ -643,7 +408,7 @@ static mla_status check_all(struct capture *capture)
 {
 	static mla_status (*const checks[])(struct capture *) = {
 		cap_file_open, check_root,          check_config,  check_layers,
-		check_steps,   check_every_dataset, check_content,
+		cap_check_steps,   check_every_dataset, check_content,
 	};
 	mla_status status = MLA_OK;
 

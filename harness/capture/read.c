@@ -247,26 +247,6 @@ static mla_status load_cache(struct load *load, const char *name, mla_tensor *te
 	return status || !dataset->bytes ? status : load_pages(load, dataset, tensor);
 }
 
-static void fill_config(const struct capture *capture, mla_config *config)
-{
-	const struct cap_config *from = &capture->config;
-
-	*config = (mla_config){
-		.struct_size = sizeof(*config),
-		.num_heads = (int32_t)from->num_heads,
-		.head_dim_ckv = (int32_t)from->kv_lora_rank,
-		.head_dim_kpe = (int32_t)from->qk_rope_head_dim,
-		.page_size = (int32_t)from->page_size,
-		.causal = (int32_t)from->causal,
-		.lse_base = from->lse_base,
-		.q_dtype = from->dtype,
-		.ckv_dtype = from->ckv_dtype,
-		.kpe_dtype = from->kpe_dtype,
-		.out_dtype = from->out_dtype,
-		.sm_scale = from->softmax_scale,
-	};
-}
-
 static int32_t *copy_index(struct mla_case *c, const int32_t *from, int64_t count)
 {
 	int32_t *to = case_alloc(c, (size_t)count * sizeof(*to));
@@ -432,7 +412,7 @@ mla_status capture_load(struct capture *capture, int step, int layer, struct mla
 	snprintf(load.problem_group, CAP_PATH, "/steps/%03d/layers/%03d", load.step->number,
 		 number);
 	name_case(&load, number);
-	fill_config(capture, &c->config);
+	cap_fill_config(capture, &c->config);
 	status = load_case(&load);
 	if (status)
 		case_free(c);

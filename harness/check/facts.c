@@ -16,8 +16,9 @@
 
 /* A double or a stored tensor, row by row: [total_q, H, d] or, for an lse, [total_q, H]. */
 struct rows {
-	const double *values;     /* contiguous, or NULL: */
-	const mla_tensor *tensor; /* as stored */
+	const double *values;     /* contiguous, row k of the list; or NULL: */
+	const mla_tensor *tensor; /* as stored, packed row list[k] */
+	const int64_t *list;      /* NULL: every row */
 	int64_t num_heads, d;
 };
 
@@ -27,9 +28,10 @@ static double value_at(const struct rows *rows, int64_t row, int64_t c)
 		return rows->values[row * rows->d + c];
 
 	const mla_tensor *t = rows->tensor;
+	const int64_t packed = rows->list ? rows->list[row] : row;
 
-	return ref_load((const char *)t->data + row / rows->num_heads * t->stride[0] +
-				row % rows->num_heads * t->stride[1] +
+	return ref_load((const char *)t->data + packed / rows->num_heads * t->stride[0] +
+				packed % rows->num_heads * t->stride[1] +
 				(t->ndim == 3 ? c * t->stride[2] : 0),
 			t->dtype);
 }
@@ -79,137 +81,170 @@ static void compare_lse(const struct rows *got, const struct rows *want, int64_t
 	fact->lse_worst = worst;
 }
 
-static bool has_weights(const struct mla_case *c)
+bool facts_good(const struct fact *fact)
+{
+	const bool out_good = !fact->has_out ||
+			      (fact->out_worst <= fact->bound && fact->out_rms <= fact->rms_bound);
+	const bool lse_good = !fact->has_lse || fact->lse_worst <= fact->bound;
+
+	return out_good && lse_good;
+}
+
+/* ---- what is compared with ------------------------------------------------------------------- */
+
+bool facts_weights(const struct mla_case *c)
 {
 	return c->q_raw.data && c->w_uk.data && c->w_uv.data;
 }
 
-bool facts_given(const struct mla_case *c)
-{
-	return has_weights(c) || c->out_ref.data || c->lse_ref.data;
-}
-
-double facts_cost(const struct mla_case *c)
-{
-	const double attention = case_multiply_adds(c);
-	double keys = 0;
-
-	if (!has_weights(c))
-		return attention;
-	for (int32_t b = 0; b < c->batch.batch_size; b++)
-		keys += c->batch.kv_len[b];
-
-	const double expanded = (double)c->w_uk.extent[1] + (double)c->w_uv.extent[1];
-
-	return 2 * attention + keys * c->config.num_heads * expanded * c->config.head_dim_ckv;
-}
-
-/* Everything in fp64: what is compared. */
+/* Everything in fp64. */
 struct states {
-	double *latent, *latent_lse; /* absorbed: [rows, ckv], [rows] */
-	double *out, *lse;           /* textbook: [rows, v], [rows] */
-	double *q, *projected;       /* absorbed query; latent behind W_UV */
+	int64_t n;
+	const int64_t *rows;         /* NULL: every row */
+	double *latent, *latent_lse; /* absorbed: [n, ckv], [n] */
+	double *q;                   /* absorbed query, every row */
+	double *projected;           /* latent behind W_UV: [n, v] */
 };
 
 static void states_free(struct states *s)
 {
-	double *all[] = {s->latent, s->latent_lse, s->out, s->lse, s->q, s->projected};
+	double *all[] = {s->latent, s->latent_lse, s->q, s->projected};
 
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
 		free(all[i]);
 }
 
-/* Both: false if memory ran out. */
-static bool compute_plain(const struct mla_case *c, int64_t rows, struct states *s)
+/* Absorbed attention whose query was not rounded, projected. false if memory ran out. */
+static bool compute_projected(const struct mla_case *c, struct states *s)
 {
-	const struct ref_truth truth = {.out = s->latent, .lse = s->latent_lse};
+	struct ref_truth truth;
 
-	return !ref_attention(&c->config, &c->batch, &c->tensors, NULL, rows, &truth);
-}
-
-static bool compute_textbook(const struct mla_case *c, int64_t rows, struct states *s)
-{
-	const struct ref_truth truth = {.out = s->latent, .lse = s->latent_lse};
-	const int64_t v = c->w_uv.extent[1];
-
-	s->q = check_array(rows, c->config.head_dim_ckv);
-	s->out = check_array(rows, v);
-	s->projected = check_array(rows, v);
-	s->lse = check_array(rows, 1);
-	if (!s->q || !s->out || !s->projected || !s->lse)
+	s->latent = check_array(s->n, c->config.head_dim_ckv);
+	s->latent_lse = check_array(s->n, 1);
+	s->projected = check_array(s->n, c->w_uv.extent[1]);
+	s->q = check_array(case_total_q(c) * c->config.num_heads, c->config.head_dim_ckv);
+	if (!s->latent || !s->latent_lse || !s->projected || !s->q)
 		return false;
+	truth = (struct ref_truth){.out = s->latent, .lse = s->latent_lse};
 	ref_absorb_q(&c->q_raw, &c->w_uk, s->q);
-	if (ref_attention_absorbed(&c->config, &c->batch, &c->tensors, s->q, &truth) ||
-	    ref_mha(&c->config, &c->batch, &c->tensors, &c->q_raw, &c->w_uk, &c->w_uv, s->out,
-		    s->lse))
+	if (ref_attention_absorbed(&c->config, &c->batch, &c->tensors, s->q, s->rows, s->n, &truth))
 		return false;
-	ref_project_out(case_total_q(c), s->latent, &c->w_uv, s->projected);
+	ref_project_out(s->rows, s->n, s->latent, &c->w_uv, s->projected);
 	return true;
 }
 
-static const struct fact fact_kinds[] = {
-	{.name = FACTS_NAME,
-	 .meaning = "absorbed, projected with W_UV, against textbook attention, both fp64",
-	 .bound = FACTS_ABSORPTION_BOUND},
-	{.name = "out_model", .meaning = "what the model's own attention gave (its dtype)"},
-	{.name = "out_ref", .meaning = "the capture's reference output", .bound = CARRIED_BOUND},
-	{.name = "lse_ref", .meaning = "the capture's reference lse", .bound = CARRIED_BOUND},
-};
+/* ---- what a capture carries ------------------------------------------------------------------ */
 
-static int compare_all(const struct mla_case *c, int64_t n, const struct states *s,
-		       struct fact *facts)
+static double eps_of(int32_t dtype)
+{
+	return dtype == MLA_BF16 ? CHECK_EPS_BF16 : CHECK_EPS_F16;
+}
+
+/* out: [n, D] of the truth, D that of the capture's outputs. */
+static int compare_carried(const struct mla_case *c, const struct states *s, const double *out,
+			   int64_t d, const double *lse, struct fact facts[FACTS_MOST])
 {
 	const int64_t heads = c->config.num_heads;
-	const bool textbook = s->out;
-	const struct rows out = {textbook ? s->out : s->latent, NULL, heads,
-				 textbook ? c->w_uv.extent[1] : c->config.head_dim_ckv};
-	const struct rows lse = {textbook ? s->lse : s->latent_lse, NULL, heads, 1};
-	const struct rows projected = {s->projected, NULL, heads, out.d};
-	const struct rows absorbed_lse = {s->latent_lse, NULL, heads, 1};
-	const mla_tensor *const outs[] = {NULL, &c->out_model, &c->out_ref, NULL};
+	const struct rows want = {.values = out, .d = d}, want_lse = {.values = lse, .d = 1};
+	const double eps = eps_of(c->out_model.dtype);
+	const struct {
+		struct fact fact;
+		const mla_tensor *tensor;
+	} carried[] = {
+		{{.name = "out_model",
+		  .meaning = "what the captured attention gave, in its dtype",
+		  .bound = FACTS_MODEL_WORST * eps,
+		  .rms_bound = FACTS_MODEL_RMS * eps},
+		 &c->out_model},
+		{{.name = "out_ref",
+		  .meaning = "the capture's reference output",
+		  .bound = CARRIED_BOUND,
+		  .rms_bound = CARRIED_BOUND},
+		 &c->out_ref},
+		{{.name = "lse_ref",
+		  .meaning = "the capture's reference lse",
+		  .bound = CARRIED_BOUND},
+		 &c->lse_ref},
+	};
 	int count = 0;
 
-	for (int k = 0; k < FACTS_MOST; k++) {
-		struct fact fact = fact_kinds[k];
+	for (size_t i = 0; i < sizeof(carried) / sizeof(*carried); i++) {
+		const mla_tensor *tensor = carried[i].tensor;
+		const struct rows got = {.tensor = tensor,
+					 .list = s->rows,
+					 .num_heads = heads,
+					 .d = tensor->ndim == 3 ? d : 1};
 
-		if (k == 0 && textbook) {
-			compare_out(&projected, &out, n, &fact);
-			compare_lse(&absorbed_lse, &lse, n, &fact);
-		} else if (outs[k] && outs[k]->data && outs[k]->extent[2] == out.d) {
-			compare_out(&(struct rows){NULL, outs[k], heads, out.d}, &out, n, &fact);
-		} else if (k == 3 && c->lse_ref.data) {
-			compare_lse(&(struct rows){NULL, &c->lse_ref, heads, 1}, &lse, n, &fact);
-		} else {
+		if (!tensor->data)
 			continue;
-		}
-		facts[count++] = fact;
+		facts[count] = carried[i].fact;
+		if (tensor->ndim == 3)
+			compare_out(&got, &want, s->n, &facts[count++]);
+		else
+			compare_lse(&got, &want_lse, s->n, &facts[count++]);
 	}
 	return count;
 }
 
-mla_status facts_find(const struct mla_case *c, struct fact facts[FACTS_MOST], int *count)
+mla_status facts_carried(const struct mla_case *c, const struct check_truth *truth,
+			 struct fact facts[FACTS_MOST], int *count)
 {
-	const int64_t rows = case_total_q(c) * c->config.num_heads;
-	struct states s = {0};
-	bool computed;
+	struct states s = {.n = truth->n, .rows = truth->rows};
+	mla_status status = MLA_OK;
 
 	*count = 0;
-	if (!facts_given(c))
+	if (!c->out_model.data && !c->out_ref.data && !c->lse_ref.data)
 		return MLA_OK;
-	s.latent = check_array(rows, c->config.head_dim_ckv);
-	s.latent_lse = check_array(rows, 1);
-	computed = s.latent && s.latent_lse &&
-		   (has_weights(c) ? compute_textbook : compute_plain)(c, rows, &s);
-	if (computed)
-		*count = compare_all(c, rows, &s, facts);
+	if (!facts_weights(c))
+		*count = compare_carried(c, &s, truth->values.out, c->config.head_dim_ckv,
+					 truth->values.lse, facts);
+	else if (compute_projected(c, &s))
+		*count =
+			compare_carried(c, &s, s.projected, c->w_uv.extent[1], s.latent_lse, facts);
+	else
+		status = mla_fail(MLA_NO_MEMORY, "no memory for the attention of a capture");
 	states_free(&s);
-	return computed ? MLA_OK : mla_fail(MLA_NO_MEMORY, "no memory for textbook attention");
+	return status;
 }
 
-bool facts_good(const struct fact *fact)
-{
-	const bool out_good = !fact->has_out || fact->out_worst <= fact->bound;
-	const bool lse_good = !fact->has_lse || fact->lse_worst <= fact->bound;
+/* ---- textbook attention ---------------------------------------------------------------------- */
 
-	return fact->bound == 0 || (out_good && lse_good);
+double facts_textbook_cost(const struct mla_case *c)
+{
+	double keys = 0;
+
+	for (int32_t b = 0; b < c->batch.batch_size; b++)
+		keys += c->batch.kv_len[b];
+
+	const double expanded = (double)c->w_uk.extent[1] + (double)c->w_uv.extent[1];
+
+	return 2 * case_multiply_adds(c) +
+	       keys * c->config.num_heads * expanded * c->config.head_dim_ckv;
+}
+
+mla_status facts_textbook(const struct mla_case *c, struct fact *fact)
+{
+	const int64_t d = c->w_uv.extent[1];
+	struct states s = {.n = case_total_q(c) * c->config.num_heads};
+	double *out = check_array(s.n, d), *lse = check_array(s.n, 1);
+	const bool computed = out && lse && compute_projected(c, &s) &&
+			      !ref_mha(&c->config, &c->batch, &c->tensors, &c->q_raw, &c->w_uk,
+				       &c->w_uv, out, lse);
+
+	*fact = (struct fact){
+		.name = FACTS_NAME,
+		.meaning = "absorbed, projected with W_UV, against textbook attention, both fp64",
+		.bound = FACTS_ABSORPTION_BOUND,
+		.rms_bound = FACTS_ABSORPTION_BOUND,
+	};
+	if (computed) {
+		compare_out(&(struct rows){.values = s.projected, .d = d},
+			    &(struct rows){.values = out, .d = d}, s.n, fact);
+		compare_lse(&(struct rows){.values = s.latent_lse, .d = 1},
+			    &(struct rows){.values = lse, .d = 1}, s.n, fact);
+	}
+	states_free(&s);
+	free(out);
+	free(lse);
+	return computed ? MLA_OK : mla_fail(MLA_NO_MEMORY, "no memory for textbook attention");
 }

@@ -1,12 +1,12 @@
-/* facts.h - what a capture itself says about the truth: what it carries, or textbook attention,
- * against it.
+/* facts.h - what a capture itself says about the truth: what it carries against it, and textbook
+ * attention.
  */
 #ifndef MLA_CHECK_FACTS_H
 #define MLA_CHECK_FACTS_H
 
 #include <stdbool.h>
 
-#include "case/case.h"
+#include "check/check.h"
 
 /* Errors are relative: a row's largest difference over that row's largest value, worst row. */
 struct fact {
@@ -16,21 +16,34 @@ struct fact {
 	double out_worst;
 	double lse_worst;      /* |difference| over max(1, |lse|) */
 	bool has_out, has_lse; /* what was compared */
-	double bound;          /* on the worst; 0: for information */
+	double bound;          /* on the worst */
+	double rms_bound;
 };
 
-/* The name under which -k asks for the facts. */
+/* The name under which -k asks for textbook attention. */
 #define FACTS_NAME "unabsorbed"
 /* Textbook attention and absorbed attention differ by the order of fp64 sums alone. */
 #define FACTS_ABSORPTION_BOUND 1e-9
-#define FACTS_MOST             4
+/* In eps of the capture's dtype (2^-8 in bf16; f32 is taken as the TF32 that engines multiply in,
+ * as fp16). A model rounds its scores, its weights or both to its dtype, and out_model
+ * itself: 2.5e-3 rms in bf16 is usual, 1.5e-2 in a row. A wrong scale, mask, head or page is above
+ * 0.1 rms. */
+#define FACTS_MODEL_RMS   16
+#define FACTS_MODEL_WORST 128
+#define FACTS_MOST        3
 
-/* Does the case carry anything to compare? */
-bool facts_given(const struct mla_case *c);
-/* Multiply-adds that the facts of this case take. */
-double facts_cost(const struct mla_case *c);
-mla_status facts_find(const struct mla_case *c, struct fact facts[FACTS_MOST], int *count);
-/* Within its bound; NaN is not. A fact without bound is always good. */
+/* What a capture carries (out_model, out_ref, lse_ref), on the rows of the truth. */
+mla_status facts_carried(const struct mla_case *c, const struct check_truth *truth,
+			 struct fact facts[FACTS_MOST], int *count);
+
+/* Has the case a model's weights, so that textbook attention can be computed? */
+bool facts_weights(const struct mla_case *c);
+/* Multiply-adds that it takes. */
+double facts_textbook_cost(const struct mla_case *c);
+/* Absorbed attention, projected, against textbook attention, all rows, both fp64. */
+mla_status facts_textbook(const struct mla_case *c, struct fact *fact);
+
+/* Within its bounds; NaN is not. */
 bool facts_good(const struct fact *fact);
 
 #endif

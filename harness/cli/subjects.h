@@ -15,8 +15,8 @@ struct cli_subject {
 struct cli_subjects {
 	struct cli_subject *list;
 	int count;
-	bool facts;       /* "unabsorbed" and the references that a capture carries are wanted */
-	bool facts_named; /* however long they take */
+	bool facts;       /* "unabsorbed" is wanted */
+	bool facts_named; /* however long it takes */
 };
 /* names: -k's value: "01,splitk", "cpu", "gpu", "all"; NULL = all. MLA_INVALID and a sentence about
  * the first unknown one. */

@@ -199,6 +199,13 @@ static json_t *check_subjects(struct run *run, const struct cli_source *source,
 	return verdicts;
 }
 
+/* Of what could not be computed. */
+static void fail_case(struct run *run, const char *id)
+{
+	fprintf(stderr, "mla check: %s: %s\n", id, mla_last_error());
+	count(run, CHECK_FAIL);
+}
+
 static json_t *fact_json(const struct fact *fact)
 {
 	json_t *json = json_object();
@@ -208,39 +215,55 @@ static json_t *fact_json(const struct fact *fact)
 	if (fact->has_out) {
 		report_json_set(json, "out_rms", report_json_number(fact->out_rms));
 		report_json_set(json, "out_worst", report_json_number(fact->out_worst));
+		report_json_set(json, "rms_bound", report_json_number(fact->rms_bound));
 	}
 	if (fact->has_lse)
 		report_json_set(json, "lse_worst", report_json_number(fact->lse_worst));
-	if (fact->bound > 0)
-		report_json_set(json, "bound", report_json_number(fact->bound));
+	report_json_set(json, "bound", report_json_number(fact->bound));
 	return json;
 }
 
+static void judge_facts(struct run *run, const struct cli_source *source, const char *id,
+			const struct fact *facts, int n, struct view *view, json_t *array)
+{
+	for (int k = 0; k < n; k++) {
+		count(run, facts_good(&facts[k]) ? CHECK_PASS : CHECK_FAIL);
+		view_fact(view, &facts[k], id, rerun_line(run, source, FACTS_NAME, id));
+		report_json_append(array, fact_json(&facts[k]));
+	}
+}
+
+static void check_textbook(struct run *run, const struct cli_source *source,
+			   const struct mla_case *c, const char *id, struct view *view,
+			   json_t *array)
+{
+	struct fact fact;
+
+	if (!run->subjects.facts_named && facts_textbook_cost(c) > CHECK_CPU_BUDGET) {
+		count(run, CHECK_SKIP);
+		view_skip_facts(view);
+	} else if (facts_textbook(c, &fact)) {
+		fail_case(run, id);
+	} else {
+		judge_facts(run, source, id, &fact, 1, view, array);
+	}
+}
+
+/* What a capture carries is judged whoever was asked for: a wrong reference is a wrong capture. */
 static json_t *check_facts(struct run *run, const struct cli_source *source,
-			   const struct mla_case *c, const char *id, struct view *view)
+			   const struct mla_case *c, const char *id,
+			   const struct check_truth *truth, struct view *view)
 {
 	struct fact facts[FACTS_MOST];
 	json_t *array = json_array();
 	int n;
 
-	if (!run->subjects.facts || !facts_given(c))
-		return array;
-	if (!run->subjects.facts_named && facts_cost(c) > CHECK_CPU_BUDGET) {
-		count(run, CHECK_SKIP);
-		view_skip_facts(view);
-		return array;
-	}
 	report_progress("%s %s", id, FACTS_NAME);
-	if (facts_find(c, facts, &n)) {
-		fprintf(stderr, "mla check: %s: not enough memory for textbook attention\n", id);
-		count(run, CHECK_FAIL);
-	}
-	for (int k = 0; k < n; k++) {
-		if (facts[k].bound > 0)
-			count(run, facts_good(&facts[k]) ? CHECK_PASS : CHECK_FAIL);
-		view_fact(view, &facts[k], id, rerun_line(run, source, FACTS_NAME, id));
-		report_json_append(array, fact_json(&facts[k]));
-	}
+	if (run->subjects.facts && facts_weights(c))
+		check_textbook(run, source, c, id, view, array);
+	if (facts_carried(c, truth, facts, &n))
+		fail_case(run, id);
+	judge_facts(run, source, id, facts, n, view, array);
 	return array;
 }
 
@@ -264,7 +287,7 @@ static void check_loaded(struct run *run, const struct cli_source *source, const
 	report_json_set(json, "rows_checked",
 			json_integer(truth.rows ? truth.n : case_total_q(c) * c->config.num_heads));
 	report_json_set(json, "verdicts", check_subjects(run, source, c, id, &truth, view));
-	report_json_set(json, "facts", check_facts(run, source, c, id, view));
+	report_json_set(json, "facts", check_facts(run, source, c, id, &truth, view));
 	if (run->cases)
 		report_json_append(run->cases, json);
 	else

@@ -184,6 +184,11 @@ mla_status mla_check_problem(const mla_config *config, const mla_batch *batch)
 	return status ? status : check_batch(config, batch);
 }
 
+mla_status validate_problem(const mla_config *config, const mla_batch *batch)
+{
+	return mla_check_problem(config, batch);
+}
+
 bool mla_batch_reads(const mla_batch *batch)
 {
 	for (int32_t i = 0; i < batch->batch_size; i++)

@@ -11,4 +11,8 @@
  * MLA_OK or MLA_INVALID. */
 mla_status validate_scale(double scale, const char *what);
 
+/* A config and a batch, as mla_plan_batch and mla_reference take them. MLA_OK, MLA_INVALID or
+ * MLA_REFUSED. */
+mla_status validate_problem(const mla_config *config, const mla_batch *batch);
+
 #endif

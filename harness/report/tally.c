@@ -191,10 +191,7 @@ void tally_fact_row(struct report_table *table, const char *label, const struct 
 	const struct fact *worst = &tally->worst;
 
 	report_cell(table, "%s", worst->name);
-	if (worst->bound > 0)
-		report_cell(table, "%s", tally->failed ? "FAIL" : "PASS");
-	else
-		report_cell(table, "-");
+	report_cell(table, "%s", tally->failed ? "FAIL" : "PASS");
 	if (label)
 		report_cell(table, "%s", label);
 	else
@@ -202,7 +199,7 @@ void tally_fact_row(struct report_table *table, const char *label, const struct 
 	error_cell(table, worst->has_out, worst->out_rms);
 	error_cell(table, worst->has_out, worst->out_worst);
 	error_cell(table, worst->has_lse, worst->lse_worst);
-	error_cell(table, worst->bound > 0, worst->bound);
+	error_cell(table, true, worst->bound);
 	report_cell(table, "%s", worst->meaning);
 	if (tally->failure) {
 		report_note(table, "%s", tally->failure);
