@@ -5,6 +5,7 @@
 #include <criterion/criterion.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 #include "capture_fixture.h"
@@ -139,7 +140,7 @@ static void storage_of(const struct replacement *as, hid_t plist, hid_t space)
 	if (as->filter == H5Z_FILTER_SCALEOFFSET)
 		H5Pset_scaleoffset(plist, H5Z_SO_INT, 0);
 	if (as->filter == H5Z_FILTER_DEFLATE)
-		H5Pset_deflate(plist, 1);
+		H5Pset_deflate(plist, 9);
 	if (as->chunk[0] && !as->bare)
 		H5Pset_fletcher32(plist);
 	if (as->external)
@@ -301,6 +302,64 @@ static void many_objects(hid_t f)
 		snprintf(path, sizeof(path), "/steps/000/extra%d", i);
 		H5Lcreate_hard(f, "/steps/000/kv_len", f, path, H5P_DEFAULT, H5P_DEFAULT);
 	}
+}
+
+static void two_names(hid_t f)
+{
+	H5Lcreate_hard(f, "/steps/000/kv_len", f, "/steps/000/extra", H5P_DEFAULT, H5P_DEFAULT);
+}
+
+static void two_names_of_a_group(hid_t f)
+{
+	H5Lcreate_hard(f, "/steps/002", f, "/steps/003", H5P_DEFAULT, H5P_DEFAULT);
+}
+
+/* Nothing but zeros: a few hundred bytes once deflated. */
+static void deflated(hid_t f, hsize_t rows, hsize_t chunk_rows)
+{
+	const struct replacement as = {.type = H5T_STD_U8LE,
+				       .rank = 1,
+				       .extent = {rows},
+				       .chunk = {chunk_rows},
+				       .filter = H5Z_FILTER_DEFLATE};
+	const hid_t id = replace(f, "/layers/002/extra", &as);
+	unsigned char *zeros = calloc(rows, 1);
+
+	cr_assert(zeros && H5Dwrite(id, H5T_STD_U8LE, H5S_ALL, H5S_ALL, H5P_DEFAULT, zeros) >= 0);
+	free(zeros);
+	H5Dclose(id);
+}
+
+static void big_chunk(hid_t f)
+{
+	deflated(f, 40 << 20, 40 << 20);
+}
+
+static void small_chunks(hid_t f)
+{
+	deflated(f, 1 << 14, 8);
+}
+
+/* Page entries that no file of this size may have in memory. */
+static void many_entries(hid_t f)
+{
+	enum { ENTRIES = 80 << 20 };
+	const struct replacement as = {.type = H5T_STD_I32LE,
+				       .rank = 1,
+				       .extent = {ENTRIES},
+				       .chunk = {1 << 20},
+				       .filter = H5Z_FILTER_DEFLATE};
+	const hid_t id = replace(f, "/steps/000/kv_page_indices", &as);
+	int32_t *zeros = calloc(ENTRIES, sizeof(*zeros));
+
+	cr_assert(zeros && H5Dwrite(id, H5T_STD_I32LE, H5S_ALL, H5S_ALL, H5P_DEFAULT, zeros) >= 0);
+	free(zeros);
+	H5Dclose(id);
+}
+
+static void early_position(hid_t f)
+{
+	set_i32(f, "/steps/001/q_pos0", 1, -(1 << 30) - 1);
 }
 
 static void group_for_dataset(hid_t f)
@@ -664,6 +723,43 @@ static const struct {
 	 PROBE_OPEN,
 	 ": /config@causal = 2, expected 0 to 1"},
 	{"nan scale",
+	 {.what = F64, "/config", "softmax_scale", .real = 0},
+	 PROBE_OPEN,
+	 ": /config@softmax_scale is 0, expected a number of either sign"},
+	{"scale beyond f32",
+	 {.what = F64, "/config", "softmax_scale", .real = 1e39},
+	 PROBE_OPEN,
+	 ": /config@softmax_scale is 1e+39, expected a number of either sign"},
+	{"denormal scale",
+	 {.what = F64, "/config", "softmax_scale", .real = 1e-40},
+	 PROBE_OPEN,
+	 ": /config@softmax_scale is 1e-40, expected a number of either sign"},
+	{"two names",
+	 {.what = BY_HAND, .by_hand = two_names},
+	 PROBE_OPEN,
+	 ": a group or dataset has two names; mla-capture has one link to each"},
+	{"two names of a group",
+	 {.what = BY_HAND, .by_hand = two_names_of_a_group},
+	 PROBE_OPEN,
+	 ": a group or dataset has two names; mla-capture has one link to each"},
+	{"big chunk",
+	 {.what = BY_HAND, .by_hand = big_chunk},
+	 PROBE_OPEN,
+	 ": /layers/002/extra: chunks of 41943040 bytes, expected about 1048576 and at most "
+	 "33554432"},
+	{"small chunks",
+	 {.what = BY_HAND, .by_hand = small_chunks},
+	 PROBE_OPEN,
+	 ": /layers/002/extra: 2048 chunks of 8 bytes, expected about 1048576 bytes each"},
+	{"many entries",
+	 {.what = BY_HAND, .by_hand = many_entries},
+	 PROBE_OPEN,
+	 ": /steps/000/kv_page_indices would take 335544"},
+	{"early position",
+	 {.what = BY_HAND, .by_hand = early_position},
+	 PROBE_OPEN,
+	 ": /steps/001: batch.q_pos0[1] is -1073741825, expected -2^30 to 2^30"},
+	{"nan scale",
 	 {.what = F64, "/config", "softmax_scale", .real = NAN},
 	 PROBE_OPEN,
 	 ": /config@softmax_scale = nan, expected a finite number"},
@@ -780,11 +876,11 @@ static const struct {
 	 ": /layers/002/kpe_cache: sha256 mismatch (file "},
 	{"changed attribute",
 	 {.what = TEXT, "/", "notes", .text = "another test"},
-	 PROBE_VERIFY,
+	 PROBE_OPEN,
 	 ": content_sha256 mismatch (file "},
 	{"added attribute",
 	 {.what = TEXT, "/steps/000/kv_len", "unit", .text = "tokens"},
-	 PROBE_VERIFY,
+	 PROBE_OPEN,
 	 ": content_sha256 mismatch (file "},
 	{"no content",
 	 {.what = DROP, "/", "content_sha256"},
@@ -892,6 +988,33 @@ Test(capture_damage, warnings_are_errors_if_strict)
 	}
 }
 
+/* @sha256 is made right, too: only the positions are odd. */
+Test(capture_damage, positions_that_the_mask_does_not_have_are_a_warning)
+{
+	static const int32_t odd[] = {5, 4};
+	const char *path = in_folder("odd.h5");
+	char text[2048], expected[512], hex[SHA256_TEXT];
+	struct sha256 *sha = sha256_begin();
+	hid_t file;
+
+	fixture_write(path, CAPTURE_KERNEL_CALL, MLA_BF16, false);
+	file = H5Fopen(path, H5F_ACC_RDWR, H5P_DEFAULT);
+	set_i32(file, "/steps/001/positions", 1, odd[1]);
+	sha256_add(sha, odd, sizeof(odd));
+	sha256_finish(sha, hex);
+	set_text(file, "/steps/001/positions", "sha256", hex);
+	H5Fclose(file);
+	seal(path);
+	snprintf(
+		expected, sizeof(expected),
+		"%s: warning: /steps/001/positions[1] = 4, expected 3 (q_pos0 of request 1 and the "
+		"query's number)\n",
+		path);
+	verify_to_text(path, false, 0, text, sizeof(text));
+	cr_expect(!strncmp(text, expected, strlen(expected)), "%s", text);
+	expect_error(path, PROBE_STRICT, "positions", ": /steps/001/positions[1] = 4, expected 3");
+}
+
 Test(capture_damage, good_files_verify_strictly)
 {
 	for (int kind = CAPTURE_KERNEL_CALL; kind <= CAPTURE_SYNTHETIC; kind++) {
@@ -996,6 +1119,46 @@ Test(capture_damage, an_unclosed_file_is_named)
 	waitpid(child, NULL, 0);
 	expect_error(path, PROBE_OPEN, "unclosed", ": not closed by its writer (");
 	expect_error(path, PROBE_VERIFY, "unclosed", ": not closed by its writer (");
+}
+
+Test(capture_damage, a_user_block_is_named)
+{
+	size_t size;
+	unsigned char *bytes, *moved;
+
+	fixture_write(in_folder("good.h5"), CAPTURE_KERNEL_CALL, MLA_BF16, false);
+	bytes = read_bytes(in_folder("good.h5"), &size);
+	moved = calloc(1, size + 2048);
+	memcpy(moved + 2048, bytes, size);
+	expect_bytes_error(moved, size + 2048, "user block",
+			   ": has a user block of 2048 bytes, expected HDF5 from the first byte");
+	free(moved);
+	free(bytes);
+}
+
+Test(capture_damage, a_file_that_is_being_written_is_named)
+{
+	const char *path = in_folder("written.h5");
+	hid_t file;
+
+	fixture_write(path, CAPTURE_KERNEL_CALL, MLA_BF16, false);
+	file = H5Fopen(path, H5F_ACC_RDWR, H5P_DEFAULT);
+	cr_assert(file >= 0);
+	expect_error(path, PROBE_OPEN, "locked",
+		     ": cannot be opened: it is being written by another process");
+	H5Fclose(file);
+	cr_expect(!probe(path, PROBE_OPEN), "%s", mla_last_error());
+}
+
+/* Neither a pipe without a writer nor a folder is waited for. */
+Test(capture_damage, what_is_no_regular_file_is_not_waited_for)
+{
+	const char *path = in_folder("pipe.h5");
+
+	cr_assert(!mkfifo(path, 0600));
+	for (int how = PROBE_OPEN; how <= PROBE_VERIFY; how++)
+		expect_error(path, how, "pipe", ": not a regular file");
+	cr_expect(!capture_is_hdf5(path));
 }
 
 /* Where the elements of a dataset lie in the file: it holds its bytes once. */
@@ -1135,8 +1298,7 @@ static void expect_no_memory(const char *path, int resource, rlim_t most, const 
 Test(capture_damage, no_reading_process_is_no_verdict)
 {
 	fixture_write(in_folder("good.h5"), CAPTURE_SYNTHETIC, MLA_BF16, false);
-	expect_no_memory(in_folder("good.h5"), RLIMIT_NOFILE, 4,
-			 "good.h5: Too many open files");
+	expect_no_memory(in_folder("good.h5"), RLIMIT_NOFILE, 4, "good.h5: Too many open files");
 }
 
 #ifndef __SANITIZE_ADDRESS__ /* which needs memory without end */
