@@ -12,6 +12,9 @@ struct stats {
 	double low, high; /* interval that holds the true median in 95 of 100 cases */
 };
 
+/* Of fewer, not even the fastest and the slowest hold the median between them in 95 of 100 cases. */
+enum { STATS_LEAST = 6 };
+
 /* Samples need not be sorted and are left alone. MLA_INVALID if n < 1 or a sample is NaN,
  * MLA_NO_MEMORY if that ran out; then everything is 0. */
 mla_status stats_of(const double *samples, int n, struct stats *stats);

@@ -7,6 +7,7 @@
 
 #include "device/gpu.h"
 #include "device/rig.h"
+#include "lib/error.h"
 
 void bench_result_free(struct bench_result *result)
 {
@@ -264,38 +265,63 @@ void bench_kernels(struct bench_problem *problem, const char *const *kernels, in
 
 /* ---- variants -------------------------------------------------------------------------------- */
 
-/* Few samples: seconds each, on a machine that does other things too. */
-enum { VARIANT_SAMPLES = 5 };
+struct variant_run {
+	const struct mla_case *c;
+	const struct check_truth *truth;
+	struct check_subject subject;
+	struct bench_result *result;
+};
 
-void bench_variant(const struct mla_case *c, const struct check_truth *truth,
-		   const struct variant *variant, const struct bench_options *options,
-		   struct bench_result *result)
+/* Each run is judged, on outputs poisoned anew, and timed without the judging. */
+static mla_status call_variant(void *what, int copy, mla_stream stream)
 {
-	const struct check_subject subject = {.name = variant->name, .run = variant->run};
-	const int asked = options->stop.samples;
-	const int n = asked > 0 && asked < VARIANT_SAMPLES ? asked : VARIANT_SAMPLES;
-	struct bench_timing timing = {.mode = BENCH_HOST, .calls = 1};
-	mla_status status = MLA_OK;
+	const struct variant_run *run = what;
+	struct check_verdict *verdict = &run->result->verdict;
 
-	*result = (struct bench_result){.copies = 1};
-	timing.samples = calloc((size_t)n, sizeof(*timing.samples));
-	if (!timing.samples) {
-		bench_result_end(result, MLA_NO_MEMORY, "no memory for the samples");
-		return;
+	(void)copy;
+	(void)stream;
+	check_subject(run->c, run->truth, &run->subject, verdict);
+	return verdict->outcome == CHECK_PASS ? MLA_OK : mla_fail(MLA_INVALID, "%s", verdict->why);
+}
+
+void bench_variants(const struct mla_case *c, const struct check_truth *truth,
+		    const struct variant *const *variants, int num_variants,
+		    const struct bench_options *options, struct bench_result *results)
+{
+	struct bench_lane *lanes = calloc((size_t)num_variants + 1, sizeof(*lanes));
+	struct variant_run *runs = calloc((size_t)num_variants + 1, sizeof(*runs));
+	struct progress progress = {.options = options, .what = "host"};
+	const struct bench_clock clock = {.mode = BENCH_HOST,
+					  .stop = options->stop,
+					  .progress = options->progress ? tell : NULL,
+					  .opaque = &progress};
+
+	for (int i = 0; i < num_variants; i++) {
+		results[i] = (struct bench_result){.copies = 1};
+		if (!lanes || !runs) {
+			bench_result_end(&results[i], MLA_NO_MEMORY, "no memory for the timings");
+			continue;
+		}
+		runs[i] = (struct variant_run){.c = c,
+					       .truth = truth,
+					       .subject = {.name = variants[i]->name,
+							   .run = variants[i]->run},
+					       .result = &results[i]};
+		lanes[i] = (struct bench_lane){.call = call_variant,
+					       .what = &runs[i],
+					       .copies = 1,
+					       .took_us = &results[i].verdict.microseconds};
 	}
-	check_subject(c, truth, &subject, &result->verdict);
-	for (int i = 0; good(result) && i < n; i++) {
-		/* Each run is judged, on outputs poisoned anew, and timed without the judging. */
-		check_subject(c, truth, &subject, &result->verdict);
-		timing.samples[i] = result->verdict.microseconds;
+	if (lanes && runs)
+		bench_time(lanes, num_variants, &clock);
+	for (int i = 0; i < num_variants && lanes && runs; i++) {
+		if (!lanes[i].status)
+			keep(&lanes[i], false, &results[i]);
+		else if (good(&results[i]))
+			bench_result_end(&results[i], lanes[i].status, lanes[i].why);
+		bench_timing_free(&lanes[i].timing);
+		bench_lane_close(&lanes[i]);
 	}
-	if (good(result))
-		status = stats_of(timing.samples, n, &timing.stats);
-	if (status)
-		bench_result_end(result, status, mla_last_error());
-	timing.settled = stats_spread(&timing.stats) < options->stop.noise;
-	if (good(result))
-		result->timings[result->num_timings++] = timing;
-	else
-		bench_timing_free(&timing);
+	free(lanes);
+	free(runs);
 }

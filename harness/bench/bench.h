@@ -1,6 +1,7 @@
-/* bench.h - how long a case takes: kernels of the ladder on the GPU, variants on the CPU.
+/* bench.h - how long a case takes: kernels of the ladder on the GPU, variants on the CPU, by the same
+ * clock and the same rule of when it is enough.
  *
- * Inputs and outputs exist often enough that twice the L2 cache is touched before a call comes back
+ * On the GPU inputs and outputs exist often enough that twice the L2 cache is touched before a call comes back
  * to a copy ("cold"), or all calls use one copy ("hot"). A kernel that is wrong is never timed, and
  * the outputs of what was timed are checked again, on every copy.
  */
@@ -30,7 +31,7 @@ void bench_result_free(struct bench_result *result);
 void bench_result_end(struct bench_result *result, mla_status status, const char *why);
 
 struct bench_options {
-	bool graph, launch, cold, hot; /* which timings */
+	bool graph, launch, cold, hot; /* which timings of kernels */
 	struct bench_stop stop;
 	int32_t fixed_split;
 	const struct nvml *nvml; /* may be NULL */
@@ -42,8 +43,9 @@ struct bench_options {
 /* Kernels in turns. results[num_kernels]; a kernel that refuses or is wrong leaves its verdict. */
 void bench_kernels(struct bench_problem *problem, const char *const *kernels, int num_kernels,
 		   const struct bench_options *options, struct bench_result *results);
-void bench_variant(const struct mla_case *c, const struct check_truth *truth,
-		   const struct variant *variant, const struct bench_options *options,
-		   struct bench_result *result);
+/* Variants in turns, on the CPU, whatever kinds of timings are wanted. results[num_variants]. */
+void bench_variants(const struct mla_case *c, const struct check_truth *truth,
+		    const struct variant *const *variants, int num_variants,
+		    const struct bench_options *options, struct bench_result *results);
 
 #endif

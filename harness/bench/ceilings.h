@@ -29,7 +29,7 @@ extern const struct ceiling_name ceiling_names[CEILING_NUM_KINDS];
 /* Rates, not times: more is better. stats.n 0: not measured, why says why. */
 struct ceiling {
 	struct stats stats;
-	struct nvml_reading load;
+	struct nvml_load load; /* while it was measured; of a file its medians alone */
 	char why[256];
 };
 struct ceilings {
@@ -54,6 +54,8 @@ mla_status ceilings_load(const char *path, const char *gpu, struct ceilings *cei
 /* The same of the file that a user named, or of ceilings_default_path() where path is NULL. Nothing
  * is found without that, or without a gpu. */
 mla_status ceilings_find(const char *path, const char *gpu, struct ceilings *ceilings, bool *found);
+/* The entries of all GPUs, which the caller frees; none if there is no such file. */
+mla_status ceilings_load_all(const char *path, struct ceilings **all, int *count);
 /* Puts or replaces the entry of ceilings->gpu; folders are made. */
 mla_status ceilings_save(const char *path, const struct ceilings *ceilings);
 

@@ -70,8 +70,8 @@ static bool read_ceiling(const json_t *json, struct ceiling *ceiling)
 	}
 	if (json_unpack((json_t *)json, "{s:i, s:F, s:F, s:F, s:F, s:F, s?F, s?F}", "n", &found.n,
 			"min", &found.min, "q1", &found.q1, "median", &found.median, "q3",
-			&found.q3, "max", &found.max, "sm_mhz", &ceiling->load.sm_mhz, "power_w",
-			&ceiling->load.power_w))
+			&found.q3, "max", &found.max, "sm_mhz", &ceiling->load.sm_mhz.median, "power_w",
+			&ceiling->load.power_w.median))
 		return false;
 	*s = found;
 	return s->n > 0 && s->min > 0 && s->min <= s->q1 && s->q1 <= s->median &&
@@ -92,6 +92,19 @@ static mla_status read_entry(const char *path, const json_t *entry, struct ceili
 	return MLA_OK;
 }
 
+static mla_status load_entry(const char *path, const char *gpu, const json_t *entry,
+			     struct ceilings *ceilings)
+{
+	mla_status status;
+
+	*ceilings = (struct ceilings){0};
+	snprintf(ceilings->gpu, sizeof(ceilings->gpu), "%s", gpu);
+	status = read_entry(path, entry, ceilings);
+	if (status)
+		*ceilings = (struct ceilings){0};
+	return status;
+}
+
 mla_status ceilings_load(const char *path, const char *gpu, struct ceilings *ceilings, bool *found)
 {
 	const json_t *entry;
@@ -102,12 +115,35 @@ mla_status ceilings_load(const char *path, const char *gpu, struct ceilings *cei
 	*found = false;
 	entry = json_object_get(json_object_get(root, "gpus"), gpu);
 	if (!status && entry) {
-		snprintf(ceilings->gpu, sizeof(ceilings->gpu), "%s", gpu);
-		status = read_entry(path, entry, ceilings);
+		status = load_entry(path, gpu, entry, ceilings);
 		*found = !status;
 	}
-	if (status)
-		*ceilings = (struct ceilings){0};
+	json_decref(root);
+	return status;
+}
+
+mla_status ceilings_load_all(const char *path, struct ceilings **all, int *count)
+{
+	const char *gpu;
+	json_t *root, *entry;
+	mla_status status = read_file(path, &root);
+	json_t *gpus = json_object_get(root, "gpus");
+
+	*count = 0;
+	*all = calloc(json_object_size(gpus) + 1, sizeof(**all));
+	if (!status && !*all)
+		status = mla_fail(MLA_NO_MEMORY, "%s: not enough memory", path);
+	json_object_foreach(gpus, gpu, entry)
+	{
+		if (!status)
+			status = load_entry(path, gpu, entry, &(*all)[*count]);
+		*count += !status;
+	}
+	if (status) {
+		free(*all);
+		*all = NULL;
+		*count = 0;
+	}
 	json_decref(root);
 	return status;
 }
@@ -134,7 +170,7 @@ static json_t *ceiling_json(const struct ceiling *ceiling)
 		return json_pack("{s:s}", "why", ceiling->why);
 	return json_pack("{s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "n", s->n, "min", s->min, "q1",
 			 s->q1, "median", s->median, "q3", s->q3, "max", s->max, "sm_mhz",
-			 ceiling->load.sm_mhz, "power_w", ceiling->load.power_w);
+			 ceiling->load.sm_mhz.median, "power_w", ceiling->load.power_w.median);
 }
 
 static bool put_entry(json_t *root, const struct ceilings *ceilings)

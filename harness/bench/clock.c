@@ -39,7 +39,7 @@ bool bench_is_enough(const struct bench_stop *stop, const struct stats *stats, d
 {
 	if (stop->samples > 0)
 		return stats->n >= stop->samples;
-	if (stats->n < BENCH_LEAST_SAMPLES)
+	if (stats->n < STATS_LEAST)
 		return false;
 	if (stats->n >= BENCH_MIN_SAMPLES && stats_spread(stats) < stop->noise)
 		return true;
@@ -64,8 +64,14 @@ void bench_timing_free(struct bench_timing *timing)
 	*timing = (struct bench_timing){0};
 }
 
+bool bench_timing_enough(const struct bench_timing *timing)
+{
+	return timing->stats.n >= STATS_LEAST;
+}
+
 void bench_lane_close(struct bench_lane *lane)
 {
+	nvml_log_free(&lane->log);
 	gpu_graph_destroy(lane->graph);
 	lane->graph = NULL;
 }
@@ -148,7 +154,6 @@ static mla_status try_replay(struct bench_lane *lane, mla_stream stream)
 	return status;
 }
 
-/* Clocks and power are read while the queue is still full. */
 static mla_status warm_up(struct bench_lane *lane, const struct bench_clock *clock)
 {
 	const double us = lane->about_us * lane->timing.calls;
@@ -160,7 +165,6 @@ static mla_status warm_up(struct bench_lane *lane, const struct bench_clock *clo
 
 	for (int i = 0; i < wanted && !status; i++)
 		status = run_once(lane, clock->stream);
-	nvml_read(clock->nvml, &lane->timing.load);
 	return status ? status : gpu_sync(clock->stream);
 }
 
@@ -177,6 +181,8 @@ static mla_status open_lane(struct bench_lane *lane, const struct bench_clock *c
 	lane->hold_us = HOLD_US;
 	lane->next = lane->room = 0;
 	lane->done = false;
+	if (clock->mode == BENCH_HOST)
+		return next_call(lane, clock->stream); /* warms up */
 	status = estimate(lane, timer, clock->stream);
 	if (!status && clock->mode == BENCH_GRAPH)
 		status = make_graph(lane, clock->stream);
@@ -202,8 +208,18 @@ static mla_status keep(struct bench_lane *lane, double us)
 	return MLA_OK;
 }
 
-static mla_status sample_graph(struct bench_lane *lane, struct gpu_timer *timer, mla_stream stream)
+static mla_status sample_host(struct bench_lane *lane, const struct bench_clock *clock)
 {
+	mla_status status = next_call(lane, clock->stream);
+
+	nvml_log_add(&lane->log, clock->nvml);
+	return status ? status : keep(lane, *lane->took_us);
+}
+
+static mla_status sample_graph(struct bench_lane *lane, struct gpu_timer *timer,
+			       const struct bench_clock *clock)
+{
+	const mla_stream stream = clock->stream;
 	double us = 0;
 	mla_status status = bulk_spin(lane->hold_us, stream);
 
@@ -213,14 +229,16 @@ static mla_status sample_graph(struct bench_lane *lane, struct gpu_timer *timer,
 		status = gpu_graph_launch(lane->graph, stream);
 	if (!status)
 		status = gpu_timer_stop(timer, stream);
+	nvml_log_add(&lane->log, clock->nvml);
 	if (!status)
 		status = gpu_timer_read(timer, &us);
 	return status ? status : keep(lane, us / lane->timing.calls);
 }
 
 static mla_status sample_launches(struct bench_lane *lane, struct gpu_timer **timers, int n,
-				  mla_stream stream)
+				  const struct bench_clock *clock)
 {
+	const mla_stream stream = clock->stream;
 	mla_status status = bulk_spin((double)HOLD_LAUNCH_US * n, stream);
 
 	for (int i = 0; i < n && !status; i++) {
@@ -230,6 +248,7 @@ static mla_status sample_launches(struct bench_lane *lane, struct gpu_timer **ti
 		if (!status)
 			status = gpu_timer_stop(timers[i], stream);
 	}
+	nvml_log_add(&lane->log, clock->nvml);
 	for (int i = 0; i < n && !status; i++) {
 		double us = 0;
 
@@ -250,16 +269,22 @@ static int launches_at_once(const struct bench_lane *lane, const struct bench_st
 	return stop->samples > 0 && left < LAUNCHES ? left : LAUNCHES;
 }
 
+static mla_status sample(struct bench_lane *lane, const struct bench_clock *clock,
+			 struct gpu_timer **timers)
+{
+	if (clock->mode == BENCH_HOST)
+		return sample_host(lane, clock);
+	if (clock->mode == BENCH_GRAPH)
+		return sample_graph(lane, timers[0], clock);
+	return sample_launches(lane, timers, launches_at_once(lane, &clock->stop), clock);
+}
+
 static mla_status take_samples(struct bench_lane *lane, const struct bench_clock *clock,
 			       struct gpu_timer **timers)
 {
 	struct bench_timing *timing = &lane->timing;
 	const double start = bench_now_us();
-	mla_status status =
-		clock->mode == BENCH_GRAPH
-			? sample_graph(lane, timers[0], clock->stream)
-			: sample_launches(lane, timers, launches_at_once(lane, &clock->stop),
-					  clock->stream);
+	mla_status status = sample(lane, clock, timers);
 
 	lane->seconds += (bench_now_us() - start) * 1e-6;
 	if (!status)
@@ -297,11 +322,11 @@ static double take_turns(struct bench_lane *lanes, int num_lanes, const struct b
 	return least;
 }
 
-static mla_status make_timers(struct gpu_timer **timers)
+static mla_status make_timers(struct gpu_timer **timers, enum bench_mode mode)
 {
 	mla_status status = MLA_OK;
 
-	for (int i = 0; i < LAUNCHES && !status; i++)
+	for (int i = 0; i < LAUNCHES && mode != BENCH_HOST && !status; i++)
 		status = gpu_timer_create(&timers[i]);
 	return status;
 }
@@ -309,7 +334,7 @@ static mla_status make_timers(struct gpu_timer **timers)
 void bench_time(struct bench_lane *lanes, int num_lanes, const struct bench_clock *clock)
 {
 	struct gpu_timer *timers[LAUNCHES] = {0};
-	const mla_status ready = make_timers(timers);
+	const mla_status ready = make_timers(timers, clock->mode);
 	double share = 0;
 
 	for (int i = 0; i < num_lanes; i++) {
@@ -325,6 +350,9 @@ void bench_time(struct bench_lane *lanes, int num_lanes, const struct bench_cloc
 		for (int i = 0; i < num_lanes && share >= 1; i++)
 			share = lanes[i].done ? share : 0;
 	}
+	for (int i = 0; i < num_lanes; i++)
+		if (!lanes[i].status)
+			lanes[i].timing.load = nvml_log_load(&lanes[i].log);
 	for (int i = 0; i < LAUNCHES; i++)
 		gpu_timer_destroy(timers[i]);
 }

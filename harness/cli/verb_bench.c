@@ -29,6 +29,7 @@ struct bench_verb {
 	const char *kernels, *pattern, *file, *json, *csv, *ceilings;
 	struct cli_cells cells;
 	bool list, explain;
+	bool host; /* the CPU's implementations are timed */
 
 	/* while it runs */
 	struct cli_subjects subjects;
@@ -40,6 +41,8 @@ struct bench_verb {
 	struct output csv_output; /* stream NULL without --csv */
 	struct timings_matrix *matrix;
 	int done, total, timed, failed;
+	struct timings_marks marks;
+	struct report_absence absence;
 	const char *current;
 };
 
@@ -62,12 +65,15 @@ static const struct argp_option flags[] = {
 	 "Implementations, as for mla check (default all; of cells and suites: gpu)", 0},
 	{"case", 'c', "CASE", 0,
 	 "Step/layer of the file, 001/005 (default: the first), or cells: 'b128_*'", 0},
-	{"mode", OPT_MODE, "LIST", 0, "graph, launch or both: graph,launch (default graph)", 0},
+	{"mode", OPT_MODE, "LIST", 0,
+	 "graph, launch: of kernels; host: of the CPU's (default graph,host)", 0},
 	{"cache", OPT_CACHE, "LIST", 0, "L2 cache: cold, hot or both: cold,hot (default cold)", 0},
-	{"samples", OPT_SAMPLES, "N", 0, "So many samples, at least 3, whatever the noise", 0},
+	{"samples", OPT_SAMPLES, "N", 0,
+	 "Exactly so many samples, at least 3, whatever noise and time", 0},
 	{"noise", OPT_NOISE, "PERCENT", 0,
 	 "Stop when IQR/median is below this, after 20 samples (default 0.5)", 0},
-	{"time", OPT_TIME, "SECONDS", 0, "Stop after this long per kernel and mode (default 1)", 0},
+	{"time", OPT_TIME, "SECONDS", 0,
+	 "Stop after this long per implementation and mode, and 6 samples (default 1)", 0},
 	{"fixed-split", OPT_FIXED_SPLIT, "N", 0, "Plan with splits at keys N, 2N, ...", 0},
 	{"json", OPT_JSON, "FILE", 0, "All samples and the environment as JSON", 0},
 	{"csv", OPT_CSV, "FILE", 0, "Medians and quartiles as CSV", 0},
@@ -80,31 +86,34 @@ static const struct argp_option flags[] = {
 
 /* ---- arguments ------------------------------------------------------------------------------- */
 
-/* A list of two words that may be there or not. */
-static void parse_pair(struct argp_state *state, const char *option, const char *arg,
-		       const char *const names[2], bool *first, bool *second)
+/* A list of words that may be there or not: flags[i] is names[i]. */
+static void parse_words(struct argp_state *state, const char *option, const char *arg,
+			const char *const *names, bool *const *flags, int count)
 {
 	struct cli_strings words = {0};
 
-	*first = *second = false;
+	for (int i = 0; i < count; i++)
+		*flags[i] = false;
 	cli_strings_split(&words, arg);
 	for (int i = 0; i < words.count; i++)
-		*(cli_choice(state, option, words.values[i], names, 2) ? second : first) = true;
+		*flags[cli_choice(state, option, words.values[i], names, count)] = true;
 	cli_strings_free(&words);
 }
 
 static bool parse_measuring(int key, const char *arg, struct bench_verb *bench,
 			    struct argp_state *state)
 {
-	static const char *const modes[] = {"graph", "launch"}, *const caches[] = {"cold", "hot"};
+	static const char *const caches[] = {"cold", "hot"};
 	struct bench_options *options = &bench->options;
+	bool *const modes[BENCH_NUM_MODES] = {&options->graph, &options->launch, &bench->host};
+	bool *const states[] = {&options->cold, &options->hot};
 
 	switch (key) {
 	case OPT_MODE:
-		parse_pair(state, "--mode", arg, modes, &options->graph, &options->launch);
+		parse_words(state, "--mode", arg, bench_mode_names, modes, BENCH_NUM_MODES);
 		return true;
 	case OPT_CACHE:
-		parse_pair(state, "--cache", arg, caches, &options->cold, &options->hot);
+		parse_words(state, "--cache", arg, caches, states, 2);
 		return true;
 	case OPT_SAMPLES:
 		options->stop.samples = (int)cli_integer(state, "--samples", arg, 3, 100000);
@@ -195,8 +204,9 @@ static const struct argp argp = {
 	.args_doc = "FILE\n--suite NAME\n--cells LIST\n[SHAPE...]",
 	.doc = "Times implementations on cases of a file, on cells (N(0,1) values, random page "
 	       "order) or on a generated shape. What is wrong is not timed.\v"
-	       "Kernels of a case are timed in turns. --explain says what the columns mean; the "
-	       "share of the bound is known after mla ceilings. On the CPU a sample is one run.\n\n"
+	       "Kernels of a case are timed in turns, and so are the CPU's implementations, whose "
+	       "samples are a run each. --explain says what the columns mean; the share of the "
+	       "bound is known after mla ceilings.\n\n"
 	       "Example:\n  mla bench --suite peers -k gpu --json peers.json\n"
 	       "  mla bench --cells b4_4K_h16,b1_128K_h128 -k auto --cache cold,hot\n"
 	       "  mla bench -c 001/005 data/captures/tiny_decode.h5" CLI_EXIT_CODES,
@@ -242,22 +252,48 @@ static bool too_long(const struct cli_subject *subject, const struct case_work *
 	return true;
 }
 
+/* Will the CPU's implementation be timed on a case? truth NULL: its values are not on the host. */
+static bool admit_variant(const struct bench_verb *bench, const struct cli_subject *subject,
+			  const struct timings_shown *shown, const struct check_truth *truth,
+			  struct bench_result *result)
+{
+	if (!bench->host) {
+		bench_result_end(result, MLA_REFUSED,
+				 "--mode lacks host, the only one of the CPU's implementations");
+		return false;
+	}
+	if (!truth) {
+		bench_result_end(result, MLA_REFUSED,
+				 "the values of this cell are on the GPU alone");
+		return false;
+	}
+	return !too_long(subject, &shown->work, result);
+}
+
 static void time_variants(struct bench_verb *bench, const struct timings_shown *shown,
 			  const struct check_truth *truth, struct bench_result *results)
 {
+	const size_t count = (size_t)bench->subjects.count;
+	const struct variant **chosen = text_alloc(count * sizeof(*chosen));
+	struct bench_result *found = text_alloc(count * sizeof(*found));
+	int *owner = text_alloc(count * sizeof(*owner)), n = 0;
+
 	for (int i = 0; i < bench->subjects.count; i++) {
 		const struct cli_subject *subject = &bench->subjects.list[i];
 
-		if (!subject->variant)
+		if (!subject->variant ||
+		    !admit_variant(bench, subject, shown, truth, &results[i]))
 			continue;
-		show_progress(bench, subject->name, 0);
-		if (!truth)
-			bench_result_end(&results[i], MLA_REFUSED,
-					 "the values of this cell are on the GPU alone");
-		else if (!too_long(subject, &shown->work, &results[i]))
-			bench_variant(shown->c, truth, subject->variant, &bench->options,
-				      &results[i]);
+		owner[n] = i;
+		chosen[n++] = subject->variant;
 	}
+	if (n > 0)
+		bench_variants(shown->c, truth, chosen, n, &bench->options, found);
+	for (int i = 0; i < n; i++)
+		results[owner[i]] = found[i];
+	free(chosen);
+	free(found);
+	free(owner);
 }
 
 static mla_status open_problem(const struct mla_case *c, enum values values, uint64_t seed,
@@ -276,7 +312,11 @@ static void time_kernels(struct bench_verb *bench, const struct mla_case *c, enu
 	const char *missing = gpu_missing();
 	mla_status status = missing ? MLA_NO_CUDA : MLA_OK;
 
-	if (n > 0 && !missing) {
+	if (!status && !bench->options.graph && !bench->options.launch) {
+		status = MLA_REFUSED;
+		missing = "--mode lacks graph and launch, the only ones of kernels";
+	}
+	if (n > 0 && !status) {
 		show_progress(bench, "inputs", 0);
 		status = open_problem(c, values, bench->cells.seed, truth, &problem);
 		missing = status ? mla_last_error() : NULL;
@@ -318,8 +358,8 @@ static void print_head(const struct bench_verb *bench, const struct timings_show
 	report_progress("%s", "");
 	case_describe(shown->c, text, sizeof(text));
 	printf("%s%s: %s\n", bench->done ? "\n" : "", shown->name, text);
-	printf("%s; %.4g MB and %.4g GFLOP per call", gpu_missing() ? gpu_missing() : gpu_name(),
-	       shown->work.bytes * 1e-6, shown->work.flop * 1e-9);
+	printf("%s%s%.4g MB and %.4g GFLOP per call", gpu_missing() ? "" : gpu_name(),
+	       gpu_missing() ? "" : "; ", shown->work.bytes * 1e-6, shown->work.flop * 1e-9);
 	if (shown->bound.us > 0)
 		printf(", at least %.4g us", shown->bound.us);
 	putchar('\n');
@@ -363,6 +403,8 @@ static void count_results(struct bench_verb *bench, const struct bench_result *r
 	for (int i = 0; i < count; i++) {
 		bench->timed += results[i].num_timings > 0;
 		bench->failed += results[i].verdict.outcome == CHECK_FAIL;
+		report_absence_count(&bench->absence, &results[i].verdict);
+		timings_marks_count(&bench->marks, &results[i]);
 	}
 	bench->done++;
 }
@@ -557,7 +599,9 @@ static void print_foot(const struct bench_verb *bench)
 	timings_matrix_print(bench->matrix, stdout);
 	if (bench->timed > 0 && !gpu_missing() && !bench->ceilings_known)
 		printf("\nbound unknown: run mla ceilings first\n");
-	results_show_clocks(bench->root, bench->nvml, stdout);
+	timings_marks_explain(&bench->marks, bench->options.stop.noise, stdout);
+	timings_show_clocks(&bench->marks, nvml_max_sm_mhz(bench->nvml), stdout);
+	report_absence_show(&bench->absence, stdout);
 }
 
 /* Files are whole after each case; where there was none, an earlier CSV stays. */
@@ -602,6 +646,7 @@ static int run(struct bench_verb *bench, int argc, char **argv)
 int cli_bench(int argc, char **argv)
 {
 	struct bench_verb bench = {
+		.host = true,
 		.options = {.graph = true,
 			    .cold = true,
 			    .stop = {.noise = 0.005, .seconds = 1},

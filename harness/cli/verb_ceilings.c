@@ -25,7 +25,8 @@ static const struct argp_option flags[] = {
 	{"ceilings", OPT_FILE, "FILE", 0,
 	 "Where to keep them (default: mla/ceilings.json in $XDG_CACHE_HOME or ~/.cache)", 0},
 	{"time", OPT_TIME, "SECONDS", 0, "For each figure (default 1)", 0},
-	{"show", OPT_SHOW, 0, 0, "Show what was measured before, measure nothing", 0},
+	{"show", OPT_SHOW, 0, 0,
+	 "Show what the file holds, of this machine's GPU and others; measure nothing", 0},
 	{0},
 };
 
@@ -74,6 +75,7 @@ static void print_ceilings(const struct ceilings *ceilings)
 
 	for (int i = 0; i < CEILING_NUM_KINDS; i++) {
 		const struct ceiling *ceiling = &ceilings->of[i];
+		const struct nvml_load *load = &ceiling->load;
 		const struct stats *s = &ceiling->stats;
 
 		report_cell(table, "%s", ceiling_names[i].title);
@@ -88,8 +90,8 @@ static void print_ceilings(const struct ceilings *ceilings)
 		report_cell(table, "%.1f%%", 100 * stats_spread(s));
 		report_cell(table, "%.0f", s->min);
 		report_cell(table, "%.0f", s->max);
-		report_cell(table, ceiling->load.sm_mhz > 0 ? "%.0f" : "-", ceiling->load.sm_mhz);
-		report_cell(table, ceiling->load.power_w > 0 ? "%.0f" : "-", ceiling->load.power_w);
+		report_cell(table, load->sm_mhz.median > 0 ? "%.0f" : "-", load->sm_mhz.median);
+		report_cell(table, load->power_w.median > 0 ? "%.0f" : "-", load->power_w.median);
 		report_cell(table, "%s", ceiling_names[i].meaning);
 	}
 	printf("%s, %s\n", ceilings->gpu, ceilings->date);
@@ -97,19 +99,29 @@ static void print_ceilings(const struct ceilings *ceilings)
 	report_table_free(table);
 }
 
-static int show(const char *path)
+/* All that the file holds: it may be another machine's, and needs no GPU. */
+static int show(const struct ceilings_verb *verb, const char *path)
 {
-	struct ceilings ceilings;
-	bool found;
+	struct ceilings *all;
+	int count;
 
-	if (ceilings_load(path, gpu_name(), &ceilings, &found))
+	if (ceilings_load_all(path, &all, &count))
 		return cli_fail_file("mla ceilings");
-	if (!found) {
-		printf("SKIPPED, %s has nothing about %s\n", path, gpu_name());
-		return CLI_SKIPPED;
+	for (int i = 0; i < count; i++) {
+		if (i)
+			putchar('\n');
+		print_ceilings(&all[i]);
 	}
-	print_ceilings(&ceilings);
-	return CLI_OK;
+	free(all);
+	if (count)
+		return CLI_OK;
+	if (verb->file) {
+		mla_fail(MLA_INVALID,
+			 "%s: holds no ceilings, expected a file that mla ceilings wrote", path);
+		return cli_fail_file("mla ceilings");
+	}
+	printf("SKIPPED, %s holds no ceilings: mla ceilings measures them, on a GPU\n", path);
+	return CLI_SKIPPED;
 }
 
 static int measure(const struct ceilings_verb *verb, const char *path)
@@ -142,11 +154,13 @@ int cli_ceilings(int argc, char **argv)
 				mla_fail(MLA_INVALID, "neither XDG_CACHE_HOME nor HOME is set; "
 						      "--ceilings FILE says where to keep the "
 						      "figures"));
-	if (gpu_missing()) {
+	if (verb.show) {
+		code = show(&verb, path);
+	} else if (gpu_missing()) {
 		printf("SKIPPED, %s\n", gpu_missing());
 		code = CLI_SKIPPED;
 	} else {
-		code = verb.show ? show(path) : measure(&verb, path);
+		code = measure(&verb, path);
 	}
 	free(path);
 	return code;

@@ -128,6 +128,7 @@ struct run {
 	const struct check_options *options;
 	struct cli_subjects subjects;
 	struct suite_result total;
+	struct report_absence absence;
 	json_t *cases; /* NULL: no JSON wanted */
 	int matched;
 	int unusable; /* exit code of a source that could not be used, CLI_OK if all could */
@@ -193,6 +194,7 @@ static json_t *check_subjects(struct run *run, const struct cli_source *source,
 		report_progress("%s %s", id, subject->name);
 		check_one(run, c, truth, subject, &verdict);
 		count(run, verdict.outcome);
+		report_absence_count(&run->absence, &verdict);
 		report_json_append(verdicts, report_json_verdict(subject->name, &verdict));
 		view_verdict(view, s, &verdict, id, rerun_line(run, source, subject->name, id));
 	}
@@ -421,6 +423,7 @@ static int run_checks(struct run *run)
 	check_sources(run);
 	unwritten = write_json(run);
 	code = run->unusable;
+	report_absence_show(&run->absence, stdout);
 	if (run->matched)
 		print_total(&run->total);
 	else if (!code)

@@ -54,6 +54,23 @@ static json_t *os_json(void)
 	return json_sprintf("%s %s %s", name.sysname, name.release, name.machine);
 }
 
+/* "Intel(R) Xeon(R) ..."; null where the system does not say so. */
+static json_t *cpu_json(void)
+{
+	FILE *file = fopen("/proc/cpuinfo", "r");
+	char line[256], *name = NULL;
+
+	while (file && !name && fgets(line, sizeof(line), file))
+		if (!strncmp(line, "model name", 10) && (name = strchr(line, ':')))
+			name += strspn(name, ": \t");
+	if (file)
+		fclose(file);
+	if (!name)
+		return json_null();
+	name[strcspn(name, "\n")] = '\0';
+	return report_json_string(name);
+}
+
 static void add_device(json_t *json)
 {
 	mla_device device = {.struct_size = sizeof(device)};
@@ -79,9 +96,9 @@ static void add_environment(json_t *json, const struct nvml *nvml)
 	report_json_set(json, "toolkit", version_json(versions.toolkit));
 	report_json_set(json, "compiler_flags", json_string(MLA_FLAGS));
 	report_json_set(json, "commit", json_string(version_commit));
+	report_json_set(json, "cpu", cpu_json());
 	report_json_set(json, "os", os_json());
 	report_json_set(json, "date_utc", date_json());
-	report_json_set(json, "clocks", json_null());
 }
 
 static json_t *rate_json(double rate)
@@ -208,6 +225,28 @@ static json_t *host_stats_json(const struct stats *stats)
 			 "q3", stats->q3, "min", stats->min, "n", stats->n);
 }
 
+static json_t *figure_json(const struct stats *stats)
+{
+	if (stats->n == 0)
+		return json_null();
+	return json_pack("{s:f, s:f, s:f, s:i}", "min", stats->min, "median", stats->median, "max",
+			 stats->max, "n", stats->n);
+}
+
+/* Of the timing's own samples; null if nobody told. */
+static json_t *load_json(const struct nvml_load *load)
+{
+	json_t *json;
+
+	if (load->sm_mhz.n == 0)
+		return json_null();
+	json = json_object();
+	report_json_set(json, "sm_mhz", figure_json(&load->sm_mhz));
+	report_json_set(json, "mem_mhz", figure_json(&load->mem_mhz));
+	report_json_set(json, "power_w", figure_json(&load->power_w));
+	return json;
+}
+
 static json_t *timing_json(const struct bench_timing *timing)
 {
 	const struct stats *s = &timing->stats;
@@ -223,51 +262,12 @@ static json_t *timing_json(const struct bench_timing *timing)
 	report_json_set(json, "median_low_us", report_json_number(s->low));
 	report_json_set(json, "median_high_us", report_json_number(s->high));
 	report_json_set(json, "settled", json_boolean(timing->settled));
-	if (timing->load.sm_mhz > 0) {
-		report_json_set(json, "sm_mhz", report_json_number(timing->load.sm_mhz));
-		report_json_set(json, "power_w", report_json_number(timing->load.power_w));
-	}
+	report_json_set(json, "enough_samples", json_boolean(bench_timing_enough(timing)));
+	report_json_set(json, "clocks", load_json(&timing->load));
 	for (int i = 0; i < s->n; i++)
 		report_json_append(samples, report_json_number(timing->samples[i]));
 	report_json_set(json, "samples_us", samples);
 	return json;
-}
-
-/* Clock and power under load of the first timing of the file and of the last. */
-static void add_clocks(json_t *root, const struct nvml_reading *load)
-{
-	json_t *environment = json_object_get(root, "environment");
-	json_t *clocks = json_object_get(environment, "clocks");
-
-	if (!(load->sm_mhz > 0))
-		return;
-	if (!json_is_object(clocks)) {
-		clocks = json_pack("{s:[f,f], s:[f,f]}", "sm_mhz", load->sm_mhz, load->sm_mhz,
-				   "power_w", load->power_w, load->power_w);
-		report_json_set(environment, "clocks", clocks);
-		return;
-	}
-	json_array_set_new(json_object_get(clocks, "sm_mhz"), 1, json_real(load->sm_mhz));
-	json_array_set_new(json_object_get(clocks, "power_w"), 1, json_real(load->power_w));
-}
-
-static double reading_of(const json_t *clocks, const char *key, size_t index)
-{
-	return json_number_value(json_array_get(json_object_get(clocks, key), index));
-}
-
-void results_show_clocks(const json_t *root, const struct nvml *nvml, FILE *out)
-{
-	const json_t *clocks = json_object_get(json_object_get(root, "environment"), "clocks");
-	struct nvml_reading now;
-
-	if (json_is_object(clocks) && nvml_read(nvml, &now))
-		fprintf(out,
-			"\nSM clock %.0f MHz when it began, %.0f MHz at its end (at most %.0f), "
-			"power %.0f and %.0f W\n",
-			reading_of(clocks, "sm_mhz", 0), reading_of(clocks, "sm_mhz", 1),
-			now.max_sm_mhz, reading_of(clocks, "power_w", 0),
-			reading_of(clocks, "power_w", 1));
 }
 
 void results_add(json_t *root, const struct timings_shown *shown)
@@ -286,10 +286,8 @@ void results_add(json_t *root, const struct timings_shown *shown)
 		report_json_set(json, "plan_us", host_stats_json(&result->plan));
 		report_json_set(json, "upload_us", host_stats_json(&result->upload));
 		report_json_set(json, "copies", json_integer(result->copies));
-		for (int t = 0; t < result->num_timings; t++) {
+		for (int t = 0; t < result->num_timings; t++)
 			report_json_append(timings, timing_json(&result->timings[t]));
-			add_clocks(root, &result->timings[t].load);
-		}
 		report_json_set(json, "timings", timings);
 		report_json_append(json_object_get(root, "measurements"), json);
 	}

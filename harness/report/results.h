@@ -12,8 +12,6 @@
 json_t *results_new(int argc, char *const *argv, const struct ceilings *ceilings,
 		    const struct nvml *nvml);
 void results_add(json_t *root, const struct timings_shown *shown);
-/* A line about clock and power while the first and the last of them ran; none if nobody told. */
-void results_show_clocks(const json_t *root, const struct nvml *nvml, FILE *out);
 
 /* A case: its shape, work and bound. */
 json_t *results_case(const struct timings_shown *shown);

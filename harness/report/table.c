@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/text.h"
+#include "device/gpu.h"
 
 static bool colourful(FILE *out)
 {
@@ -40,6 +41,23 @@ void report_outcome(FILE *out, enum check_outcome outcome)
 
 	fprintf(out, "%s%s%s", colour ? outcomes[outcome].colour : "", outcomes[outcome].name,
 		colour ? "\033[0m" : "");
+}
+
+bool report_is_absence(const struct check_verdict *verdict)
+{
+	return verdict->outcome == CHECK_SKIP && gpu_missing() &&
+	       !strcmp(verdict->why, gpu_missing());
+}
+
+void report_absence_count(struct report_absence *absence, const struct check_verdict *verdict)
+{
+	absence->skipped += report_is_absence(verdict);
+}
+
+void report_absence_show(const struct report_absence *absence, FILE *out)
+{
+	if (absence->skipped)
+		fprintf(out, "%d of kernels skipped: %s\n", absence->skipped, gpu_missing());
 }
 
 void report_progress(const char *format, ...)

@@ -11,6 +11,17 @@
 #include "base/stats.h"
 #include "check/check.h"
 
+/* Checks or timings of kernels that could not be, because there is no GPU: said once, at the end of a
+ * run, and not in each row. */
+struct report_absence {
+	int skipped;
+};
+/* Is that why? */
+bool report_is_absence(const struct check_verdict *verdict);
+void report_absence_count(struct report_absence *absence, const struct check_verdict *verdict);
+/* A line with the count; none if nothing was skipped. */
+void report_absence_show(const struct report_absence *absence, FILE *out);
+
 /* "PASS", "FAIL", "SKIP" */
 const char *report_outcome_name(enum check_outcome outcome);
 /* The same, coloured if the stream is a terminal and NO_COLOR is not set. */

@@ -30,9 +30,9 @@ void tally_add(struct tally *tally, const struct check_verdict *verdict, const c
 {
 	if (verdict->outcome == CHECK_SKIP) {
 		tally->skipped++;
-		if (!tally->skip)
+		if (!tally->skip && !report_is_absence(verdict))
 			tally->skip = text_format("%s", verdict->why);
-		else if (strcmp(tally->skip, verdict->why))
+		else if (tally->skip && strcmp(tally->skip, verdict->why))
 			tally->other_skips = true;
 		free(rerun);
 		return;

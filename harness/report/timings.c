@@ -2,6 +2,7 @@
  */
 #include "report/timings.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -60,7 +61,7 @@ void timings_list_add(struct report_table *list, const struct timings_shown *sho
 
 static const char *const titles[] = {"name",   "check", "mode",    ">median",
 				     ">IQR",   ">min",  ">GB/s",   ">TFLOP/s",
-				     ">bound", ">plan", ">upload", ">samples"};
+				     ">bound", ">plan", ">upload", ">MHz",    ">samples"};
 enum { NUM_TITLES = sizeof(titles) / sizeof(titles[0]) };
 
 void timings_explain(FILE *out)
@@ -71,7 +72,7 @@ void timings_explain(FILE *out)
 	      "          is wrong is timed. SKIP: it refuses, and says why\n"
 	      "mode      graph: replays of a CUDA graph of many calls, time of a call\n"
 	      "          launch: each call between two timestamps of the GPU\n"
-	      "          host: a CPU implementation\n"
+	      "          host: a CPU implementation, a run per sample\n"
 	      "          cold: each call finds inputs that the L2 cache no longer holds, because\n"
 	      "          copies that exceed twice its size take turns; hot: all calls on one copy\n"
 	      "median    of the samples, per call; merging partial results is part of a call\n"
@@ -88,7 +89,8 @@ void timings_explain(FILE *out)
 	      "          them, over the median; -: they were not measured\n"
 	      "plan      host time of laying the batch out, not part of a call\n"
 	      "upload    time until the plan has arrived on the GPU, not part of a call\n"
-	      "samples   timed replays or launches\n",
+	      "MHz       SM clock while the samples were taken, the median of what was read\n"
+	      "samples   timed replays, launches or runs; ? fewer than a median needs\n",
 	      out);
 }
 
@@ -103,6 +105,14 @@ static void time_cell(struct report_table *table, const struct stats *stats)
 	char text[32];
 
 	report_cell(table, "%s", stats->n ? report_time(stats->median, text, sizeof(text)) : "-");
+}
+
+/* Beside a median: ! too noisy, ? of too few samples. */
+static const char *sign_of(const struct bench_timing *timing)
+{
+	static const char *const signs[2][2] = {{"", "!"}, {"?", "!?"}};
+
+	return signs[!bench_timing_enough(timing)][!timing->settled];
 }
 
 static void rate_cell(struct report_table *table, double rate)
@@ -136,6 +146,17 @@ static void timing_cells(struct report_table *table, const struct timings_shown 
 		report_cell(table, "-");
 }
 
+static void last_cells(struct report_table *table, const struct bench_result *result,
+		       const struct bench_timing *timing)
+{
+	const struct stats *mhz = &timing->load.sm_mhz;
+
+	time_cell(table, &result->plan);
+	time_cell(table, &result->upload);
+	report_cell(table, mhz->n ? "%.0f" : "-", mhz->median);
+	report_cell(table, "%d%s", timing->stats.n, bench_timing_enough(timing) ? "" : "?");
+}
+
 void timings_show(const struct timings_shown *shown, FILE *out)
 {
 	struct report_table *table = report_table_new(titles, NUM_TITLES);
@@ -147,20 +168,75 @@ void timings_show(const struct timings_shown *shown, FILE *out)
 			report_cell(table, "%s", shown->implementations[i]);
 			report_cell(table, "%s", report_outcome_name(result->verdict.outcome));
 			timing_cells(table, shown, &result->timings[t]);
-			time_cell(table, &result->plan);
-			time_cell(table, &result->upload);
-			report_cell(table, "%d", result->timings[t].stats.n);
+			last_cells(table, result, &result->timings[t]);
 		}
 		if (result->num_timings > 0)
 			continue;
 		report_cell(table, "%s", shown->implementations[i]);
 		report_cell(table, "%s", report_outcome_name(result->verdict.outcome));
 		empty_cells(table, 2);
-		if (*result->verdict.why)
+		if (*result->verdict.why && !report_is_absence(&result->verdict))
 			report_note(table, "%s", result->verdict.why);
 	}
 	report_table_print(table, out);
 	report_table_free(table);
+}
+
+/* ---- a run ----------------------------------------------------------------------------------- */
+
+static void widen(double *least, double *most, const struct stats *stats)
+{
+	if (!stats->n)
+		return;
+	*least = *least > 0 ? fmin(*least, stats->median) : stats->median;
+	*most = fmax(*most, stats->median);
+}
+
+void timings_marks_count(struct timings_marks *marks, const struct bench_result *result)
+{
+	for (int t = 0; t < result->num_timings; t++) {
+		const struct bench_timing *timing = &result->timings[t];
+		const struct nvml_load *load = &timing->load;
+
+		marks->timed++;
+		marks->unsettled += !timing->settled;
+		marks->few += !bench_timing_enough(timing);
+		widen(&marks->sm_mhz.least, &marks->sm_mhz.most, &load->sm_mhz);
+		widen(&marks->mem_mhz.least, &marks->mem_mhz.most, &load->mem_mhz);
+		widen(&marks->power_w.least, &marks->power_w.most, &load->power_w);
+	}
+}
+
+void timings_marks_explain(const struct timings_marks *marks, double noise, FILE *out)
+{
+	if (marks->unsettled + marks->few)
+		fputc('\n', out);
+	if (marks->unsettled)
+		fprintf(out,
+			"! %d of %d timings: noisier than %.3g%% when their time was over; "
+			"a longer --time may settle them\n",
+			marks->unsettled, marks->timed, 100 * noise);
+	if (marks->few)
+		fprintf(out,
+			"? %d of %d timings: fewer than %d samples, whose median is not known in "
+			"95 of 100 cases; mla compare gives no ratio of them\n",
+			marks->few, marks->timed, STATS_LEAST);
+}
+
+void timings_show_clocks(const struct timings_marks *marks, double max_sm_mhz, FILE *out)
+{
+	if (!(marks->sm_mhz.most > 0))
+		return;
+	fprintf(out, "\nwhile samples were taken: SM clock %.0f to %.0f MHz", marks->sm_mhz.least,
+		marks->sm_mhz.most);
+	if (max_sm_mhz > 0)
+		fprintf(out, " (at most %.0f)", max_sm_mhz);
+	if (marks->mem_mhz.most > 0)
+		fprintf(out, ", memory %.0f to %.0f MHz", marks->mem_mhz.least,
+			marks->mem_mhz.most);
+	if (marks->power_w.most > 0)
+		fprintf(out, ", power %.0f to %.0f W", marks->power_w.least, marks->power_w.most);
+	fputs("; medians of timings\n", out);
 }
 
 /* ---- all cases ------------------------------------------------------------------------------- */
@@ -212,10 +288,11 @@ void timings_matrix_add(struct timings_matrix *matrix, const struct timings_show
 			report_cell(matrix->table, "%s",
 				    report_outcome_name(result->verdict.outcome));
 		else if (shown->bound.us > 0 && result->timings[0].mode != BENCH_HOST)
-			report_cell(matrix->table, "%.1f (%.0f%%)", median,
-				    100 * shown->bound.us / median);
+			report_cell(matrix->table, "%.1f%s (%.0f%%)", median,
+				    sign_of(&result->timings[0]), 100 * shown->bound.us / median);
 		else
-			report_cell(matrix->table, "%.1f", median);
+			report_cell(matrix->table, "%.1f%s", median,
+				    sign_of(&result->timings[0]));
 	}
 }
 
@@ -245,7 +322,7 @@ static void csv_text(const char *text, FILE *out)
 void timings_csv_head(FILE *out)
 {
 	fputs("case,implementation,status,mode,cache,median_us,q1_us,q3_us,min_us,samples,"
-	      "bound_us,flop,bytes,plan_us,upload_us,why\n",
+	      "bound_us,flop,bytes,plan_us,upload_us,why,settled,enough_samples,sm_mhz\n",
 	      out);
 }
 
@@ -274,6 +351,12 @@ static void csv_row(const struct timings_shown *shown, int i, const struct bench
 		fprintf(out, "%.9g", result->upload.median);
 	fputc(',', out);
 	csv_text(result->verdict.why, out);
+	if (timing)
+		fprintf(out, ",%d,%d,", timing->settled, bench_timing_enough(timing));
+	else
+		fputs(",,,", out);
+	if (timing && timing->load.sm_mhz.n)
+		fprintf(out, "%.9g", timing->load.sm_mhz.median);
 	fputc('\n', out);
 }
 

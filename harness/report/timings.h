@@ -31,6 +31,19 @@ struct case_bound timings_bound(const struct case_work *work, const struct ceili
 struct report_table *timings_list_new(void);
 void timings_list_add(struct report_table *list, const struct timings_shown *shown);
 
+/* What is to be said once of all timings of a run. Zeroed: nothing yet. */
+struct timings_marks {
+	int timed, unsettled, few;
+	struct {
+		double least, most; /* of the medians; 0: nobody told */
+	} sm_mhz, mem_mhz, power_w;
+};
+void timings_marks_count(struct timings_marks *marks, const struct bench_result *result);
+/* What the signs ! and ? mean, and how many bear them; nothing if none does. noise: what was asked. */
+void timings_marks_explain(const struct timings_marks *marks, double noise, FILE *out);
+/* A line about clocks and power while samples were taken; none if nobody told. */
+void timings_show_clocks(const struct timings_marks *marks, double max_sm_mhz, FILE *out);
+
 void timings_show(const struct timings_shown *shown, FILE *out);
 /* What the columns mean. */
 void timings_explain(FILE *out);
