@@ -67,6 +67,31 @@ Test(rule, verdicts)
 	}
 }
 
+/* However noisy: a file beside itself says nothing else. */
+Test(rule, the_same_samples_are_the_same)
+{
+	json_t *samples = json_pack("[f, f, f, f, f, f]", 80.0, 90.0, 100.0, 101.0, 120.0, 160.0);
+	json_t *others = json_pack("[f, f, f, f, f, f]", 80.0, 90.0, 100.0, 101.0, 120.0, 161.0);
+	struct compare_time a = timing(100, 0.5, 6), b = a;
+	a.samples = b.samples = samples;
+	cr_expect(compare_times(&a, &b, 0.01).verdict == COMPARE_SAME);
+	b.samples = others;
+	cr_expect(compare_times(&a, &b, 0.01).verdict == COMPARE_UNSURE);
+	a = b = timing(100, 0.5, 5);
+	a.samples = b.samples = samples;
+	cr_expect(compare_times(&a, &b, 0.01).verdict == COMPARE_UNSURE, "too few");
+	cr_expect(!compare_is_enough(&a, &b));
+	json_decref(samples);
+	json_decref(others);
+}
+
+Test(rule, every_verdict_has_a_word_and_a_meaning)
+{
+	for (int v = 0; v <= COMPARE_WRONG; v++)
+		cr_expect(*compare_verdict_name((enum compare_verdict)v) &&
+			  *compare_verdict_meaning((enum compare_verdict)v));
+}
+
 /* What is FASTER one way is SLOWER the other way, and nothing else. */
 Test(rule, is_symmetric)
 {
@@ -180,6 +205,40 @@ Test(file, what_is_read)
 	compare_close(&file);
 }
 
+/* Clocks: those of the timing's own samples; of older files one reading before them; else the
+ * file's. */
+Test(file, whose_clocks_and_signs)
+{
+	static const struct {
+		const char *words;
+		double sm_mhz;
+		bool unsettled;
+	} cases[] = {
+		{"\"clocks\": {\"sm_mhz\": {\"median\": 1500}}, \"sm_mhz\": 1980, \"settled\": "
+		 "false",
+		 1500, true},
+		{"\"clocks\": null, \"sm_mhz\": 1980, \"settled\": true", 1980, false},
+		{"\"note\": 0", 1750, false},
+	};
+	for (int i = 0; i < COUNT(cases); i++) {
+		char text[1024];
+		struct compare_file file;
+		snprintf(text, sizeof(text),
+			 HEAD "\"environment\": {\"gpu\": \"G\", \"cpu\": \"C\", "
+			      "\"clocks\": {\"sm_mhz\": [1700, 1800]}}, \"measurements\": [{" CASE
+			      "\"status\": \"PASS\", \"timings\": [{\"mode\": \"graph\", "
+			      "\"cache\": \"cold\", %s, \"samples_us\": [1, 2]}]}]}",
+			 cases[i].words);
+		write_text(text);
+		cr_assert(!compare_open(path, &file), "%s", mla_last_error());
+		cr_expect_str_eq(file.cpu, "C");
+		cr_expect(file.times[0].sm_mhz == cases[i].sm_mhz, "line %d: %g", i,
+			  file.times[0].sm_mhz);
+		cr_expect(file.times[0].unsettled == cases[i].unsettled, "line %d", i);
+		compare_close(&file);
+	}
+}
+
 Test(file, a_file_without_gpu_and_clocks_is_good)
 {
 	struct compare_file file;
@@ -275,6 +334,23 @@ Test(file, samples_of_turns_are_taken_together)
 	cr_expect(file.times[0].tick == 1);
 	cr_expect_str_eq(file.times[1].name, "d");
 	cr_expect(file.times[1].stats.n == 1);
+	compare_close(&file);
+}
+
+Test(file, turns_that_were_unsettled_or_slower_stay_so)
+{
+	static const char turn[] =
+		GPU("\"G\"") "{" CASE "\"status\": \"PASS\", \"timings\": [{\"mode\": \"graph\", "
+				      "\"cache\": \"cold\", "
+			     "\"settled\": %s, \"clocks\": {\"sm_mhz\": {\"median\": %d}}, "
+			     "\"samples_us\": [%s]}]}]}";
+	struct compare_file file;
+	char first[512], second[512];
+	snprintf(first, sizeof(first), turn, "true", 1800, "1, 2");
+	snprintf(second, sizeof(second), turn, "false", 1500, "3");
+	cr_assert(!add(first, second, &file), "%s", mla_last_error());
+	cr_expect(file.times[0].unsettled && file.times[0].stats.n == 3);
+	cr_expect_float_eq(file.times[0].sm_mhz, 1700, 1e-9);
 	compare_close(&file);
 }
 

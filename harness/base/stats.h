@@ -12,7 +12,8 @@ struct stats {
 	double low, high; /* interval that holds the true median in 95 of 100 cases */
 };
 
-/* Of fewer, not even the fastest and the slowest hold the median between them in 95 of 100 cases. */
+/* Of fewer, not even the fastest and the slowest hold the median between them in 95 of 100 cases.
+ */
 enum { STATS_LEAST = 6 };
 
 /* Samples need not be sorted and are left alone. MLA_INVALID if n < 1 or a sample is NaN,

@@ -302,11 +302,11 @@ void bench_variants(const struct mla_case *c, const struct check_truth *truth,
 			bench_result_end(&results[i], MLA_NO_MEMORY, "no memory for the timings");
 			continue;
 		}
-		runs[i] = (struct variant_run){.c = c,
-					       .truth = truth,
-					       .subject = {.name = variants[i]->name,
-							   .run = variants[i]->run},
-					       .result = &results[i]};
+		runs[i] = (struct variant_run){
+			.c = c,
+			.truth = truth,
+			.subject = {.name = variants[i]->name, .run = variants[i]->run},
+			.result = &results[i]};
 		lanes[i] = (struct bench_lane){.call = call_variant,
 					       .what = &runs[i],
 					       .copies = 1,

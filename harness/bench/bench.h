@@ -1,9 +1,9 @@
-/* bench.h - how long a case takes: kernels of the ladder on the GPU, variants on the CPU, by the same
- * clock and the same rule of when it is enough.
+/* bench.h - how long a case takes: kernels of the ladder on the GPU, variants on the CPU, by the
+ * same clock and the same rule of when it is enough.
  *
- * On the GPU inputs and outputs exist often enough that twice the L2 cache is touched before a call comes back
- * to a copy ("cold"), or all calls use one copy ("hot"). A kernel that is wrong is never timed, and
- * the outputs of what was timed are checked again, on every copy.
+ * On the GPU inputs and outputs exist often enough that twice the L2 cache is touched before a call
+ * comes back to a copy ("cold"), or all calls use one copy ("hot"). A kernel that is wrong is never
+ * timed, and the outputs of what was timed are checked again, on every copy.
  */
 #ifndef MLA_BENCH_BENCH_H
 #define MLA_BENCH_BENCH_H

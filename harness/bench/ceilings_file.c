@@ -70,8 +70,8 @@ static bool read_ceiling(const json_t *json, struct ceiling *ceiling)
 	}
 	if (json_unpack((json_t *)json, "{s:i, s:F, s:F, s:F, s:F, s:F, s?F, s?F}", "n", &found.n,
 			"min", &found.min, "q1", &found.q1, "median", &found.median, "q3",
-			&found.q3, "max", &found.max, "sm_mhz", &ceiling->load.sm_mhz.median, "power_w",
-			&ceiling->load.power_w.median))
+			&found.q3, "max", &found.max, "sm_mhz", &ceiling->load.sm_mhz.median,
+			"power_w", &ceiling->load.power_w.median))
 		return false;
 	*s = found;
 	return s->n > 0 && s->min > 0 && s->min <= s->q1 && s->q1 <= s->median &&

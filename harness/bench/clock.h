@@ -3,10 +3,10 @@
  * A lane is one thing to be timed: a function that queues a call, or on the CPU makes it. Lanes are
  * timed in turns, sample by sample, so that a clock that drifts drifts for all. Three modes:
  *
- *   graph   a CUDA graph of many calls is replayed; a sample is the time of a replay over its calls:
- *           what a server sees that replays its decode step
- *   launch  each call stands between two timestamps of the stream: what a first call costs
- *   host    a call runs on the CPU and says itself how long it took
+ *   graph   a CUDA graph of many calls is replayed; a sample is the time of a replay over its
+ * calls: what a server sees that replays its decode step launch  each call stands between two
+ * timestamps of the stream: what a first call costs host    a call runs on the CPU and says itself
+ * how long it took
  *
  * Before each of the first two, one thread of the GPU waits a little, so that what is timed is
  * queued before it starts and the host's own speed does not count. Clocks and power are read while
@@ -24,9 +24,9 @@
 enum bench_mode { BENCH_GRAPH, BENCH_LAUNCH, BENCH_HOST, BENCH_NUM_MODES };
 extern const char *const bench_mode_names[BENCH_NUM_MODES];
 
-/* When to stop: after exactly `samples`, if that is not 0; else once there are BENCH_MIN_SAMPLES and
- * the noise (quartile distance over median) is below `noise`, or after `seconds`, with STATS_LEAST
- * at least. */
+/* When to stop: after exactly `samples`, if that is not 0; else once there are BENCH_MIN_SAMPLES
+ * and the noise (quartile distance over median) is below `noise`, or after `seconds`, with
+ * STATS_LEAST at least. */
 struct bench_stop {
 	int samples;
 	double noise, seconds;
@@ -60,7 +60,7 @@ typedef mla_status (*bench_call)(void *what, int copy, mla_stream stream);
 struct bench_lane {
 	bench_call call;
 	void *what;
-	int copies; /* calls take turns on copies 0 ... copies - 1 */
+	int copies;            /* calls take turns on copies 0 ... copies - 1 */
 	const double *took_us; /* of BENCH_HOST: where a call leaves how long it took */
 
 	/* bench_time leaves: */

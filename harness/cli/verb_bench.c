@@ -281,8 +281,7 @@ static void time_variants(struct bench_verb *bench, const struct timings_shown *
 	for (int i = 0; i < bench->subjects.count; i++) {
 		const struct cli_subject *subject = &bench->subjects.list[i];
 
-		if (!subject->variant ||
-		    !admit_variant(bench, subject, shown, truth, &results[i]))
+		if (!subject->variant || !admit_variant(bench, subject, shown, truth, &results[i]))
 			continue;
 		owner[n] = i;
 		chosen[n++] = subject->variant;

@@ -130,11 +130,8 @@ static const struct argp argp = {
 	       "implementation, mode and state of the cache. More files are further turns of the "
 	       "same two programs: the samples of each are taken together.\v"
 	       "A/B is A's median over B's: above 1, B is faster. In brackets stands the interval "
-	       "that follows from the 95% intervals of the two medians. FASTER and SLOWER: the "
-	       "medians' intervals are disjoint and the difference is above the threshold. SAME: "
-	       "the "
-	       "whole interval is within the threshold. UNSURE: neither, so take more samples. "
-	       "WRONG: A was right, B is not.\n\n"
+	       "that follows from the 95% intervals of the two medians. What the verdicts mean "
+	       "stands under the table. Times with fewer than 6 samples have no ratio.\n\n"
 	       "Example:\n  mla compare before.json after.json\n"
 	       "  mla compare peers_libraries.json --implementation flashinfer:fa3=08_tall\n\n"
 	       "Exit codes: 0 good, 1 something is SLOWER or WRONG, 2 wrong usage (different GPUs "
@@ -148,19 +145,49 @@ struct comparison {
 	struct compare_file a, b;
 	const struct compare_file *second; /* &b, or &a if one file is compared with itself */
 	double threshold;
-	int counts[COMPARE_WRONG + 1], pairs, unmatched;
+	int counts[COMPARE_WRONG + 1], pairs, few, unsettled;
 	double sum_of_logs;
+
+	/* times without a partner: of A, with reasons; of B */
+	struct missing *missing;
+	int num_missing, max_missing, only_b;
+	/* pairs whose clocks differ by more than the threshold, and a sentence about the first */
+	int other_clocks;
+	char *first_clocks;
 };
+
+struct missing {
+	const struct compare_time *time;
+	char *why; /* "is not in b.json" */
+};
+
+enum { SHOWN_MISSING = 3 };
 
 static const char *const titles[] = {"case", "implementation", "mode",     "cache",  ">A",
 				     ">B",   ">A/B",           "interval", "verdict"};
 #define NUM_TITLES (int)(sizeof(titles) / sizeof(titles[0]))
 
-static void add_row(struct report_table *table, const struct compare_time *a,
-		    const struct compare_time *b, const struct compare_result *result)
+static bool has_ratio(const struct compare_time *a, const struct compare_time *b,
+		      const struct compare_result *result)
+{
+	return result->verdict != COMPARE_WRONG && compare_is_enough(a, b);
+}
+
+/* With the signs of mla bench: ! too noisy, ? of too few samples. */
+static void time_cell(struct report_table *table, const struct compare_time *time)
 {
 	char text[32];
 
+	if (time->stats.n)
+		report_cell(table, "%s%s%s", report_time(time->stats.median, text, sizeof(text)),
+			    time->unsettled ? "!" : "", time->stats.n < STATS_LEAST ? "?" : "");
+	else
+		report_cell(table, "-");
+}
+
+static void add_row(struct report_table *table, const struct compare_time *a,
+		    const struct compare_time *b, const struct compare_result *result)
+{
 	report_cell(table, "%s", a->name);
 	if (!strcmp(a->implementation, b->implementation))
 		report_cell(table, "%s", a->implementation);
@@ -168,21 +195,27 @@ static void add_row(struct report_table *table, const struct compare_time *a,
 		report_cell(table, "%s, %s", a->implementation, b->implementation);
 	report_cell(table, "%s", a->mode);
 	report_cell(table, "%s", a->cache);
-	report_cell(table, "%s", report_time(a->stats.median, text, sizeof(text)));
-	if (result->verdict == COMPARE_WRONG) {
-		for (int i = 0; i < 3; i++)
-			report_cell(table, "-");
-	} else {
-		report_cell(table, "%s", report_time(b->stats.median, text, sizeof(text)));
+	time_cell(table, a);
+	time_cell(table, b);
+	if (has_ratio(a, b, result)) {
 		report_cell(table, "%.3f", result->ratio);
 		report_cell(table, "[%.3f, %.3f]", result->low, result->high);
+	} else {
+		report_cell(table, "-");
+		report_cell(table, "-");
 	}
 	report_cell(table, "%s", compare_verdict_name(result->verdict));
 	if (result->verdict == COMPARE_WRONG)
 		report_note(table, "%s: %s", b->status, b->why);
-	else if (a->stats.n < COMPARE_MIN_SAMPLES || b->stats.n < COMPARE_MIN_SAMPLES)
-		report_note(table, "%d and %d samples, at least %d are needed", a->stats.n,
-			    b->stats.n, COMPARE_MIN_SAMPLES);
+	else if (!compare_is_enough(a, b))
+		report_note(table, "%d and %d samples, at least %d are needed: no ratio",
+			    a->stats.n, b->stats.n, STATS_LEAST);
+}
+
+/* null where there are too few samples for one. */
+static json_t *ratio_json(const struct compare_time *a, const struct compare_time *b, double ratio)
+{
+	return compare_is_enough(a, b) ? report_json_number(ratio) : json_null();
 }
 
 static json_t *pair_json(const struct compare_time *a, const struct compare_time *b,
@@ -203,28 +236,105 @@ static json_t *pair_json(const struct compare_time *a, const struct compare_time
 		return json;
 	}
 	report_json_set(json, "b_us", report_json_stats(&b->stats));
-	report_json_set(json, "ratio", report_json_number(result->ratio));
-	report_json_set(json, "ratio_low", report_json_number(result->low));
-	report_json_set(json, "ratio_high", report_json_number(result->high));
+	report_json_set(json, "settled", json_boolean(!a->unsettled && !b->unsettled));
+	report_json_set(json, "enough_samples", json_boolean(compare_is_enough(a, b)));
+	report_json_set(json, "ratio", ratio_json(a, b, result->ratio));
+	report_json_set(json, "ratio_low", ratio_json(a, b, result->low));
+	report_json_set(json, "ratio_high", ratio_json(a, b, result->high));
 	return json;
 }
 
+/* ---- what has no partner --------------------------------------------------------------------- */
+
 /* A skipped measurement of B is no partner: it says why there is none. */
-static void explain_missing(const struct comparison *c, const struct compare_time *a,
-			    const struct compare_time *partner)
+static void miss(struct comparison *c, const struct compare_time *a,
+		 const struct compare_time *partner)
 {
 	const char *why = "is not in";
+	struct missing *missing;
 
 	for (int i = 0; i < c->second->count && !partner; i++)
 		if (!strcmp(c->second->times[i].name, a->name) &&
 		    strcmp(c->second->times[i].sha256, a->sha256))
 			why = "has other contents (sha256) in";
-	fprintf(stderr, "mla compare: case %s, %s %s %s ", a->name, a->implementation, a->mode,
-		a->cache);
-	if (partner)
-		fprintf(stderr, "was skipped in %s: %s\n", c->second->path, partner->why);
-	else
-		fprintf(stderr, "%s %s\n", why, c->second->path);
+	c->missing = text_grow(c->missing, c->num_missing, &c->max_missing, sizeof(*c->missing));
+	missing = &c->missing[c->num_missing++];
+	missing->time = a;
+	missing->why = partner ? text_format("was skipped in %s: %s", c->second->path, partner->why)
+			       : text_format("%s %s", why, c->second->path);
+}
+
+/* Times of B that nothing of A is compared with; with a pairing all others are left out on purpose.
+ */
+static void count_only_b(struct comparison *c)
+{
+	const struct compare_pairing none = {0};
+
+	for (int i = 0; i < c->second->count && !c->verb->pairing.from; i++)
+		c->only_b += c->second->times[i].stats.n > 0 &&
+			     compare_partner(&c->second->times[i], &c->a, &none) < 0;
+}
+
+/* One line, however many there are; --json has them all. */
+static void explain_missing(const struct comparison *c)
+{
+	if (!c->num_missing && !c->only_b)
+		return;
+	fputs("mla compare: ", stderr);
+	if (c->num_missing)
+		fprintf(stderr, "%d of A's times ha%s no partner: ", c->num_missing,
+			c->num_missing == 1 ? "s" : "ve");
+	for (int i = 0; i < c->num_missing && i < SHOWN_MISSING; i++) {
+		const struct compare_time *a = c->missing[i].time;
+
+		fprintf(stderr, "%scase %s, %s %s %s %s", i ? "; " : "", a->name, a->implementation,
+			a->mode, a->cache, c->missing[i].why);
+	}
+	if (c->num_missing > SHOWN_MISSING)
+		fprintf(stderr, "; and %d more", c->num_missing - SHOWN_MISSING);
+	if (c->only_b)
+		fprintf(stderr, "%s%d of B's times ha%s none in %s", c->num_missing ? "; " : "",
+			c->only_b, c->only_b == 1 ? "s" : "ve", c->a.path);
+	fputc('\n', stderr);
+}
+
+static json_t *missing_json(const struct comparison *c)
+{
+	json_t *array = json_array();
+
+	for (int i = 0; i < c->num_missing; i++) {
+		const struct compare_time *a = c->missing[i].time;
+		json_t *json = json_object();
+
+		report_json_set(json, "case", report_json_string(a->name));
+		report_json_set(json, "implementation", report_json_string(a->implementation));
+		report_json_set(json, "mode", report_json_string(a->mode));
+		report_json_set(json, "cache", report_json_string(a->cache));
+		report_json_set(json, "why", report_json_string(c->missing[i].why));
+		report_json_append(array, json);
+	}
+	return array;
+}
+
+static void free_missing(struct comparison *c)
+{
+	for (int i = 0; i < c->num_missing; i++)
+		free(c->missing[i].why);
+	free(c->missing);
+	free(c->first_clocks);
+}
+
+/* ---- pairs ----------------------------------------------------------------------------------- */
+
+static void compare_clocks(struct comparison *c, const struct compare_time *a,
+			   const struct compare_time *b)
+{
+	if (!(a->sm_mhz > 0 && b->sm_mhz > 0) || fabs(log(a->sm_mhz / b->sm_mhz)) <= c->threshold)
+		return;
+	if (!c->other_clocks++)
+		c->first_clocks = text_format("case %s, %s: %.0f MHz in %s, %.0f MHz in %s",
+					      a->name, b->implementation, a->sm_mhz, c->a.path,
+					      b->sm_mhz, c->second->path);
 }
 
 static void compare_one(struct comparison *c, const struct compare_time *a,
@@ -239,8 +349,7 @@ static void compare_one(struct comparison *c, const struct compare_time *a,
 	const struct compare_time *b = index < 0 ? NULL : &c->second->times[index];
 
 	if (!b || (b->stats.n == 0 && strcmp(b->status, "FAIL"))) {
-		explain_missing(c, a, b);
-		c->unmatched++;
+		miss(c, a, b);
 		return;
 	}
 
@@ -250,13 +359,33 @@ static void compare_one(struct comparison *c, const struct compare_time *a,
 	report_json_append(pairs, pair_json(a, b, &result));
 	c->counts[result.verdict]++;
 	c->pairs++;
-	if (result.verdict != COMPARE_WRONG)
+	compare_clocks(c, a, b);
+	c->unsettled += a->unsettled || b->unsettled;
+	if (has_ratio(a, b, &result))
 		c->sum_of_logs += log(result.ratio);
+	else
+		c->few += result.verdict != COMPARE_WRONG;
+}
+
+/* The words and signs that stand in the table. */
+static void explain(const struct comparison *c)
+{
+	putchar('\n');
+	for (int v = 0; v <= COMPARE_WRONG; v++)
+		if (c->counts[v])
+			printf("%-6s  %s\n", compare_verdict_name((enum compare_verdict)v),
+			       compare_verdict_meaning((enum compare_verdict)v));
+	if (c->unsettled)
+		printf("!       noisier than was asked for when its time was over\n");
+	if (c->few)
+		printf("?       fewer than %d samples, whose median is not known in 95 of 100 "
+		       "cases: no ratio\n",
+		       STATS_LEAST);
 }
 
 static void print_summary(const struct comparison *c)
 {
-	const int timed = c->pairs - c->counts[COMPARE_WRONG];
+	const int timed = c->pairs - c->counts[COMPARE_WRONG] - c->few;
 
 	for (int v = 0; v <= COMPARE_WRONG; v++)
 		printf("%s%d %s", v ? ", " : "", c->counts[v],
@@ -278,7 +407,9 @@ static json_t *comparison_json(const struct comparison *c, json_t *pairs)
 	report_json_set(root, "b", report_json_string(c->second->path));
 	report_json_set(root, "threshold", report_json_number(c->threshold));
 	report_json_set(root, "counts", counts);
-	report_json_set(root, "unmatched", json_integer(c->unmatched));
+	report_json_set(root, "unmatched", json_integer(c->num_missing));
+	report_json_set(root, "unmatched_b", json_integer(c->only_b));
+	report_json_set(root, "missing", missing_json(c));
 	report_json_set(root, "pairs", json_incref(pairs));
 	return root;
 }
@@ -286,11 +417,23 @@ static json_t *comparison_json(const struct comparison *c, json_t *pairs)
 static int finish(const struct comparison *c, const struct report_table *table, json_t *pairs)
 {
 	if (c->pairs == 0) {
-		mla_fail(MLA_INVALID, "%s and %s have no time in common", c->a.path,
-			 c->second->path);
+		mla_fail(MLA_INVALID,
+			 "%s and %s have no time in common: a time is a case, its contents, an "
+			 "implementation, a mode and a state of the cache; %d of the first and %d "
+			 "of "
+			 "the second",
+			 c->a.path, c->second->path, c->num_missing, c->only_b);
 		return cli_fail_file("mla compare");
 	}
+	explain_missing(c);
+	if (c->other_clocks)
+		fprintf(stderr,
+			"mla compare: the clocks differ by more than the threshold in %d of %d "
+			"pairs: %s%s\n",
+			c->other_clocks, c->pairs, c->first_clocks,
+			c->other_clocks > 1 ? ", ..." : "");
 	report_table_print(table, stdout);
+	explain(c);
 	print_summary(c);
 
 	json_t *root = comparison_json(c, pairs);
@@ -309,6 +452,7 @@ static int compare_all(struct comparison *c)
 
 	for (int i = 0; i < c->a.count; i++)
 		compare_one(c, &c->a.times[i], table, pairs);
+	count_only_b(c);
 
 	const int code = finish(c, table, pairs);
 
@@ -324,24 +468,38 @@ static const char *gpu_of(const struct compare_file *file)
 	return *file->gpu ? file->gpu : "no GPU";
 }
 
+static bool has_host_times(const struct compare_file *file)
+{
+	for (int i = 0; i < file->count; i++)
+		if (!strcmp(file->times[i].mode, "host"))
+			return true;
+	return false;
+}
+
+/* The GPUs, and the CPUs where both were timed; a file that does not say which is not refused. */
 static bool same_machine(const struct comparison *c)
 {
 	const struct compare_file *a = &c->a, *b = c->second;
+	const bool cpus = *a->cpu && *b->cpu && has_host_times(a) && has_host_times(b);
+	const char *kind = NULL, *on_a = gpu_of(a), *on_b = gpu_of(b);
 
-	if (strcmp(a->gpu, b->gpu)) {
-		fprintf(stderr, "mla compare: %s ran on %s, %s on %s%s\n", a->path, gpu_of(a),
-			b->path, gpu_of(b),
-			c->verb->force ? ""
-				       : ": times of different GPUs say nothing about the code; "
-					 "--force compares them all the same");
-		return c->verb->force;
+	if (strcmp(on_a, on_b)) {
+		kind = "GPUs";
+	} else if (cpus && strcmp(a->cpu, b->cpu)) {
+		kind = "CPUs";
+		on_a = a->cpu;
+		on_b = b->cpu;
 	}
-	if (a->sm_mhz > 0 && b->sm_mhz > 0 && fabs(log(a->sm_mhz / b->sm_mhz)) > c->threshold)
+	if (!kind)
+		return true;
+	fprintf(stderr, "mla compare: %s ran on %s, %s on %s", a->path, on_a, b->path, on_b);
+	if (!c->verb->force)
 		fprintf(stderr,
-			"mla compare: the clocks differ by more than the threshold: %.0f MHz in "
-			"%s, %.0f MHz in %s\n",
-			a->sm_mhz, a->path, b->sm_mhz, b->path);
-	return true;
+			": times of different %s say nothing about the code; --force compares them "
+			"all the same",
+			kind);
+	fputc('\n', stderr);
+	return c->verb->force;
 }
 
 static bool has_implementation(const struct compare_file *file, const char *wanted)
@@ -403,6 +561,7 @@ int cli_compare(int argc, char **argv)
 	code = open_files(&c);
 	if (!code)
 		code = compare_all(&c);
+	free_missing(&c);
 	compare_close(&c.a);
 	compare_close(&c.b);
 	free(verb.owned);

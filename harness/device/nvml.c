@@ -121,8 +121,7 @@ void nvml_log_add(struct nvml_log *log, const struct nvml *nvml)
 		return;
 	if (log->n == log->room) {
 		const int room = log->room ? 2 * log->room : 64;
-		struct nvml_reading *more =
-			realloc(log->readings, (size_t)room * sizeof(*more));
+		struct nvml_reading *more = realloc(log->readings, (size_t)room * sizeof(*more));
 
 		if (!more)
 			return;

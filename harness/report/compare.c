@@ -119,6 +119,7 @@ static mla_status read_samples(const struct reader *reader, const json_t *timing
 			status =
 				fail(reader, MLA_NO_MEMORY, "not enough memory for %zu samples", n);
 	}
+	time->samples = samples;
 	free(values);
 	return status;
 }
@@ -153,6 +154,23 @@ static mla_status append(struct reader *reader, const struct compare_time *time)
 	return MLA_OK;
 }
 
+static double median_mhz(const json_t *timing)
+{
+	const json_t *clocks = json_object_get(timing, "clocks");
+
+	return json_number_value(json_object_get(json_object_get(clocks, "sm_mhz"), "median"));
+}
+
+/* Files from before clocks were read with the samples have one reading from just before them, or
+ * two for all of the file. */
+static double sm_mhz_of(const struct compare_file *file, const json_t *timing)
+{
+	const double own = median_mhz(timing);
+	const double before = json_number_value(json_object_get(timing, "sm_mhz"));
+
+	return own > 0 ? own : before > 0 ? before : file->sm_mhz;
+}
+
 static mla_status read_timing(struct reader *reader, const json_t *timing,
 			      struct compare_time *time)
 {
@@ -162,6 +180,8 @@ static mla_status read_timing(struct reader *reader, const json_t *timing,
 		status = read_string(reader, timing, "cache", true, &time->cache);
 	if (!status)
 		status = read_samples(reader, timing, time);
+	time->unsettled = json_is_false(json_object_get(timing, "settled"));
+	time->sm_mhz = sm_mhz_of(reader->file, timing);
 	return status ? status : append(reader, time);
 }
 
@@ -207,9 +227,11 @@ static void read_environment(struct compare_file *file)
 {
 	const json_t *environment = json_object_get(file->root, "environment");
 	const json_t *gpu = json_object_get(environment, "gpu");
+	const json_t *cpu = json_object_get(environment, "cpu");
 	const json_t *mhz = json_object_get(json_object_get(environment, "clocks"), "sm_mhz");
 
 	file->gpu = json_is_string(gpu) ? json_string_value(gpu) : "";
+	file->cpu = json_is_string(cpu) ? json_string_value(cpu) : "";
 	for (size_t i = 0; i < json_array_size(mhz); i++)
 		file->sm_mhz +=
 			json_number_value(json_array_get(mhz, i)) / (double)json_array_size(mhz);
@@ -248,7 +270,7 @@ mla_status compare_open(const char *path, struct compare_file *file)
 	json_error_t error;
 	mla_status status;
 
-	*file = (struct compare_file){.path = path, .gpu = ""};
+	*file = (struct compare_file){.path = path, .gpu = "", .cpu = ""};
 	file->root = json_load_file(path, 0, &error);
 	if (file->root)
 		status = read_root(&reader);
@@ -294,13 +316,32 @@ static size_t find(const json_t *array, const json_t *wanted,
 	return i;
 }
 
+/* The clock of two turns together: each counts as much as its samples. */
+static int add_clocks(json_t *mine, const json_t *timing)
+{
+	const double a = median_mhz(mine), b = median_mhz(timing);
+	const double n = (double)json_array_size(json_object_get(mine, "samples_us"));
+	const double more = (double)json_array_size(json_object_get(timing, "samples_us"));
+	json_t *mhz = json_object_get(json_object_get(mine, "clocks"), "sm_mhz");
+
+	if (!(a > 0 && b > 0))
+		return 0;
+	return json_object_set_new(mhz, "median", json_real((a * n + b * more) / (n + more)));
+}
+
 static int add_timing(json_t *timings, json_t *timing)
 {
 	json_t *mine = json_array_get(timings, find(timings, timing, same_kind));
+	int status;
 
-	return mine ? json_array_extend(json_object_get(mine, "samples_us"),
-					json_object_get(timing, "samples_us"))
-		    : json_array_append(timings, timing);
+	if (!mine)
+		return json_array_append(timings, timing);
+	status = add_clocks(mine, timing);
+	if (!status && json_is_false(json_object_get(timing, "settled")))
+		status = json_object_set_new(mine, "settled", json_false());
+	return status ? status
+		      : json_array_extend(json_object_get(mine, "samples_us"),
+					  json_object_get(timing, "samples_us"));
 }
 
 static bool is_right(const json_t *measurement)
@@ -379,6 +420,28 @@ const char *compare_verdict_name(enum compare_verdict verdict)
 	return names[verdict];
 }
 
+const char *compare_verdict_meaning(enum compare_verdict verdict)
+{
+	static const char *const meanings[] = {
+		[COMPARE_FASTER] = "the medians' intervals are disjoint, and B is faster by more "
+				   "than the threshold",
+		[COMPARE_SAME] = "the whole interval of A/B lies within the threshold, or both are "
+				 "the same samples",
+		[COMPARE_SLOWER] = "the medians' intervals are disjoint, and B is slower by more "
+				   "than the threshold",
+		[COMPARE_UNSURE] = "none of these: too few samples, too noisy, or a difference of "
+				   "about the threshold; take more samples",
+		[COMPARE_WRONG] = "A passed its check, B did not: there is no time to compare",
+	};
+
+	return meanings[verdict];
+}
+
+bool compare_is_enough(const struct compare_time *a, const struct compare_time *b)
+{
+	return a->stats.n >= STATS_LEAST && b->stats.n >= STATS_LEAST;
+}
+
 static enum compare_verdict judge(const struct compare_result *r, double floor)
 {
 	const double most = 1 + floor, least = 1 / (1 + floor);
@@ -404,9 +467,12 @@ struct compare_result compare_times(const struct compare_time *a, const struct c
 
 	const double steps = fmax(a->tick / old->median, b->tick / new->median);
 
-	result.verdict = old->n < COMPARE_MIN_SAMPLES || new->n < COMPARE_MIN_SAMPLES
-				 ? COMPARE_UNSURE
-				 : judge(&result, fmax(threshold, steps));
+	if (!compare_is_enough(a, b))
+		result.verdict = COMPARE_UNSURE;
+	else if (a->samples && json_equal(a->samples, b->samples))
+		result = (struct compare_result){COMPARE_SAME, 1, 1, 1};
+	else
+		result.verdict = judge(&result, fmax(threshold, steps));
 	return result;
 }
 

@@ -10,7 +10,9 @@
  *   SLOWER  likewise, the ratio is below 1 / (1 + floor)
  *   SAME    the ratio's whole interval lies between 1 / (1 + floor) and 1 + floor
  *   UNSURE  all else: more samples are needed, or the difference is about the threshold; always
- *           with fewer than COMPARE_MIN_SAMPLES, which cannot hold a median in 95 of 100 cases
+ *           with fewer than STATS_LEAST samples, of which there is no ratio either
+ *
+ * The same samples are SAME, however noisy they are.
  *
  * Within one file times were taken in one process, and 1 % is a difference. Between two runs
  * clocks, temperature and where memory lies move the times of the same program by about 3 %.
@@ -19,28 +21,31 @@
 #define MLA_REPORT_COMPARE_H
 
 #include <jansson.h>
+#include <stdbool.h>
 
 #include "base/stats.h"
 
-#define COMPARE_SAME_FILE   0.01
-#define COMPARE_TWO_FILES   0.03
-#define COMPARE_MIN_SAMPLES 6
+#define COMPARE_SAME_FILE 0.01
+#define COMPARE_TWO_FILES 0.03
 
-/* A measurement is one implementation on one case in one mode ("graph", "launch") and state of the
- * cache ("cold", "hot"). Strings belong to the file. */
+/* A measurement is one implementation on one case in one mode ("graph", "launch", "host") and state
+ * of the cache ("cold", "hot"). Strings and samples belong to the file. */
 struct compare_time {
 	const char *name, *sha256; /* of the case; sha256 "" if the file has none */
 	const char *implementation, *status, *why;
 	const char *mode, *cache; /* "" without times: status is not PASS */
 	struct stats stats;       /* n 0 without times */
 	double tick;              /* smallest difference of two samples that differ; 0: none do */
+	const json_t *samples;    /* as the file has them, or NULL */
+	bool unsettled;           /* the file says so */
+	double sm_mhz;            /* while it was timed; older files: about then; 0 if not known */
 };
 
 struct compare_file {
 	const char *path;
 	json_t *root;
-	const char *gpu; /* "" if the file names none */
-	double sm_mhz;   /* mean of before and after; 0 if not known */
+	const char *gpu, *cpu; /* "" if the file names none */
+	double sm_mhz;         /* of older files, mean of before and after; 0 if not known */
 	struct compare_time *times;
 	int count;
 };
@@ -60,11 +65,15 @@ enum compare_verdict {
 };
 /* "FASTER" ... */
 const char *compare_verdict_name(enum compare_verdict verdict);
+/* What the word says, in a line. */
+const char *compare_verdict_meaning(enum compare_verdict verdict);
 
 struct compare_result {
 	enum compare_verdict verdict;
 	double ratio, low, high; /* 0 if COMPARE_WRONG */
 };
+/* Enough samples of both for the ratio to say something? */
+bool compare_is_enough(const struct compare_time *a, const struct compare_time *b);
 /* threshold: 0.01 for 1 %. */
 struct compare_result compare_times(const struct compare_time *a, const struct compare_time *b,
 				    double threshold);

@@ -57,7 +57,7 @@ void report_absence_count(struct report_absence *absence, const struct check_ver
 void report_absence_show(const struct report_absence *absence, FILE *out)
 {
 	if (absence->skipped)
-		fprintf(out, "%d of kernels skipped: %s\n", absence->skipped, gpu_missing());
+		fprintf(out, "%d runs of kernels skipped: %s\n", absence->skipped, gpu_missing());
 }
 
 void report_progress(const char *format, ...)

@@ -11,8 +11,8 @@
 #include "base/stats.h"
 #include "check/check.h"
 
-/* Checks or timings of kernels that could not be, because there is no GPU: said once, at the end of a
- * run, and not in each row. */
+/* Checks or timings of kernels that could not be, because there is no GPU: said once, at the end of
+ * a run, and not in each row. */
 struct report_absence {
 	int skipped;
 };

@@ -59,9 +59,9 @@ void timings_list_add(struct report_table *list, const struct timings_shown *sho
 
 /* ---- one case -------------------------------------------------------------------------------- */
 
-static const char *const titles[] = {"name",   "check", "mode",    ">median",
-				     ">IQR",   ">min",  ">GB/s",   ">TFLOP/s",
-				     ">bound", ">plan", ">upload", ">MHz",    ">samples"};
+static const char *const titles[] = {"name",    "check", "mode",     ">median", ">IQR",
+				     ">min",    ">GB/s", ">TFLOP/s", ">bound",  ">plan",
+				     ">upload", ">MHz",  ">samples"};
 enum { NUM_TITLES = sizeof(titles) / sizeof(titles[0]) };
 
 void timings_explain(FILE *out)
@@ -291,8 +291,7 @@ void timings_matrix_add(struct timings_matrix *matrix, const struct timings_show
 			report_cell(matrix->table, "%.1f%s (%.0f%%)", median,
 				    sign_of(&result->timings[0]), 100 * shown->bound.us / median);
 		else
-			report_cell(matrix->table, "%.1f%s", median,
-				    sign_of(&result->timings[0]));
+			report_cell(matrix->table, "%.1f%s", median, sign_of(&result->timings[0]));
 	}
 }
 

@@ -39,7 +39,8 @@ struct timings_marks {
 	} sm_mhz, mem_mhz, power_w;
 };
 void timings_marks_count(struct timings_marks *marks, const struct bench_result *result);
-/* What the signs ! and ? mean, and how many bear them; nothing if none does. noise: what was asked. */
+/* What the signs ! and ? mean, and how many bear them; nothing if none does. noise: what was asked.
+ */
 void timings_marks_explain(const struct timings_marks *marks, double noise, FILE *out);
 /* A line about clocks and power while samples were taken; none if nobody told. */
 void timings_show_clocks(const struct timings_marks *marks, double max_sm_mhz, FILE *out);
