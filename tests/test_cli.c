@@ -321,6 +321,37 @@ Test(cli, nothing_to_run_is_77_and_says_why)
 	expect("list", 0, missing, NULL);
 }
 
+/* How often a sentence stands in a text. */
+static int times_in(const char *text, const char *sentence)
+{
+	int times = 0;
+	for (const char *p = text; (p = strstr(p, sentence)); p++)
+		times++;
+	return times;
+}
+
+/* Why no kernel runs is one fact: said once, with a count, however many cases and files there are.
+ */
+Test(cli, no_gpu_is_said_once)
+{
+	static const char *const words[] = {"check --random 3", "check --random 3 -v",
+					    "check --suite smoke --random 2 -k 01,online",
+					    "bench --suite smoke -k gpu,online --samples 3"};
+	const char *missing = gpu_missing();
+	if (!missing)
+		cr_skip_test("there is a GPU");
+	for (int i = 0; i < COUNT(words); i++) {
+		struct result r = mla(words[i]);
+		cr_expect(r.code == 0, "%s: %d", words[i], r.code);
+		cr_expect(times_in(r.out, missing) == 1, "%s:\n%s", words[i], r.out);
+		cr_expect(strstr(r.out, " runs of kernels skipped: "), "%s", r.out);
+		cr_expect_str_empty(r.err);
+		done(&r);
+	}
+	expect("check -k cpu --random 2", 0, "0 skipped", NULL);
+	expect("check -k 01,cpu --random 2", 0, "2 runs of kernels skipped: ", NULL);
+}
+
 Test(cli, list_shows_kernels_and_variants)
 {
 	struct result r = mla("list");
@@ -452,6 +483,43 @@ Test(files, bench_json)
 	cr_expect_float_eq(json_number_value(json_object_get(timing, "median_us")), stats.median,
 			   1e-9);
 	json_decref(root);
+}
+
+/* As many samples as are asked for; without that, at least what mla compare needs. */
+Test(files, the_cpu_is_timed_as_a_gpu_is)
+{
+	static const struct {
+		const char *words;
+		int least, most;
+	} cases[] = {{"--samples 12", 12, 12},
+		     {"--samples 3", 3, 3},
+		     {"--time 0.0001", 6, 6},
+		     {"--time 0.05", 6, 1000}};
+	for (int i = 0; i < COUNT(cases); i++) {
+		char words[256];
+		snprintf(words, sizeof(words),
+			 "bench -k absorbed,online --heads 2 --kv-len 30 --json t%d.json %s", i,
+			 cases[i].words);
+		expect(words, 0, "online", NULL);
+		snprintf(words, sizeof(words), "t%d.json", i);
+		json_t *root = load_json(words, "mla-results");
+		for (size_t m = 0; m < 2; m++) {
+			const json_t *one =
+				json_array_get(json_object_get(root, "measurements"), m);
+			const json_t *t = json_array_get(json_object_get(one, "timings"), 0);
+			const int n = (int)json_array_size(json_object_get(t, "samples_us"));
+			cr_expect(n >= cases[i].least && n <= cases[i].most, "%s: %d",
+				  cases[i].words, n);
+			cr_expect(json_is_true(json_object_get(t, "enough_samples")) == (n >= 6));
+			cr_expect_str_eq(json_string_value(json_object_get(t, "mode")), "host");
+		}
+		json_decref(root);
+	}
+	expect("compare t0.json t0.json", 0, "2 SAME", NULL);
+	expect("compare t1.json t1.json", 0, "3 and 3 samples, at least 6 are needed: no ratio",
+	       NULL);
+	expect("bench -k online --heads 2 --kv-len 30 --mode host --samples 3", 0, "host", NULL);
+	expect("bench -k online --heads 2 --kv-len 30 --mode graph", 77, "--mode lacks host", NULL);
 }
 
 static void expect_lines(const char *path, int expected)
@@ -701,6 +769,19 @@ Test(files, cases_have_bounds_by_measured_ceilings)
 }
 
 /* That there is no bound is said: in the JSON by null, on standard error if one was asked for. */
+/* Another machine's file is shown where there is no GPU, or another one. */
+Test(files, ceilings_are_shown_without_their_gpu)
+{
+	setenv("XDG_CACHE_HOME", "/nonexistent", 1);
+	write_ceilings("NVIDIA One");
+	expect("ceilings --show --ceilings c.json", 0, "NVIDIA One, ", NULL);
+	expect("ceilings --show --ceilings c.json", 0, "4000  GB/s", NULL);
+	expect("ceilings --show", 77, "SKIPPED, /nonexistent/mla/ceilings.json holds no ceilings",
+	       NULL);
+	expect("ceilings --show --ceilings none.json", 3, NULL,
+	       "mla ceilings: none.json: holds no ceilings");
+}
+
 Test(files, cases_without_ceilings)
 {
 	write_ceilings("One");

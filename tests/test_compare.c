@@ -341,7 +341,7 @@ Test(file, turns_that_were_unsettled_or_slower_stay_so)
 {
 	static const char turn[] =
 		GPU("\"G\"") "{" CASE "\"status\": \"PASS\", \"timings\": [{\"mode\": \"graph\", "
-				      "\"cache\": \"cold\", "
+			     "\"cache\": \"cold\", "
 			     "\"settled\": %s, \"clocks\": {\"sm_mhz\": {\"median\": %d}}, "
 			     "\"samples_us\": [%s]}]}]}";
 	struct compare_file file;
