@@ -342,6 +342,137 @@ class Plot(Folder):
                 self.assertEqual(file.read(8), b"\x89PNG\r\n\x1a\n")
         self.assertEqual(sorted(os.listdir(self.folder)), ["p.png", "p.svg", "r.json"])
 
+    def figure(self, root, kind, *words):
+        """(figure laid out as it is saved, standard error)"""
+        from matplotlib import pyplot
+        options = plot.parse([self.write("r.json", root), "-o", "p.svg", "--kind", kind, *words])
+        root = program.load_results(options.file)
+        with plot.matplotlib.rc_context(plot.STYLE):
+            fig, _, err = self.quietly(plot.KINDS[kind], pyplot, root, plot.samples(root, options))
+            fig.canvas.draw()
+        self.addCleanup(pyplot.close, fig)
+        return fig, err
+
+    def marks_of(self, fig):
+        """Places in pixels of all marks of the panels, (panel, x, y)."""
+        marks = []
+        for panel in fig.axes:
+            for line in panel.lines:
+                if line.get_marker() not in (None, "None", "", "_"):
+                    marks += [(panel, x, y) for x, y in
+                              line.get_transform().transform(line.get_xydata())]
+        return marks
+
+    def check_nothing_is_hidden(self, fig, what):
+        """Texts cover neither each other nor a mark, and so does a legend; all lie in the figure's
+        panels that are shown."""
+        renderer = fig.canvas.get_renderer()
+        texts = [text for text in fig.findobj(plot.matplotlib.text.Text)
+                 if text.get_text() and text.get_visible()
+                 and (text.axes is None or text.axes.get_visible())]
+        ticks = {id(tick.label2) for panel in fig.axes for axis in (panel.xaxis, panel.yaxis)
+                 for tick in axis.get_major_ticks() + axis.get_minor_ticks()}
+        outside = set()
+        for panel in fig.axes:
+            for axis, (low, high) in ((panel.xaxis, panel.get_xlim()),
+                                      (panel.yaxis, sorted(panel.get_ylim()))):
+                outside |= {id(tick.label1) for tick in axis.get_major_ticks()
+                            if not low <= tick.get_loc() <= high}
+        boxes = [(text.get_text(), plot.matplotlib.text.Text.get_window_extent(text, renderer))
+                 for text in texts if id(text) not in ticks | outside
+                 and text.get_rotation() not in (45, 90)]
+        for i, (name, box) in enumerate(boxes):
+            for other, second in boxes[:i]:
+                self.assertFalse(box.padded(-0.5).overlaps(second.padded(-0.5)),
+                                 f"{what}: {name!r} lies on {other!r}")
+        marks = self.marks_of(fig)
+        self.assertGreater(len(marks), 0, what)
+        for name, box in boxes + [("legend", legend.get_window_extent(renderer))
+                                  for legend in fig.legends]:
+            for _, x, y in marks:
+                self.assertFalse(box.contains(x, y), f"{what}: {name!r} lies on a mark")
+
+    def test_nothing_is_hidden(self):
+        """Of the results that are shipped, of the CPU's, of one cell, of one time."""
+        shipped = {name: results.load(os.path.join(ROOT, "data", "results", "h200", name + ".json"))
+                   for name in ("peers_ladder", "peers_libraries", "sweep")}
+        for name, kind, words in (("peers_libraries", "roofline", []),
+                                  ("peers_ladder", "roofline", []), ("sweep", "roofline", []),
+                                  ("peers_ladder", "rungs", []), ("sweep", "kvlen", []),
+                                  ("peers_libraries", "kvlen", []),
+                                  ("peers_libraries", "rungs", ["--case", "b1_*"])):
+            fig, _ = self.figure(shipped[name], kind, *words)
+            self.check_nothing_is_hidden(fig, f"{name} {kind}")
+        few = {"cpu": result(*(measurement("c", name, us, timings=[timing(us, "host", "hot")])
+                               for name, us in (("absorbed", 1230), ("online", 1231))), gpu=None),
+               "cell": result(*(measurement("c", f"{i:02}_x", 100 + i) for i in range(9)),
+                              ceilings=CEILINGS),
+               "time": result(measurement("c", "02_splitk", 10), ceilings=CEILINGS)}
+        for name, root in few.items():
+            for kind in plot.KINDS:
+                fig, _ = self.figure(root, kind)
+                self.check_nothing_is_hidden(fig, f"{name} {kind}")
+
+    def test_roofline_marks_stand_apart_and_all_are_named(self):
+        root = results.load(os.path.join(ROOT, "data", "results", "h200", "peers_libraries.json"))
+        fig, err = self.figure(root, "roofline")
+        self.assertEqual(err, "")
+        self.assertEqual(len(fig.axes[:5]), 5)  # a panel for each implementation
+        for panel in fig.axes[:5]:
+            marks = [(x, y) for axes, x, y in self.marks_of(fig) if axes is panel]
+            self.assertEqual(len(marks), 20)
+            names = {text.get_text() for text in panel.texts}
+            self.assertLessEqual({m["case"]["name"] for m in root["measurements"]}, names)
+            for i, a in enumerate(marks):
+                for b in marks[:i]:
+                    self.assertGreater(math.dist(a, b), plot.MARK * fig.dpi / 72, (a, b))
+
+    def test_no_panel_of_one_point(self):
+        """One length is no line, and what one implementation alone has is a row, not a panel."""
+        fig, err = self.figure(sweep(), "kvlen", "--case", "*_1024_*")
+        self.assertIn("no shape in it has two lengths", err)
+        self.assertIn("Time per call", fig.texts[0].get_text())
+        root = sweep()
+        root["measurements"].append(measurement("b9_1024_h16", "08_tall", 10, batch=9))
+        fig, err = self.figure(root, "kvlen")
+        self.assertIn("1 shape has one length alone", err)
+        self.assertEqual(len(fig.axes), 2)
+        for panel in fig.axes:
+            self.assertTrue(all(len(line.get_xdata()) > 1 for line in panel.lines))
+        root = result(*(measurement(f"c{i}", "08_tall", 10 + i) for i in range(4)))
+        fig, _ = self.figure(root, "rungs")
+        self.assertEqual([label.get_text() for label in fig.axes[0].get_yticklabels()],
+                         ["c0", "c1", "c2", "c3"])
+
+    def test_legends_have_units(self):
+        for kind, unit in (("roofline", "TFLOP/s"), ("kvlen", "us")):
+            fig, _ = self.figure(sweep(), kind)
+            self.assertIn(unit, fig.legends[0].get_title().get_text())
+
+    def test_signs_and_clocks_stand_in_pictures(self):
+        noisy = timing(10)
+        noisy.update(settled=False, clocks={"sm_mhz": {"min": 1500, "median": 1700, "max": 1980}})
+        root = result(measurement("c", "02_splitk", 10, timings=[noisy]),
+                      measurement("c", "03_vector", 20, timings=[timing(20, n=5)]))
+        for kind in plot.KINDS:
+            fig, _ = self.figure(root, kind)
+            words = "\n".join(text.get_text() for text in fig.findobj(plot.matplotlib.text.Text))
+            for sentence in ("! noise", "? fewer than 6 samples",
+                             "SM clock 1,700 MHz while the samples were taken"):
+                self.assertIn(sentence, words, kind)
+        self.assertRegex(words, r"10 us!\n")
+        self.assertRegex(words, r"20 us\?\n")
+
+    def test_the_cpu_is_drawn(self):
+        root = result(*(measurement("c", name, us, timings=[timing(us, "host", "hot")])
+                        for name, us in (("absorbed", 1230), ("online", 900))),
+                      gpu=None, cpu="Some CPU")
+        for kind in plot.KINDS:
+            for words in ([], ["--mode", "host"]):
+                fig, _ = self.figure(root, kind, *words)
+                self.assertRegex(fig.texts[0].get_text(), r"Some CPU \(host\)")
+        self.assertIn("mode graph", self.draw(root, "--mode", "graph", code=3))
+
     def test_the_same_results_give_the_same_file(self):
         self.draw(sweep())
         first = self.read("p.svg")
@@ -379,6 +510,8 @@ class Plot(Folder):
                       self.draw(sweep(), "--case", "nosuch", code=3))
         self.assertIn("cache hot", self.draw(sweep(), "--cache", "hot", code=3))
         many = result(*(measurement(f"c{i}", "x", 1) for i in range(9)))
+        self.assertEqual(self.draw(many, "--kind", "rungs"), "")  # one panel, a row per case
+        many = result(*(measurement(f"c{i}", name, 1) for i in range(9) for name in "xy"))
         self.assertIn("9 cases, the first 6 are drawn", self.draw(many, "--kind", "rungs"))
 
     def test_many_implementations_are_told_apart(self):
@@ -401,7 +534,7 @@ class Plot(Folder):
         root["measurements"].insert(0, lone)
         chosen = [(m, m["timings"][0]) for m in root["measurements"]]
         shapes = list(plot.by_shape(chosen))
-        self.assertEqual(shapes[-1], (1, 1, 1))
+        self.assertEqual(shapes[-1], (1, 1, 1, False))
         self.assertGreater(len(shapes), 1)
 
     def test_through_the_program(self):

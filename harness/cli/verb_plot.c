@@ -21,13 +21,13 @@ static const struct argp_option flags[] = {
 	{"output", 'o', "FILE", 0, "The picture: .svg or .png", 0},
 	{"kind", OPT_KIND, "KIND", 0, "roofline (default), rungs or kvlen", 0},
 	{"case", 'c', "CASE", 0, "Names of cases, a shell pattern (default: all)", 0},
-	{"mode", OPT_MODE, "MODE", 0, "graph or launch (default: graph where there is one)", 0},
+	{"mode", OPT_MODE, "MODE", 0, "graph, launch or host (default: the first there is)", 0},
 	{"cache", OPT_CACHE, "STATE", 0, "cold or hot (default: cold where there is one)", 0},
 	{0},
 };
 
 static const char *const kinds[] = {"roofline", "rungs", "kvlen"};
-static const char *const modes[] = {"graph", "launch"};
+static const char *const modes[] = {"graph", "launch", "host"};
 static const char *const caches[] = {"cold", "hot"};
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -45,7 +45,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		plot->kind = kinds[cli_choice(state, "--kind", arg, kinds, 3)];
 		return 0;
 	case OPT_MODE:
-		plot->mode = modes[cli_choice(state, "--mode", arg, modes, 2)];
+		plot->mode = modes[cli_choice(state, "--mode", arg, modes, 3)];
 		return 0;
 	case OPT_CACHE:
 		plot->cache = caches[cli_choice(state, "--cache", arg, caches, 2)];

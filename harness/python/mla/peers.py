@@ -38,7 +38,7 @@ if not __package__:  # run by its path: the package is found where it lies, not 
     sys.path[:1] = [os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
 
 import mla  # noqa: E402
-from mla import peers_case, program, results  # noqa: E402
+from mla import nvml, peers_case, program, results  # noqa: E402
 
 CALLS = 10  # per graph, at least
 MAX_COPIES = 128
@@ -52,7 +52,7 @@ LN2 = math.log(2)
 
 class Host:
     """numpy on the CPU: for trying an adapter out, and for tests. Times mean little."""
-    name, mode, arch, on_gpu = "the host", "launch", 0, False
+    name, mode, arch, on_gpu = "the host", "host", 0, False
 
     def normal(self, shape, seed):
         return mla.to_bf16(np.random.default_rng(seed).standard_normal(shape, np.float32))
@@ -84,14 +84,14 @@ class Host:
         return lambda: [call() for call in calls]
 
     def sample(self, runs, count, calls):
-        """Microseconds per call of each of runs, count times in turn."""
+        """(microseconds per call, clocks) of each of runs, count times in turn."""
         samples = [[] for _ in runs]
         for _ in range(count):
             for run, own in zip(runs, samples):
                 start = time.perf_counter()
                 run()
                 own.append((time.perf_counter() - start) * 1e6 / calls)
-        return samples
+        return [(own, None) for own in samples]
 
 
 class Cuda:
@@ -103,6 +103,8 @@ class Cuda:
         self.properties = torch.cuda.get_device_properties(torch.cuda.current_device())
         self.name = self.properties.name
         self.arch = 10 * self.properties.major + self.properties.minor
+        uuid = getattr(self.properties, "uuid", None)
+        self.nvml = nvml.opened(f"GPU-{uuid}") if uuid else None
 
     def normal(self, shape, seed):
         generator = self.torch.Generator(self.device).manual_seed(seed)
@@ -166,7 +168,8 @@ class Cuda:
         return graph.replay
 
     def sample(self, runs, count, calls):
-        """Microseconds per call of each of runs, count times in turn; all is queued at once."""
+        """(microseconds per call, clocks) of each of runs, count times in turn; all is queued at
+        once."""
         def event():
             return self.torch.cuda.Event(enable_timing=True)
         pairs = [[(event(), event()) for _ in range(count)] for _ in runs]
@@ -177,8 +180,24 @@ class Cuda:
                 own[turn][0].record()
                 run()
                 own[turn][1].record()
+        clocks = watch(self.nvml, pairs)
         self.torch.cuda.synchronize()
-        return [[begin.elapsed_time(end) * 1e3 / calls for begin, end in own] for own in pairs]
+        return [([begin.elapsed_time(end) * 1e3 / calls for begin, end in own], load)
+                for own, load in zip(pairs, clocks)]
+
+
+def watch(meter, pairs):
+    """Clocks of each run, read while its samples run; None where nobody tells. pairs: per run, the
+    events around each sample, of queued work that comes in turns. A reading is that of the sample
+    which is running when it is begun."""
+    readings = [[] for _ in pairs]
+    for turn in zip(*pairs) if meter else ():
+        for own, (begin, end) in zip(readings, turn):
+            while not begin.query():
+                pass
+            if not end.query():
+                own.append(meter.read())
+    return [nvml.load(own) for own in readings]
 
 
 class Copy:
@@ -424,20 +443,22 @@ class Contest:
                 self._record(implementation, "FAIL",
                              f"not to be captured: {type(error).__name__}: {error}"[:500])
         samples = self.place.sample(list(runs.values()), self.samples, calls)
-        for (implementation, run), own in zip(runs.items(), samples):
+        for (implementation, run), (own, clocks) in zip(runs.items(), samples):
             self._poison(copies)
             run()
             record = self._judged(implementation, last[implementation], truth)
             if record["status"] == "PASS":
-                record["timings"] = [self._timing(own)]
+                record["timings"] = [self._timing(own, clocks)]
             else:
                 record["why"] = "right alone, wrong when timed: " + record["why"]
 
-    def _timing(self, samples):
+    def _timing(self, samples, clocks):
         q1, median, q3 = statistics.quantiles(samples, n=4, method="inclusive")
         return {"mode": self.place.mode, "cache": "cold" if self.cold else "hot",
-                "samples_us": samples, "median_us": median, "q1_us": q1, "q3_us": q3,
-                "min_us": min(samples)}
+                "median_us": median, "q1_us": q1, "q3_us": q3, "min_us": min(samples),
+                "settled": (q3 - q1) / median < results.NOISE,
+                "enough_samples": len(samples) >= results.LEAST_SAMPLES, "clocks": clocks,
+                "samples_us": samples}
 
 
 def _error_words(errors):
@@ -458,24 +479,13 @@ def _output(*words):
     return done.stdout.splitlines()[0].strip() if done.stdout else None
 
 
-def clocks():
-    """(SM clock in MHz, power in W) now, or None."""
-    line = _output("nvidia-smi", "--query-gpu=clocks.sm,power.draw",
-                   "--format=csv,noheader,nounits")
-    try:
-        return tuple(float(value) for value in line.split(","))
-    except (AttributeError, ValueError):
-        return None
-
-
 def _version(name):
     module = sys.modules.get(name)
     return getattr(module, "__version__", "unknown") if module else None
 
 
-def environment(place, before, after):
+def environment(place):
     torch = getattr(place, "torch", None)
-    both = list(zip(before, after)) if before and after else None
     versions = {name: _version(name) for name in
                 ("torch", "flashinfer", "flash_mla", "flash_attn_interface")}
     built_from = re.search("commit ([^)]+)", mla.library().mla_version().decode())[1]
@@ -487,7 +497,6 @@ def environment(place, before, after):
             "compiler_flags": None, "commit": built_from,
             "os": platform.platform(),
             "date_utc": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "clocks": {"sm_mhz": list(both[0]), "power_w": list(both[1])} if both else None,
             "peers": {name: version for name, version in versions.items() if version}}
 
 
@@ -539,14 +548,15 @@ def cases(options, place, said):
 
 
 def show(measurements):
-    """The case as lines of a table; ratio: ours, the first that passed, over this one's time."""
+    """The case as lines of a table: time (! noisier than 0.5 %), and over that of the first that
+    passed, which is ours."""
     print(measurements[0]["case"]["name"])
     ours = None
     for m in measurements:
         timing = results.timing_of(m)
         ours = ours or (timing and timing["median_us"])
-        numbers = (f"{timing['median_us']:10.1f} us  {timing['median_us'] / ours:6.3f}" if timing
-                   else " " * 21)
+        numbers = (f"{timing['median_us']:10.1f} us{results.sign_of(timing):2}"
+                   f"{timing['median_us'] / ours:6.3f}" if timing else " " * 21)
         line = f"  {m['implementation']:20} {m['status']:4} {numbers}  {m['why']}"
         print(line.rstrip(), flush=True)
 
@@ -568,8 +578,8 @@ def parse(arguments):
     options = parser.parse_args(arguments)
     if bool(options.file) == bool(options.cells):
         parser.error("a FILE.h5 or --cells is needed, not both")
-    if options.samples < 6:
-        parser.error("--samples: at least 6, fewer cannot hold a median in 95 of 100 cases")
+    if options.samples < results.LEAST_SAMPLES:
+        parser.error(f"--samples: at least {results.LEAST_SAMPLES}, fewer cannot hold a median in 95 of 100 cases")
     return options
 
 
@@ -589,18 +599,15 @@ def find_place(options):
 
 
 def measure(options, place):
-    measurements, before, said = [], None, describe(options, place)
+    measurements, said = [], describe(options, place)
     for case in cases(options, place, said):
         found = Contest(case, place, choose(options), options.samples).run()
         show(found)
         measurements += found
-        if not options.host:  # not before the first: an idle GPU's clock says nothing
-            before = before or clocks()
-    after = clocks() if not options.host else None
     if options.output:
         write(options.output, {"schema": results.SCHEMA, "schema_version": results.SCHEMA_VERSION,
                                "command": " ".join(["peers.py", *sys.argv[1:]]),
-                               "environment": environment(place, before, after),
+                               "environment": environment(place),
                                "ceilings": said["ceilings"], "measurements": measurements})
     return measurements
 

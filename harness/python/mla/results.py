@@ -10,7 +10,10 @@ import re
 SCHEMA = "mla-results"
 SCHEMA_VERSION = 1
 LIMITS = {"bytes": "memory", "flop": "tensor"}  # what bounds a case: the word for it in pages
-ORDER = [("graph", "cold"), ("launch", "cold"), ("graph", "hot"), ("launch", "hot")]
+ORDER = [("graph", "cold"), ("launch", "cold"), ("graph", "hot"), ("launch", "hot"),
+         ("host", "hot")]  # the CPU's copies of its inputs are what it just wrote
+LEAST_SAMPLES = 6  # STATS_LEAST of base/stats.h: fewer do not hold their median in 95 of 100 cases
+NOISE = 0.005  # what mla bench asks for unless told otherwise: quartile distance over median
 
 
 class ResultError(Exception):
@@ -36,6 +39,16 @@ def _check_timing(path, place, timing):
     for key in ("median_us", "q1_us", "q3_us", "min_us"):
         value = timing.get(key)
         _expect(_is_number(value) and value > 0, path, f"{place}.{key}", value, "a time above 0")
+    samples = timing.get("samples_us")
+    _expect(samples is None or (isinstance(samples, list) and samples), path,
+            f"{place}.samples_us", samples, "an array with something in it")
+    clocks = timing.get("clocks")
+    _expect(clocks is None or isinstance(clocks, dict), path, f"{place}.clocks", clocks,
+            "an object")
+    for key, figure in (clocks or {}).items():
+        _expect(figure is None or (isinstance(figure, dict) and all(
+            _is_number(figure.get(word)) for word in ("min", "median", "max"))), path,
+            f"{place}.clocks.{key}", figure, "an object with min, median and max")
 
 
 def _check_measurement(path, place, measurement):
@@ -101,6 +114,11 @@ def gpu_name(root):
     return (root.get("environment") or {}).get("gpu") or "no GPU"
 
 
+def cpu_name(root):
+    """"Intel(R) Xeon(R) ...", or "a CPU"."""
+    return (root.get("environment") or {}).get("cpu") or "a CPU"
+
+
 def kind_of(implementation):
     """"rung" (02_splitk), "peer" (flashinfer:fa3) or "cpu" (online)."""
     if ":" in implementation:
@@ -123,6 +141,50 @@ def timing_of(measurement, mode=None, cache=None):
         if key in found and mode in (None, key[0]) and cache in (None, key[1]):
             return found[key]
     return None
+
+
+def is_settled(timing):
+    """Was the noise below what was asked for? By the quartiles where the file does not say so."""
+    return timing.get("settled",
+                      (timing["q3_us"] - timing["q1_us"]) / timing["median_us"] < NOISE)
+
+
+def has_enough_samples(timing):
+    """Enough for a median that is known? A file without its samples is not doubted."""
+    return len(timing.get("samples_us") or range(LEAST_SAMPLES)) >= LEAST_SAMPLES
+
+
+def sign_of(timing):
+    """What stands beside a median, in tables, pages and pictures: "!" noisy, "?" few samples."""
+    return ("" if is_settled(timing) else "!") + ("" if has_enough_samples(timing) else "?")
+
+
+SIGNS = {"!": "noise (quartile distance over median) above what was asked for, 0.5 % unless it was said",
+         "?": f"fewer than {LEAST_SAMPLES} samples, whose median is not known in 95 of 100 cases"}
+
+
+def clocks_text(root, timings):
+    """The SM clock of these times and whether it is that of their samples; "" if nobody told.
+    Older files read it once before the samples, or twice in all."""
+    own = [timing["clocks"]["sm_mhz"] for timing in timings
+           if timing.get("clocks") and timing["clocks"].get("sm_mhz")]
+    before = [timing["sm_mhz"] for timing in timings if timing.get("sm_mhz")]
+    clocks = ((root.get("environment") or {}).get("clocks") or {}).get("sm_mhz") or []
+    if own:
+        medians = [figure["median"] for figure in own]
+        return f"SM clock {_range(medians)} MHz while the samples were taken"
+    if before:
+        return f"SM clock {_range(before)} MHz just before the samples"
+    if clocks:
+        return (f"SM clock {' and '.join(f'{mhz:,.0f}' for mhz in clocks)} MHz beside the first and "
+                "the last case, that of the samples is not known")
+    return ""
+
+
+def _range(values):
+    """"1,695 to 1,980", or "1,980"."""
+    words = dict.fromkeys(f"{value:,.0f}" for value in (min(values), max(values)))
+    return " to ".join(words)
 
 
 def case_matches(measurement, pattern):
