@@ -32,7 +32,7 @@ sys.path[:0] = [os.path.join(ROOT, "harness", folder) for folder in ("python", "
 import docs  # noqa: E402
 import flashinfer_mla  # noqa: E402
 import mla  # noqa: E402
-from mla import peers, peers_case, plot, program, results  # noqa: E402
+from mla import nvml, peers, peers_case, plot, program, results  # noqa: E402
 
 GPU = "NVIDIA Test GPU"
 CEILINGS = {"read_gbs": 4000, "copy_gbs": 3900, "mma_tflops": 800, "wgmma_tflops": None,
@@ -174,6 +174,15 @@ class ResultFiles(Folder):
         self.assertIsNone(results.timing_of(m, "graph", "cold"))
         self.assertIsNone(results.timing_of(failed("c", "x:y", "FAIL", "")))
 
+    def test_signs(self):
+        calm, noisy, few = timing(10), timing(10, spread=0.1), timing(10, n=5)
+        self.assertEqual([results.sign_of(t) for t in (calm, noisy, few)], ["", "!", "?"])
+        self.assertEqual(results.sign_of({**noisy, "settled": True}), "")
+        self.assertEqual(results.sign_of({**few, "settled": False}), "!?")
+        self.assertEqual(results.sign_of({k: v for k, v in few.items() if k != "samples_us"}), "")
+        with open(os.path.join(ROOT, "harness", "base", "stats.h"), encoding="utf-8") as file:
+            self.assertIn(f"STATS_LEAST = {results.LEAST_SAMPLES} ", file.read())
+
     def test_bounds_of_a_file_that_has_them(self):
         m = measurement("c", "02_splitk", 10)
         m["case"].update(bound_us=7, bound_by="flop")
@@ -231,7 +240,63 @@ class Compare(Folder):
     def test_too_few_samples_are_unsure(self):
         few = measurement("c", "x", 150, timings=[timing(150, n=5)])
         out, _ = self.pair(result(measurement("c", "x", 100)), result(few))
-        self.assertIn("UNSURE\n    40 and 5 samples, at least 6 are needed", out)
+        self.assertIn("UNSURE\n    40 and 5 samples, at least 6 are needed: no ratio\n", out)
+        self.assertRegex(out, r"100 us +150 us\? +- +- +UNSURE")
+        self.assertIn("\n?       fewer than 6 samples", out)
+        self.assertNotIn("geometric mean", out)
+        self.mla("compare", "a.json", "b.json", "--json", "c.json")
+        (pair,) = json.loads(self.read("c.json"))["pairs"]
+        self.assertEqual([pair[key] for key in ("ratio", "ratio_low", "ratio_high",
+                                                "enough_samples")], [None, None, None, False])
+
+    def test_signs_and_verdicts_are_explained(self):
+        noisy = timing(200)
+        noisy["settled"] = False
+        a = result(measurement("c", "x", 100), measurement("d", "x", 100))
+        b = result(measurement("c", "x", 100), measurement("d", "x", 200, timings=[noisy]))
+        out, _ = self.pair(a, b, code=1)
+        self.assertRegex(out, r"100 us +200 us! +0\.500 ")
+        for sentence in ("\nSAME    the whole interval", "\nSLOWER  the medians' intervals are",
+                         "\n!       noisier than was asked"):
+            self.assertIn(sentence, out)
+        for word in ("\nFASTER ", "\nUNSURE ", "\nWRONG ", "\n? "):
+            self.assertNotIn(word, out)
+
+    def test_clocks_are_those_of_the_samples(self):
+        """Whatever the file says of its beginning and end."""
+        def at(mhz):
+            own = {**timing(100), "clocks": {"sm_mhz": {"min": 1, "median": mhz, "max": 2000}}}
+            return measurement("c", "x", 100, timings=[own])
+        self.assertEqual(self.pair(result(at(1900)), result(
+            at(1900), clocks={"sm_mhz": [1400, 1400]}))[1], "")
+        err = self.pair(result(at(1900)), result(at(1500)))[1]
+        self.assertRegex(err, r"clocks differ .* in 1 of 1 pairs: case c, x: 1900 MHz in .*, 1500 MHz")
+
+    def test_different_cpus(self):
+        def on(cpu):
+            return result(measurement("c", "online", 100, timings=[timing(100, "host", "hot")]),
+                          gpu=None, cpu=cpu)
+        self.assertIn("1 SAME", self.pair(on("A"), on("A"))[0])
+        self.assertIn("1 SAME", self.pair(on("A"), on(None))[0])
+        err = self.pair(on("A"), on("B"), code=2)[1]
+        self.assertIn("ran on A, ", err)
+        self.assertIn("times of different CPUs", err)
+        self.assertIn("1 SAME", self.pair(on("A"), on("B"), "--force")[0])
+        kernels = result(measurement("c", "x", 100), cpu="A")
+        self.assertIn("1 SAME", self.pair(kernels, {**kernels, "environment": {
+            **kernels["environment"], "cpu": "B"}})[0])
+
+    def test_a_missing_partner_is_one_line(self):
+        a = result(*(measurement(f"c{i}", "x", 100) for i in range(30)))
+        b = result(measurement("c0", "x", 100), measurement("z", "x", 1), measurement("z", "y", 1))
+        err = self.pair(a, b, "--json", self.path("c.json"))[1]
+        self.assertEqual(len(err.splitlines()), 1)
+        self.assertRegex(err, r"29 of A's times have no partner: case c1, x graph cold is not in .*; "
+                         r"and 26 more; 2 of B's times have none in ")
+        root = json.loads(self.read("c.json"))
+        self.assertEqual((root["unmatched"], root["unmatched_b"], len(root["missing"])), (29, 2, 29))
+        self.assertEqual(len(self.pair(a, result(measurement("z", "x", 1)), code=3)[1]
+                             .splitlines()), 1)
 
     def test_what_is_wrong_now_fails(self):
         out, _ = self.pair(result(measurement("c", "x", 100)),
@@ -701,7 +766,8 @@ class Docs(Folder):
         self.assertIn("geometric mean: `flashinfer:fa2` 1.50 (ours is faster in 1 of 1), "
                       "`flashmla:dense` 1.25 (ours is faster in 1 of 1), the best peer 1.25", page)
         self.assertIn("(data/results/h200/peers.json) (commit abc1234, 2025-01-02, driver 1.2.3, "
-                      "SM clock 1,710 MHz)", page)
+                      "SM clock 1,700 and 1,720 MHz beside the first and the last case, that of the "
+                      "samples is not known)", page)
         self.assertTrue(page.startswith("# Top\n") and page.endswith("\nbottom\n"))
 
     def test_a_lesson(self):
@@ -882,6 +948,93 @@ ptxas info    : Used 48 registers, used 1 barriers, 2592 bytes smem
         self.docs("--nvcc", nvcc, "--ptxas", log, other)
         self.assertEqual(json.loads(self.read("data/results/registers.json")), REGISTERS)
         self.assertIn("| `splitk` | sm_80 | 48 |", self.read("optimized/02_splitk.md"))
+
+    def test_a_page_states_the_clocks_of_what_it_quotes(self):
+        """Of its own samples, where the file has them; of no other times in the file."""
+        def clocked(name, us, mhz):
+            clocks = {"sm_mhz": {"min": mhz - 9, "median": mhz, "max": mhz + 9}}
+            return measurement("b4_1K_h16", name, us, timings=[{**timing(us), "clocks": clocks}])
+        root = result(clocked("01_naive", 400, 1500), clocked("02_splitk", 20, 1900),
+                      clocked("flashmla:dense", 25, 1700))
+        self.write("data/results/h200/peers.json", root)
+        self.docs()
+        for page, words in (("README.md", "1,700 to 1,900"), ("optimized/README.md",
+                            "1,500 to 1,900"), ("optimized/01_naive.md", "1,500"),
+                            ("optimized/02_splitk.md", "1,900")):
+            self.assertIn(f"SM clock {words} MHz while the samples were taken", self.read(page))
+        for m in root["measurements"]:  # as older files have it
+            m["timings"][0].update(clocks=None, sm_mhz=1800)
+        self.write("data/results/h200/peers.json", root)
+        self.docs()
+        self.assertIn("SM clock 1,800 MHz just before the samples", self.read("README.md"))
+
+    def test_signs_stand_beside_times(self):
+        noisy, few = timing(20), timing(400, n=5)
+        noisy["settled"] = False
+        self.write("data/results/h200/peers.json", result(
+            measurement("b4_1K_h16", "01_naive", 400, timings=[few]),
+            measurement("b4_1K_h16", "02_splitk", 20, timings=[noisy])))
+        self.docs()
+        page = self.read("optimized/README.md")
+        self.assertRegex(page, r"\| 4\d\d\? \| 20\.0! \|")
+        self.assertIn("\n! noise (quartile distance", page)
+        self.assertIn("\n? fewer than 6 samples", page)
+        self.assertNotIn("fewer than 6", self.read("optimized/02_splitk.md"))
+        self.assertNotIn("noise", self.read("optimized/01_naive.md"))
+
+    def two_runs(self):
+        """02_splitk took 20 us beside a library, 25 us among rungs."""
+        self.write("data/results/h200/peers_libraries.json", result(
+            measurement("b4_1K_h16", "02_splitk", 20),
+            measurement("b4_1K_h16", "flashmla:dense", 30)))
+        self.write("data/results/h200/peers.json", result(
+            measurement("b4_1K_h16", "01_naive", 400), measurement("b4_1K_h16", "02_splitk", 25)))
+        self.docs()
+
+    def test_two_times_of_a_cell_are_explained(self):
+        self.two_runs()
+        self.assertIn("[The ladder](optimized/README.md) and its lessons quote another run, "
+                      "[peers.json](data/results/h200/peers.json), timed among rungs alone: there "
+                      "it took 1.25 times as long (SM clock", self.read("README.md"))
+        for page in ("optimized/README.md", "optimized/02_splitk.md"):
+            self.assertIn("| 25.0 |", self.read(page))
+            self.assertIn("quote another run, [peers_libraries.json](../data/results/h200/"
+                          "peers_libraries.json), timed beside other libraries: there it took "
+                          "0.80 times as long", self.read(page))
+        self.assertNotIn("another run", self.read("optimized/01_naive.md"))
+        self.docs("--check")
+
+    def test_a_new_second_time_is_found(self):
+        """Whoever writes it: in a table, or in prose."""
+        self.two_runs()
+        table = "# Page\n\n| case | 02_splitk |\n|---|---|\n| b4_1K_h16_q1 | {} |\n"
+        for text, sentence in (
+                (table.format("20.0"), "takes 20.0 us here and 25.0 us in optimized/02_splitk.md, "
+                                       "optimized/README.md: say so and name peers.json"),
+                (table.format("21.0"), "02_splitk on b4_1K_h16: 21.0 us is in no result file"),
+                ("It takes 21 us on b4_1K_h16.\n", "page.md: 21 us of b4_1K_h16 is in no result"),
+                ("b4_1K_h16: 1.2 ms\n", "1.2 ms of b4_1K_h16 is in no result file")):
+            self.write("page.md", text)
+            self.assertIn(sentence, self.docs("--check", code=1))
+        for text in (table.format("20.0") + "\npeers.json has another run of it\n",
+                     table.format("25.0") + "\nSee peers_libraries.json as well.\n",
+                     "Both ways in one\nrun: b4_1K_h16 took 33 us before.\n",
+                     "It takes 25 us on b4_1K_h16. Another 33 us are for lunch.\n",
+                     "    b4_1K_h16  33 us\n"):
+            self.write("page.md", text)
+            self.docs("--check")
+
+    def test_pictures_that_are_there_are_drawn_anew(self):
+        if plot.matplotlib is None:
+            self.skipTest("SKIPPED, no matplotlib")
+        self.give_results()
+        self.docs()
+        self.assertNotIn("roofline.svg", os.listdir(self.path("data", "results", "h200")))
+        self.write("data/results/h200/roofline.svg", "old")
+        self.docs("--check")
+        self.assertEqual(self.read("data/results/h200/roofline.svg"), "old")
+        self.docs()
+        self.assertIn("Roofline", self.read("data/results/h200/roofline.svg"))
 
     def test_the_projects_own_pages_are_fresh(self):
         code, _, err = self.quietly(docs.main, ["--check"])
@@ -1188,6 +1341,16 @@ class Peers(Folder):
                                    modules=fake_peers(flash_mla=off))
             self.assertEqual(found["flashmla:dense"]["status"], status, found)
 
+    def test_signs_of_a_timing(self):
+        """As mla bench writes them; on the host nobody tells clocks."""
+        found = self.run_peers("--cells", "b1_70_h2")
+        for m in found.values():
+            own = m["timings"][0]
+            self.assertEqual((own["mode"], own["cache"], own["clocks"]), ("host", "hot", None))
+            self.assertEqual(own["settled"], (own["q3_us"] - own["q1_us"]) / own["median_us"]
+                             < results.NOISE)
+            self.assertTrue(own["enough_samples"])
+
     def test_usage_and_bad_files(self):
         for words, code, sentence in (
                 ((), 2, "a FILE.h5 or --cells"), (("x.h5", "--cells"), 2, "not both"),
@@ -1217,6 +1380,57 @@ class Peers(Folder):
         names = [case["name"] for case in peers.describe(options, peers.Host())["cases"]]
         self.assertIn("b128_4Kv_h128_q1", names)
         self.assertEqual(len(names), 20)
+
+
+class Clocks(Folder):
+    """Of a GPU that a stand-in for the driver's library tells about."""
+    STAND_IN = r"""
+#include <string.h>
+static unsigned sm = 1980;
+int nvmlInit_v2(void) { return 0; }
+int nvmlDeviceGetHandleByUUID(const char *id, void **d) { *d = (void *)7; return strcmp(id, "GPU-1"); }
+int nvmlDeviceGetClockInfo(void *d, int c, unsigned *v)
+{ *v = c == 1 ? (sm -= 10) : 2619; return d != (void *)7; }
+int nvmlDeviceGetPowerUsage(void *d, unsigned *v) { *v = 0; return d == (void *)7; }
+"""
+
+    def meter(self):
+        self.write("fake.c", self.STAND_IN)
+        if subprocess.run(["gcc", "-shared", "-fPIC", "-o", self.path("fake.so"),
+                           self.path("fake.c")], check=False).returncode:
+            self.skipTest("no gcc here")
+        return nvml.opened("GPU-1", self.path("fake.so"))
+
+    def test_readings(self):
+        meter = self.meter()
+        self.assertEqual(meter.read(), {"sm_mhz": 1970, "mem_mhz": 2619})
+        load = nvml.load([meter.read() for _ in range(3)])
+        self.assertEqual(load["sm_mhz"], {"min": 1940, "median": 1950, "max": 1960, "n": 3})
+        self.assertEqual(load["mem_mhz"]["median"], 2619)
+        self.assertIsNone(load["power_w"])
+        self.assertIsNone(nvml.load([]))
+        self.assertIsNone(nvml.opened("GPU-2", self.path("fake.so")))
+        self.assertIsNone(nvml.opened("GPU-1", self.path("no.so")))
+        self.assertIsNone(nvml.opened("GPU-1", "libm.so.6"))
+
+    def test_a_reading_is_that_of_the_sample_that_runs(self):
+        """Two runs in turns, three samples each; time passes with each question. Between 10 n and
+        10 n + 10 the n-th sample runs; those of the second run end before they are asked about."""
+        now = [0]
+
+        class Event:
+            def __init__(self, at):
+                self.at = at
+
+            def query(self):
+                now[0] += 1
+                return now[0] >= self.at
+        pairs = [[(Event(10 * n), Event(10 * n + (10 if n % 2 == 0 else 0))) for n in
+                  range(run, 6, 2)] for run in range(2)]
+        first, second = peers.watch(self.meter(), pairs)
+        self.assertEqual(first["sm_mhz"], {"min": 1950, "median": 1960, "max": 1970, "n": 3})
+        self.assertIsNone(second)
+        self.assertEqual(peers.watch(None, pairs), [None, None])
 
 
 try:

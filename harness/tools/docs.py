@@ -10,7 +10,11 @@ data/results/registers.json the section of every optimized/NN_idea.md between it
 lesson may say what was expected, in the words of the column "of bound", and the table repeats it:
 <!-- expected b64_8K_h16_q1: 25 % -->. Everything else in the pages is left alone. --check writes
 nothing and fails if a page is stale. --ptxas rewrites registers.json from the compiler's logs
-first.
+first. Pictures beside the results are drawn anew, where matplotlib is.
+
+A time has a sign if it is noisy or of few samples, and a sentence says what the clocks were while
+the quoted times were taken, as far as the file tells. Where another page quotes another run of the
+same cell, both say so; numbers_quoted.py holds all pages against that.
 
 A cell has one bound on all pages: the program's (`mla cases`), by the ceilings.json of the folder.
 Needs a built mla, and numpy for its package.
@@ -30,9 +34,14 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.normpath(os.path.join(HERE, "..", ".."))
 sys.path.insert(0, os.path.join(HERE, "..", "python"))
 
-from mla import program, results  # noqa: E402
+from mla import plot, program, results  # noqa: E402
+import numbers_quoted  # noqa: E402
+from numbers_quoted import number  # noqa: E402
 
 NOTHING = "not measured yet"
+# As measure.sh draws them.
+PICTURES = {"roofline": ["peers_libraries.json", "peers.json"], "rungs": ["peers_ladder.json"],
+            "kvlen": ["sweep.json"]}
 REGISTERS = os.path.join("data", "results", "registers.json")
 
 
@@ -45,8 +54,18 @@ class Cell:
 
     def __init__(self, path, root, case):
         self.path, self.root, self.case = path, root, case
-        self.times = {}  # implementation: median in microseconds
+        self.timings = {}  # implementation: its timing
         self.own = self.cell = None
+
+    @property
+    def times(self):
+        """implementation: median in microseconds"""
+        return {name: timing["median_us"] for name, timing in self.timings.items()}
+
+    def text(self, name):
+        """A time as tables have it, with its sign."""
+        timing = self.timings[name]
+        return number(timing["median_us"]) + results.sign_of(timing)
 
     @property
     def bound(self):
@@ -108,7 +127,7 @@ class Gpu:
             if timing:
                 case = measurement["case"]
                 cell = cells.setdefault((case["name"], case.get("sha256")), Cell(path, root, case))
-                cell.times[measurement["implementation"]] = timing["median_us"]
+                cell.timings[measurement["implementation"]] = timing
         self.cells += cells.values()
 
     def _ask(self, paths, words):
@@ -154,10 +173,6 @@ def find_gpus(root):
 # ---- tables -------------------------------------------------------------------------------------
 
 
-def number(us):
-    return f"{us:,.0f}" if us >= 100 else f"{us:.1f}"
-
-
 def table(titles, rows, words=()):
     """Markdown; the first column and those of words to the left, the others to the right."""
     marks = ["---" if title in (titles[0], *words) else "---:" for title in titles]
@@ -165,24 +180,82 @@ def table(titles, rows, words=()):
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
 
 
-def sources(gpu, cells, root, page):
-    """One sentence per file that the numbers came from."""
+def quoted_timings(cells, quoted):
+    """The timings of what quoted(cell) names."""
+    return [cell.timings[name] for cell in cells for name in quoted(cell)]
+
+
+def sources(cells, quoted, root, page):
+    """One sentence per file that the numbers came from, with the clocks of those."""
     lines = []
     for path in sorted({cell.path for cell in cells}):
-        environment = next(c.root for c in cells if c.path == path).get("environment") or {}
+        mine = [cell for cell in cells if cell.path == path]
+        environment = mine[0].root.get("environment") or {}
         link = os.path.relpath(path, os.path.join(root, os.path.dirname(page)))
         facts = [f"commit {environment['commit']}" if environment.get("commit") else "",
                  (environment.get("date_utc") or "")[:10],
                  f"driver {environment['driver']}" if environment.get("driver") else "",
-                 _clocks(environment)]
+                 results.clocks_text(mine[0].root, quoted_timings(mine, quoted))]
         words = ", ".join(fact for fact in facts if fact)
         lines.append(f"[{os.path.basename(path)}]({link})" + (f" ({words})" if words else ""))
     return "From " + "; ".join(lines) + "."
 
 
-def _clocks(environment):
-    mhz = [value for value in (environment.get("clocks") or {}).get("sm_mhz") or [] if value]
-    return f"SM clock {sum(mhz) / len(mhz):,.0f} MHz" if mhz else ""
+def signs_text(timings):
+    """What the signs beside these times mean, a line each."""
+    signs = "".join(map(results.sign_of, timings))
+    return "".join(f"\n{sign} {meaning}." for sign, meaning in results.SIGNS.items()
+                   if sign in signs)
+
+
+def other_runs(cells, quoted, others, others_quoted, where, root, page):
+    """A sentence per file that holds other times of what quoted(cell) names, which the pages of
+    `where` quote; "" if none does."""
+    known = {cell.case["name"]: cell for cell in others}
+    found = {}  # path: [(this cell, the other, name)]
+    for cell in cells:
+        other = known.get(cell.case["name"])
+        if other and other.path != cell.path:
+            found.setdefault(other.path, []).extend(
+                (cell, other, name) for name in quoted(cell) if name in others_quoted(other))
+    lines = []
+    for path, pairs in sorted(found.items()):
+        ratios = sorted(other.times[name] / cell.times[name] for cell, other, name in pairs)
+        if not ratios:
+            continue
+        link = os.path.relpath(path, os.path.join(root, os.path.dirname(page)))
+        clocks = results.clocks_text(pairs[0][1].root,
+                                     [other.timings[name] for _, other, name in pairs])
+        company = " beside other libraries" if any(other.peers() for _, other, _ in pairs) \
+            else " among rungs alone"
+        lines.append(f"\n{where} another run, [{os.path.basename(path)}]({link}), timed{company}: "
+                     f"there {'a rung' if len(ratios) > 1 else 'it'} took {_times(ratios)} as long"
+                     + (f" ({clocks})." if clocks else "."))
+    return "".join(lines)
+
+
+def _times(ratios):
+    """"0.95 to 1.10 times", or "0.95 times"."""
+    return " to ".join(dict.fromkeys((f"{ratios[0]:.2f}", f"{ratios[-1]:.2f}"))) + " times"
+
+
+def results_cells(gpu):
+    """What README quotes."""
+    return gpu.choose(lambda cell: cell.best_rung() or cell.peers())
+
+
+def results_quoted(cell):
+    return [*cell.peers(), *(cell.best_rung() or ())[:1]]
+
+
+def readme_of(gpu):
+    """What other pages say of README's table: its cells, what it quotes of them, and where."""
+    return results_cells(gpu), results_quoted, "[The results](../README.md#results) quote"
+
+
+def ladder_cells(gpu, wanted=Cell.rungs):
+    """What the pages of the ladder quote: a line is from one run, the one with the most rungs."""
+    return gpu.choose(wanted, Cell.rungs)
 
 
 def ceilings_text(gpu):
@@ -212,22 +285,24 @@ def ladder_row(cell, rungs):
     for rung in rungs:
         us = cell.times.get(rung)
         share = f" ({results.percent_text(cell.percent(us))})" if us and bound else ""
-        row.append(number(us) + share if us else "-")
+        row.append(cell.text(rung) + share if us else "-")
     return row
 
 
 def ladder_section(gpus, root, page):
-    """Every rung on every case; a line is from one run, the one with the most rungs."""
+    """Every rung on every case."""
     parts = []
     for gpu in gpus:
-        cells = gpu.choose(Cell.rungs, Cell.rungs)
+        cells, readme = ladder_cells(gpu), readme_of(gpu)
         if cells:
             rungs = sorted({rung for cell in cells for rung in cell.rungs()})
             rows = [ladder_row(cell, rungs) for cell in cells]
             parts.append(f"On {gpu.name}, median microseconds per call and share of the bound:\n\n"
                          f"{table(['case', 'bound', *rungs], rows)}\n\n{ceilings_text(gpu)}"
-                         f"{lengths_text(cells, root, page)}\n"
-                         f"{sources(gpu, cells, root, page)}")
+                         f"{lengths_text(cells, root, page)}"
+                         f"{signs_text(quoted_timings(cells, Cell.rungs))}"
+                         f"{other_runs(cells, Cell.rungs, *readme, root, page)}"
+                         f"\n{sources(cells, Cell.rungs, root, page)}")
     return "\n\n".join(parts) or NOTHING
 
 
@@ -235,8 +310,8 @@ def result_row(cell, peers):
     bound, rung, mine = cell.bound, cell.best_rung(), cell.peers()
     best = min(mine.values(), default=None)
     return [cell.label, number(bound[0]) if bound else "-",
-            *(number(mine[peer]) if peer in mine else "-" for peer in peers),
-            number(rung[1]) if rung else "-", f"`{rung[0]}`" if rung else "-",
+            *(cell.text(peer) if peer in mine else "-" for peer in peers),
+            cell.text(rung[0]) if rung else "-", f"`{rung[0]}`" if rung else "-",
             results.percent_text(cell.percent(rung[1])) if rung and bound else "-",
             f"{best / rung[1]:.2f}" if rung and best else "-"]
 
@@ -262,9 +337,11 @@ def results_section(gpus, root):
     """README's table, one per GPU."""
     parts = []
     for gpu in gpus:
-        cells = gpu.choose(lambda cell: cell.best_rung() or cell.peers())
+        cells = results_cells(gpu)
         if not cells:
             continue
+        ladder = (ladder_cells(gpu), Cell.rungs,
+                  "[The ladder](optimized/README.md) and its lessons quote")
         peers = sorted({peer for cell in cells for peer in cell.peers()})
         titles = ["case", "bound", *peers, "ours", "rung", "of bound", "x best peer"]
         rows = [result_row(cell, peers) for cell in cells]
@@ -272,8 +349,10 @@ def results_section(gpus, root):
                      "(v varied), h heads, q queries per request.\n\n"
                      f"{table(titles, rows)}\n\n"
                      f"{ceilings_text(gpu)}{lengths_text(cells, root, 'README.md')}"
-                     f"{geometric_means(cells, peers)}\n"
-                     f"{sources(gpu, cells, root, 'README.md')}")
+                     f"{signs_text(quoted_timings(cells, results_quoted))}"
+                     f"{geometric_means(cells, peers)}"
+                     f"{other_runs(cells, results_quoted, *ladder, root, 'README.md')}"
+                     f"\n{sources(cells, results_quoted, root, 'README.md')}")
     return "\n\n".join(parts) or NOTHING
 
 
@@ -291,7 +370,7 @@ def registers_part(kernel, registers):
 def lesson_row(cell, kernel, expected):
     """expected: by name of the case; no column if there is none at all."""
     bound, us = cell.bound, cell.times[kernel]
-    return [cell.label, number(us), f"{number(bound[0])} ({bound[1]})" if bound else "-",
+    return [cell.label, cell.text(kernel), f"{number(bound[0])} ({bound[1]})" if bound else "-",
             f"{cell.percent(us):.1f} %" if bound else "-",
             *([expected.get(cell.case["name"], "")] if expected else []),
             f"{cell.case['bytes'] / us * 1e-3:,.0f}", f"{cell.case['flop'] / us * 1e-6:,.1f}"]
@@ -374,14 +453,21 @@ def measured_section(kernel, gpus, registers, root, page):
     """A lesson's section: registers, its time on every case, and the profiler's figures."""
     parts = [registers_part(kernel, registers)]
     expected = load_expected(os.path.join(root, page), gpus)
+
+    def quoted(_):
+        return [kernel]
+
     for gpu in gpus:
-        cells = gpu.choose(lambda cell: kernel in cell.times)
+        cells = ladder_cells(gpu, lambda cell: kernel in cell.times)
         if cells:
             titles = ["case", "time, us", "bound, us", "of bound",
                       *(["expected"] if expected else []), "GB/s", "TFLOP/s"]
             rows = [lesson_row(cell, kernel, expected) for cell in cells]
             parts.append(f"On {gpu.name}:\n\n{table(titles, rows)}\n\n{ceilings_text(gpu)}"
-                         f"{lengths_text(cells, root, page)}\n{sources(gpu, cells, root, page)}")
+                         f"{lengths_text(cells, root, page)}"
+                         f"{signs_text(quoted_timings(cells, quoted))}"
+                         f"{other_runs(cells, quoted, *readme_of(gpu), root, page)}"
+                         f"\n{sources(cells, quoted, root, page)}")
         parts.append(profile_part(kernel, gpu, root, page))
     return "\n\n".join(part for part in parts if part) or NOTHING
 
@@ -432,7 +518,22 @@ def update(root, check):
             with open(path, "w", encoding="utf-8") as file:
                 file.write(new)
             print(f"docs: {page} written")
+    for sentence in numbers_quoted.unexplained(root):
+        print(f"docs: {sentence}", file=sys.stderr)
+        bad += 1
     return bad
+
+
+def draw(root):
+    """Draws anew the pictures that are there, each from the first of its files."""
+    for folder in sorted(glob.glob(os.path.join(root, "data", "results", "*"))):
+        for kind, names in PICTURES.items():
+            picture = os.path.join(folder, f"{kind}.svg")
+            files = [path for path in (os.path.join(folder, name) for name in names)
+                     if os.path.exists(path)]
+            if os.path.exists(picture) and files:
+                plot.draw(plot.parse([files[0], "-o", picture, "--kind", kind]))
+                print(f"docs: {os.path.relpath(picture, root)} drawn")
 
 
 # ---- registers ----------------------------------------------------------------------------------
@@ -497,6 +598,8 @@ def main(arguments=None):
     try:
         if options.ptxas:
             write_registers(options.root, options.ptxas, options.nvcc)
+        if not options.check and plot.matplotlib:
+            draw(options.root)
         return 1 if update(options.root, options.check) else 0
     except results.ResultError as error:
         print(f"docs: {error}", file=sys.stderr)

@@ -579,7 +579,8 @@ def parse(arguments):
     if bool(options.file) == bool(options.cells):
         parser.error("a FILE.h5 or --cells is needed, not both")
     if options.samples < results.LEAST_SAMPLES:
-        parser.error(f"--samples: at least {results.LEAST_SAMPLES}, fewer cannot hold a median in 95 of 100 cases")
+        parser.error(f"--samples: at least {results.LEAST_SAMPLES}, fewer cannot hold a median in "
+                     "95 of 100 cases")
     return options
 
 

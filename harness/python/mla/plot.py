@@ -141,7 +141,8 @@ def panels_of(groups, what):
 MARK = 5  # points across
 LABEL = {"fontsize": 6.5, "color": "#222222"}
 # Where a label may stand, in points from its mark: near ones first, on the right first.
-PLACES = [(dx * distance, dy * distance) for distance in (7, 12, 18, 26, 36, 48, 62, 78, 96, 116, 140)
+PLACES = [(dx * distance, dy * distance)
+          for distance in (7, 12, 18, 26, 36, 48, 62, 78, 96, 116, 140)
           for dx, dy in ((1, 0), (1, 0.5), (1, -0.5), (-1, 0), (-1, 0.5), (-1, -0.5), (0.4, 1),
                          (0.4, -1), (-0.4, 1), (-0.4, -1), (1, 0.25), (1, -0.25), (-1, 0.25),
                          (-1, -0.25))]

@@ -159,7 +159,7 @@ def sign_of(timing):
     return ("" if is_settled(timing) else "!") + ("" if has_enough_samples(timing) else "?")
 
 
-SIGNS = {"!": "noise (quartile distance over median) above what was asked for, 0.5 % unless it was said",
+SIGNS = {"!": "noise (quartile distance over median) above what was asked for, 0.5 % if nothing was",
          "?": f"fewer than {LEAST_SAMPLES} samples, whose median is not known in 95 of 100 cases"}
 
 
