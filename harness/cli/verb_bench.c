@@ -612,6 +612,30 @@ static void close_outputs(struct bench_verb *bench)
 	free(bench->names);
 }
 
+/* This GPU's; without a GPU the only ones of the file that was named, for the bounds of --list. */
+static mla_status find_ceilings(struct bench_verb *bench)
+{
+	struct ceilings *all;
+	mla_status status;
+	int count;
+
+	if (!bench->ceilings || !gpu_missing())
+		return ceilings_find(bench->ceilings, gpu_missing() ? NULL : gpu_name(),
+				     &bench->known, &bench->ceilings_known);
+	status = ceilings_load_all(bench->ceilings, &all, &count);
+	if (!status && count != 1)
+		status = mla_fail(
+			MLA_INVALID,
+			"%s: has ceilings of %d GPUs, and this machine has none to choose; "
+			"mla cases --gpu NAME shows their bounds",
+			bench->ceilings, count);
+	if (!status)
+		bench->known = all[0];
+	bench->ceilings_known = !status;
+	free(all);
+	return status;
+}
+
 static int run(struct bench_verb *bench, int argc, char **argv)
 {
 	const bool cells = cli_cells_given(&bench->cells);
@@ -619,8 +643,7 @@ static int run(struct bench_verb *bench, int argc, char **argv)
 	mla_status status;
 	int code = CLI_OK;
 
-	if (ceilings_find(bench->ceilings, gpu_missing() ? NULL : gpu_name(), &bench->known,
-			  &bench->ceilings_known))
+	if (find_ceilings(bench))
 		return cli_fail_file("mla bench");
 	status = cli_subjects_choose(kernels, &bench->subjects);
 	if (status)

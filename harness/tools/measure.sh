@@ -100,7 +100,7 @@ else
 fi
 step ceilings 60 "$mla" ceilings --time 0.4 --ceilings "$ceilings"
 rm -f "$ladder"
-step ladder 120 "$mla" bench --cells b64_8K_h16_q1,b64_8K_h128_q1,b1_128K_h16_q1 -k gpu --samples 4 \
+step ladder 120 "$mla" bench --cells b64_8K_h16_q1,b64_8K_h128_q1,b1_128K_h16_q1 -k gpu --samples 6 \
 	--ceilings "$ceilings" --json "$out/peers_ladder.json" --csv "$ladder"
 within peers 20
 step peers 200 "$mla" bench --suite peers -k "$(chosen)" --time 0.12 --ceilings "$ceilings" \
