@@ -778,7 +778,8 @@ Test(files, ceilings_are_shown_without_their_gpu)
 	expect("ceilings --show --ceilings c.json", 0, "4000  GB/s", NULL);
 	expect("ceilings --show --ceilings c.json", 0, "? fewer than 6 samples", NULL);
 	if (gpu_missing()) {
-		expect("bench --cells b64_8K_h16 --list --ceilings c.json", 0, "151.6  bytes", NULL);
+		expect("bench --cells b64_8K_h16 --list --ceilings c.json", 0, "151.6  bytes",
+		       NULL);
 		expect("bench --cells b64_8K_h16 --list --ceilings none.json", 3, NULL,
 		       "none.json: has ceilings of 0 GPUs");
 	}

@@ -509,6 +509,19 @@ class Plot(Folder):
         self.assertEqual([label.get_text() for label in fig.axes[0].get_yticklabels()],
                          ["c0", "c1", "c2", "c3"])
 
+    def test_what_has_no_work_has_no_mark(self):
+        root = sweep()
+        for m in root["measurements"]:
+            m["case"]["flop"] *= m["implementation"] != "01_naive"
+        root["measurements"] += [{**m, "case": {**m["case"], "name": f"{i}_{m['case']['name']}"}}
+                                 for i in range(2) for m in root["measurements"]]
+        fig, _ = self.figure(root, "roofline")
+        self.assertEqual([panel.get_title(loc="left") for panel in fig.axes],
+                         ["08_tall", "flashmla:dense"])
+        for m in root["measurements"]:
+            m["case"]["flop"] = 0
+        self.assertIn("no case has work", self.draw(root, code=3))
+
     def test_legends_have_units(self):
         for kind, unit in (("roofline", "TFLOP/s"), ("kvlen", "us")):
             fig, _ = self.figure(sweep(), kind)

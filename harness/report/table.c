@@ -57,7 +57,8 @@ void report_absence_count(struct report_absence *absence, const struct check_ver
 void report_absence_show(const struct report_absence *absence, FILE *out)
 {
 	if (absence->skipped)
-		fprintf(out, "%d runs of kernels skipped: %s\n", absence->skipped, gpu_missing());
+		fprintf(out, "%d run%s of kernels skipped: %s\n", absence->skipped,
+			absence->skipped == 1 ? "" : "s", gpu_missing());
 }
 
 void report_progress(const char *format, ...)

@@ -268,7 +268,7 @@ def draw_roofline(plt, root, chosen):
     points = roofline_points(chosen)
     if not points:
         raise results.ResultError("roofline: no case has work to do")
-    names = names_of(chosen)
+    names = sorted({name for _, _, name, _, _ in points}, key=results.implementation_key)
     looks = look(names)
     on_gpu = any(t["mode"] != "host" for _, t in chosen)
     ceilings = root.get("ceilings") if on_gpu else None
