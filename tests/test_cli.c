@@ -519,6 +519,8 @@ Test(files, the_cpu_is_timed_as_a_gpu_is)
 	expect("compare t1.json t1.json", 0, "3 and 3 samples, at least 6 are needed: no ratio",
 	       NULL);
 	expect("bench -k online --heads 2 --kv-len 30 --mode host --samples 3", 0, "host", NULL);
+	expect("bench --heads 2 --kv-len 30 --mode host --samples 3", 0, "split-k", "");
+	expect("bench --cells b1_9_h2 --mode host --samples 3", 0, "online", "");
 	expect("bench -k online --heads 2 --kv-len 30 --mode graph", 77, "--mode lacks host", NULL);
 }
 

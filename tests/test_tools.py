@@ -1258,6 +1258,9 @@ class Peers(Folder):
             self.assertEqual(found[name]["status"], "SKIP")
             self.assertIn("cannot be imported", found[name]["why"])
             self.assertIn(name, self.out)
+        self.run_peers("--cells", "b1_70_h2,b2_70_h2,b3_70_h2", modules={"flash_mla": None})
+        self.assertEqual(self.out.count("flash_mla cannot be imported"), 1)
+        self.assertEqual(self.out.count("PASS"), 3)
 
     def test_what_a_peer_does_not_take(self):
         found = self.run_peers("--cells", "b2_40_h2_p16")

@@ -54,6 +54,8 @@ mla_status ceilings_load(const char *path, const char *gpu, struct ceilings *cei
 /* The same of the file that a user named, or of ceilings_default_path() where path is NULL. Nothing
  * is found without that, or without a gpu. */
 mla_status ceilings_find(const char *path, const char *gpu, struct ceilings *ceilings, bool *found);
+/* The entry of a file that has one alone; another number of them is an error, and so is no file. */
+mla_status ceilings_only(const char *path, struct ceilings *ceilings, bool *found);
 /* The entries of all GPUs, which the caller frees; none if there is no such file. */
 mla_status ceilings_load_all(const char *path, struct ceilings **all, int *count);
 /* Puts or replaces the entry of ceilings->gpu; folders are made. */

@@ -160,6 +160,25 @@ mla_status ceilings_find(const char *path, const char *gpu, struct ceilings *cei
 	return status;
 }
 
+mla_status ceilings_only(const char *path, struct ceilings *ceilings, bool *found)
+{
+	struct ceilings *all;
+	int count;
+	mla_status status = ceilings_load_all(path, &all, &count);
+
+	if (!status && count != 1)
+		status = mla_fail(
+			MLA_INVALID,
+			"%s: has ceilings of %d GPUs, and this machine has none to choose; "
+			"mla cases --gpu NAME shows their bounds",
+			path, count);
+	*found = !status;
+	if (!status)
+		*ceilings = all[0];
+	free(all);
+	return status;
+}
+
 /* ---- writing --------------------------------------------------------------------------------- */
 
 static json_t *ceiling_json(const struct ceiling *ceiling)

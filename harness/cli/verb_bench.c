@@ -62,7 +62,8 @@ enum {
 
 static const struct argp_option flags[] = {
 	{"kernel", 'k', "NAMES", 0,
-	 "Implementations, as for mla check (default all; of cells and suites: gpu)", 0},
+	 "Implementations, as for mla check (default all of the modes; of cells and suites: gpu)",
+	 0},
 	{"case", 'c', "CASE", 0,
 	 "Step/layer of the file, 001/005 (default: the first), or cells: 'b128_*'", 0},
 	{"mode", OPT_MODE, "LIST", 0,
@@ -612,38 +613,22 @@ static void close_outputs(struct bench_verb *bench)
 	free(bench->names);
 }
 
-/* This GPU's; without a GPU the only ones of the file that was named, for the bounds of --list. */
-static mla_status find_ceilings(struct bench_verb *bench)
-{
-	struct ceilings *all;
-	mla_status status;
-	int count;
-
-	if (!bench->ceilings || !gpu_missing())
-		return ceilings_find(bench->ceilings, gpu_missing() ? NULL : gpu_name(),
-				     &bench->known, &bench->ceilings_known);
-	status = ceilings_load_all(bench->ceilings, &all, &count);
-	if (!status && count != 1)
-		status = mla_fail(
-			MLA_INVALID,
-			"%s: has ceilings of %d GPUs, and this machine has none to choose; "
-			"mla cases --gpu NAME shows their bounds",
-			bench->ceilings, count);
-	if (!status)
-		bench->known = all[0];
-	bench->ceilings_known = !status;
-	free(all);
-	return status;
-}
-
 static int run(struct bench_verb *bench, int argc, char **argv)
 {
 	const bool cells = cli_cells_given(&bench->cells);
-	const char *kernels = bench->kernels ? bench->kernels : cells ? "gpu" : "all";
+	const bool on_gpu = bench->options.graph || bench->options.launch;
+	const char *all = !on_gpu ? "cpu" : cells || !bench->host ? "gpu" : "all";
+	const char *kernels = bench->kernels ? bench->kernels : all;
 	mla_status status;
 	int code = CLI_OK;
 
-	if (find_ceilings(bench))
+	/* without a GPU those of the file that was named, for the bounds of --list */
+	if (gpu_missing() && bench->ceilings)
+		status = ceilings_only(bench->ceilings, &bench->known, &bench->ceilings_known);
+	else
+		status = ceilings_find(bench->ceilings, gpu_missing() ? NULL : gpu_name(),
+				       &bench->known, &bench->ceilings_known);
+	if (status)
 		return cli_fail_file("mla bench");
 	status = cli_subjects_choose(kernels, &bench->subjects);
 	if (status)

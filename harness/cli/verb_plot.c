@@ -72,7 +72,9 @@ static const struct argp argp = {
 	.doc = "Draws the results of a run.\v"
 	       "roofline: useful work per second over useful work per byte, under the measured "
 	       "ceilings. rungs: every implementation's time, case by case. kvlen: time over the "
-	       "length of the cache. Needs a python3 with matplotlib: $MLA_PYTHON, that of the "
+	       "length of the cache, of shapes that were timed at two at least. Hollow marks and "
+	       "the signs ! and ? are those of mla bench. Needs a python3 with matplotlib: "
+	       "$MLA_PYTHON, that of the "
 	       "build, or one on PATH.\n\n"
 	       "Example:\n  mla plot bench.json -o roofline.svg --kind roofline" CLI_EXIT_CODES,
 };

@@ -213,7 +213,7 @@ void timings_marks_explain(const struct timings_marks *marks, double noise, FILE
 		fputc('\n', out);
 	if (marks->unsettled)
 		fprintf(out,
-			"! %d of %d timings: noisier than %.3g%% when their time was over; "
+			"! %d of %d timings: noisier than %.3g%% when they ended; "
 			"a longer --time may settle them\n",
 			marks->unsettled, marks->timed, 100 * noise);
 	if (marks->few)

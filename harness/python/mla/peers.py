@@ -547,9 +547,9 @@ def cases(options, place, said):
         yield peers_case.make_cell(said, index, place)
 
 
-def show(measurements):
+def show(measurements, told):
     """The case as lines of a table: time (! noisier than 0.5 %), and over that of the first that
-    passed, which is ours."""
+    passed, which is ours. Why one is skipped is said once: told has the lines that were."""
     print(measurements[0]["case"]["name"])
     ours = None
     for m in measurements:
@@ -557,8 +557,10 @@ def show(measurements):
         ours = ours or (timing and timing["median_us"])
         numbers = (f"{timing['median_us']:10.1f} us{results.sign_of(timing):2}"
                    f"{timing['median_us'] / ours:6.3f}" if timing else " " * 21)
-        line = f"  {m['implementation']:20} {m['status']:4} {numbers}  {m['why']}"
-        print(line.rstrip(), flush=True)
+        line = f"  {m['implementation']:20} {m['status']:4} {numbers}  {m['why']}".rstrip()
+        if m["status"] != "SKIP" or line not in told:
+            print(line, flush=True)
+        told.add(line)
 
 
 def parse(arguments):
@@ -600,10 +602,10 @@ def find_place(options):
 
 
 def measure(options, place):
-    measurements, said = [], describe(options, place)
+    measurements, told, said = [], set(), describe(options, place)
     for case in cases(options, place, said):
         found = Contest(case, place, choose(options), options.samples).run()
-        show(found)
+        show(found, told)
         measurements += found
     if options.output:
         write(options.output, {"schema": results.SCHEMA, "schema_version": results.SCHEMA_VERSION,
