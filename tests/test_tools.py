@@ -623,6 +623,10 @@ class Plot(Folder):
         self.assertIn("keys per request", self.read("p.svg"))
         self.assertIn(".svg or .png", self.mla("plot", "r.json", "-o", "p.pdf", code=2,
                                                MLA_PYTHON=sys.executable)[1])
+        self.mla("bench", "-k", "absorbed,online", "--heads", "2", "--kv-len", "30", "--samples", "6",
+                 "--mode", "host", "--json", "cpu.json")
+        self.mla("plot", "cpu.json", "-o", "cpu.svg", "--mode", "host", MLA_PYTHON=sys.executable)
+        self.assertIn("online", self.read("cpu.svg"))
         os.rename(self.path("r.json"), self.path("-r.json"))
         self.mla("plot", "-o", "-p.svg", "--", "-r.json", MLA_PYTHON=sys.executable)
         self.assertIn("Roofline", self.read("-p.svg"))
