@@ -407,8 +407,8 @@ static mla_status check_content(struct capture *capture)
 static mla_status check_all(struct capture *capture)
 {
 	static mla_status (*const checks[])(struct capture *) = {
-		cap_file_open, check_root,          check_config,  check_layers,
-		cap_check_steps,   check_every_dataset, check_content,
+		cap_file_open,   check_root,          check_config,  check_layers,
+		cap_check_steps, check_every_dataset, check_content,
 	};
 	mla_status status = MLA_OK;
 
