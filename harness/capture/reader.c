@@ -47,7 +47,7 @@ static pid_t keeper_of; /* the process that started it: a fork of a verb starts 
 
 /* ---- the parser ----------------------------------------------------------------------------- */
 
-/* Sanitizers need address space without end, and their reports are wanted. */
+/* Sanitizers need address space without end. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define SANITIZED 1
 #elif defined(__has_feature)
@@ -155,7 +155,7 @@ static void detach(void)
 	for (int i = 1; i < NSIG; i++)
 		signal(i, SIG_DFL);
 	signal(SIGCHLD, SIG_IGN); /* watchers are nobody's to wait for */
-	for (int stream = 0; null >= 0 && stream <= (SANITIZED ? 1 : 2); stream++)
+	for (int stream = 0; null >= 0 && stream <= 2; stream++)
 		dup2(null, stream);
 }
 
