@@ -605,8 +605,9 @@ print(first and first[1], sorted(grown for _, grown in children))
         for word, said in ("team", "2 [0, 0]"), ("none", "None [2, 2]"):
             run = subprocess.run(
                 [sys.executable, "-B", "-c", code, word], text=True, capture_output=True,
-                timeout=60, env={**os.environ, "OMP_NUM_THREADS": "3", "OPENBLAS_NUM_THREADS": "1"},
-                cwd=os.path.join(ROOT, "harness", "python"))
+                timeout=60, cwd=os.path.join(ROOT, "harness", "python"),
+                env={**os.environ, "MLA_LIBRARY": os.path.abspath(mla.library_path()),
+                     "OMP_NUM_THREADS": "3", "OPENBLAS_NUM_THREADS": "1"})
             self.assertEqual((run.returncode, run.stdout.strip()), (0, said), run.stderr)
 
     def test_ladder(self):
