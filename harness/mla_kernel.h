@@ -50,7 +50,8 @@ struct mla_params {
 	float *partial_lse; /* [max_partial_rows] natural log; -inf: nothing seen */
 
 	int32_t num_heads, head_dim_ckv, head_dim_kpe, page_size;
-	float sm_scale; /* natural units: score = sm_scale * q.k */
+	float sm_scale; /* natural units: score = sm_scale * q.k; may be negative: scale, then take
+			   maxima */
 	float lse_mul; /* what a natural lse is multiplied with before it is stored: 1 or log2(e) */
 };
 

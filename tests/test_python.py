@@ -148,6 +148,7 @@ RAGGED = {  # name: arguments of Case
     "bf16": dict(qo_len=[2, 1], kv_len=[40, 12], dtype="bf16"),
     "fp16": dict(qo_len=[2, 1], kv_len=[40, 12], dtype="fp16"),
     "peaked": dict(qo_len=[2, 1], kv_len=[40, 12], peak=30.0),
+    "negative scale": dict(qo_len=[2, 1], kv_len=[40, 12], peak=-3.0, causal=True),
     "DeepSeek's sizes": dict(qo_len=[2, 1], kv_len=[40, 12], heads=16, ckv=512, kpe=64,
                              page_size=64, causal=True, dtype="bf16"),
 }
@@ -968,6 +969,8 @@ class Gpu(Checks):
         shapes = {
             "128 heads, split": dict(qo_len=[1, 1], kv_len=[1500, 67], **BIG),
             "128 heads, causal": dict(qo_len=[2, 1, 3], kv_len=[300, 1, 64], causal=True, **BIG),
+            "16 heads, negative scale": dict(qo_len=[1, 2], kv_len=[900, 70],
+                                             **{**BIG, "heads": 16, "peak": -4.0}),
             "16 heads, queries without keys": dict(qo_len=[4, 0, 1], kv_len=[2, 9, 0], causal=True,
                                                    **{**BIG, "heads": 16}),
         }
@@ -1066,6 +1069,43 @@ class Gpu(Checks):
         self.expect_raises(ValueError, "3 queries.*capacity is 2", wrapper.plan,
                            *TorchCase(more, "cuda").plan_arguments)
 
+    def test_nothing_to_read_in_a_graph(self):
+        """No request has a key, and the cache has no page."""
+        case = Case(245, [1, 2], [0, 0], **BIG)
+        cache = torch.zeros((0, case.page_size, 576), dtype=torch.bfloat16, device="cuda")
+        buffers = {name: torch.from_numpy(value).cuda() if isinstance(value, np.ndarray) else value
+                   for name, value in graph_buffers(case, 10).items()}
+        for backend in self.backends(case):
+            with self.subTest(backend):
+                wrapper, (q_nope, q_pe, *_) = self.wrapper(case, backend=backend, **buffers)
+                arguments = q_nope, q_pe, cache[..., :512], cache[..., 512:]
+                self.expect_close(case, *wrapper.run(*arguments, return_lse=True))
+                out, lse = torch.empty_like(q_nope), torch.empty(q_nope.shape[:2], device="cuda")
+                graph = torch.cuda.CUDAGraph()
+                with torch.cuda.graph(graph):
+                    wrapper.run(*arguments, out=out, lse=lse)
+                out.fill_(float("nan"))
+                lse.fill_(float("nan"))
+                graph.replay()
+                self.expect_close(case, out, lse)
+
+    def test_outputs_that_overlap(self):
+        case = Case(246, [1, 1], [70, 30], **BIG)
+        wrapper, arguments = self.wrapper(case)
+        out, lse = wrapper.run(*arguments, return_lse=True)
+        for words, outputs in (
+                ("out overlaps q_nope", {"out": arguments[0]}),
+                ("out: its rows of 1024 bytes overlap", {"out": out[:1].expand(out.shape)}),
+                ("lse: its rows of 512 bytes overlap", {"lse": lse[:1].expand(lse.shape)})):
+            with self.subTest(words):
+                self.expect_raises(mla.InvalidError, words, wrapper.run, *arguments, **outputs)
+        columns = out.shape[1] * out.shape[2]
+        pool = torch.empty((2, columns + 2 * lse.shape[1]), dtype=torch.bfloat16, device="cuda")
+        apart = {"out": pool[:, :columns].unflatten(1, out.shape[1:]),
+                 "lse": pool[:, columns:].view(torch.float32)}
+        wrapper.run(*arguments, **apart)
+        self.expect_close(case, apart["out"], apart["lse"])
+
     def test_another_stream(self):
         """Everything goes to torch's current stream: on the default one q would still be NaN."""
         case = Case(250, [1, 2], [700, 40], **BIG)
@@ -1102,6 +1142,7 @@ class Gpu(Checks):
         lse[1, :5] = -np.inf
         states[1, :5] = np.nan
         lse[:, 7] = -np.inf
+        lse[2, 9] = lse[0, 11] = np.nan  # behind and before what is none
         for base in ("e", "2"):
             expected = mla.merge(states, lse, lse_base=base)
             found = mla.merge(to_torch(states, "cuda"), to_torch(lse, "cuda"), lse_base=base)
