@@ -125,7 +125,9 @@ struct mla_region mla_region_of(const char *name, const mla_tensor *tensor, int6
 struct mla_region mla_region_flat(const char *name, const void *data, int64_t bytes);
 bool mla_regions_meet(const struct mla_region *one, const struct mla_region *other);
 bool mla_region_meets_itself(const struct mla_region *region);
-/* The first `outputs` of the regions are written: they meet neither themselves nor any other. */
+/* The first `outputs` of at most MLA_MOST_REGIONS are written: they meet neither themselves nor any
+ * other. */
+enum { MLA_MOST_REGIONS = 12 };
 mla_status mla_check_overlap(const struct mla_region *regions, int outputs, int count);
 
 #endif

@@ -337,6 +337,7 @@ static mla_status check_apart(const struct mla_expect *expect, const mla_tensors
 		mla_region_flat("batch.q_pos0", b ? b->q_pos0 : NULL, n * size),
 	};
 
+	_Static_assert(COUNT(regions) <= MLA_MOST_REGIONS, "room for all");
 	return mla_check_overlap(regions, 3, COUNT(regions));
 }
 
