@@ -70,6 +70,12 @@ dialect() {
 		xargs -0 grep -nE '[!=]= *(NULL|MLA_OK)\b|\b(NULL|MLA_OK) *[!=]='
 }
 
+# A loop that does not say how many threads wakes a team for nothing, and hangs after a fork.
+teams() {
+	! printf '%s\0' "${sources[@]}" | grep -zv '^tests/' |
+		xargs -0 grep -nE '#pragma omp parallel' | grep -vE 'num_threads\((ref_threads|threads)'
+}
+
 # Files that documents link to, relative to the document, exist.
 links() {
 	local page target bad=0
@@ -104,6 +110,7 @@ check "codespell" codespell "${texts[@]}"
 check "ladder.def and the folder" ladder
 check "rooms" layers
 check "dialect" dialect
+check "parallel loops ask ref_threads" teams
 check "map of the rooms" harness/tools/map.py --check
 check "links of documents" links
 check "no trailing white space" no_trailing_space

@@ -77,15 +77,19 @@ static void absorb(const struct problem *p, int64_t nope)
 	const mla_tensor w = tensor_new(MLA_BF16, heads, nope, ckv, 0);
 	double *absorbed = doubles(p->rows * ckv), *out = doubles(p->rows * nope);
 	double *lse = doubles(p->rows);
+	int64_t *rows = allocate(p->rows, sizeof(*rows));
 
+	for (int64_t row = 0; row < p->rows; row++)
+		rows[row] = row;
 	ref_absorb_q(&q, &w, absorbed);
-	ref_project_out(total_q, absorbed, &w, out);
+	ref_project_out(rows, p->rows, absorbed, &w, out);
 	cr_assert(!ref_mha(&p->config, &p->batch, &p->tensors, &q, &w, &w, out, lse));
 	free(q.data);
 	free(w.data);
 	free(absorbed);
 	free(out);
 	free(lse);
+	free(rows);
 }
 
 static void merge(int64_t rows)
