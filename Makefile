@@ -26,11 +26,48 @@ CFLAGS  ?= -O2 -g
 CUFLAGS ?= -O3 -lineinfo
 endif
 
+# ---- what the caller gave -----------------------------------------------------------------------
+# Paths become names of targets, which end at a space, and words of a shell. A bad one is told so before
+# anything else happens. All else in here is relative: the folder of this file may be called anything.
+
+hash := \#
+define newline
+
+
+endef
+# $(call sh,TEXT): one word of a shell, whatever is in it.
+sh = '$(subst ','\'',$(1))'
+# $(call expect,NAME,WORDS): ends here.
+expect = $(error $(1) is "$(value $(1))", expected $(2))
+# make has expanded a "$" before anybody can tell what was meant.
+check_path = $(if $(findstring $$,$(value $(1))),$(call expect,$(1),a path without "$$"))$(strip \
+  )$(if $(findstring $(newline),$(value $(1))),$(call expect,$(1),a path in one line))$(strip \
+  )$(if $(filter ~%,$(firstword $(value $(1)))),$(call expect,$(1),a path without ~: no shell has expanded that))
+
+$(call check_path,BUILD)
+BUILD_PATH := $(shell realpath -ms --relative-base=. -- $(call sh,$(BUILD)) 2>/dev/null)
+$(if $(BUILD_PATH),,$(call expect,BUILD,a path))
+$(if $(filter-out 1,$(words $(BUILD_PATH))),$(call expect,BUILD,a path without spaces: names of targets end at one))
+# What make, a shell or a compiler reads otherwise.
+ODD := " ' ` \ $(hash) % : ; , = ( ) { } [ ] * ? < > | & ! ^ ~
+$(foreach odd,$(ODD),$(if $(findstring $(odd),$(BUILD_PATH)),$(call expect,BUILD,a path without $(odd))))
+$(if $(filter -% +% @%,$(BUILD_PATH)),$(call expect,BUILD,a path that begins otherwise))
+override BUILD := $(BUILD_PATH)
+WHY := $(shell harness/tools/build_folder.sh look $(BUILD) 2>&1)
+$(if $(WHY),$(error $(WHY)))
+
+# The conventional flags reach compilers; set-up asks what they made of arithmetic (arithmetic.sh). On a GPU
+# nothing is asked.
+$(foreach flag,use_fast_math ftz=true prec-div=false prec-sqrt=false fast-math,$(foreach name,CUFLAGS \
+  NVCC_PREPEND_FLAGS NVCC_APPEND_FLAGS,$(if $(findstring $(flag),$($(name))),$(call expect,$(name),no $(flag): \
+  a kernel that wants an approximation calls it by its name))))
+
 # Includes name the room: "case/case.h". Bare are mla.h, mla_kernel.h and ladder.def.
 INCLUDES     := -I. -Iharness -Ioptimized
-# What is not to be overridden: the truth depends on some of it (no contraction, no fast-math).
-HOST_FLAGS   := -std=c11 -ffp-contract=off -fopenmp -fPIC -Wall -Wextra -Wpedantic -Wmissing-prototypes \
-                -Werror
+HOST_FLAGS   := -fopenmp -fPIC -Wall -Wextra -Wpedantic -Wmissing-prototypes -Werror
+# What is not to be overridden, behind all flags of the caller: the truth depends on it.
+STRICT_FLAGS := -std=c11 -ffp-contract=off
+COMPILE       = $(CC) $(HOST_FLAGS) $(CPPFLAGS) $(CFLAGS) $(STRICT_FLAGS)
 # Functions that nothing calls are named by nvcc's front end; clang as its host compiler names those
 # of CUDA's headers.
 DEVICE_FLAGS := -std=c++17 $(INCLUDES) -Xcompiler=-Wall,-Wextra,-Werror,-fPIC,-Wno-unused-function \
@@ -64,10 +101,11 @@ NEEDS := build $(if $(findstring clang,$(CC) $(CXX)),clang) $(foreach goal,$(GOA
          $(if $(filter $(BUILD)/tests/% $(BUILD)/asan/%,$(GOALS)),suites)
 # What the caller said about nvcc, before config.mk says what was found.
 ifneq ($(origin NVCC),undefined)
-given_nvcc := NVCC='$(NVCC)'
+given_nvcc := NVCC=$(call sh,$(NVCC))
 endif
-setup = $(given_nvcc) BUILD='$(BUILD)' CC='$(CC)' CXX='$(CXX)' CONFIG_FLAGS='$(CC) $(CFLAGS) / $(CUFLAGS)' \
-        harness/tools/setup.sh $(1)
+setup = $(given_nvcc) BUILD=$(BUILD) CC=$(call sh,$(CC)) CXX=$(call sh,$(CXX)) \
+        CONFIG_FLAGS=$(call sh,$(CC) $(CFLAGS) / $(CUFLAGS)) COMPILE=$(call sh,$(COMPILE)) \
+        LDFLAGS=$(call sh,$(LDFLAGS)) harness/tools/setup.sh $(1)
 
 SOURCELESS := help clean uninstall format hooks
 ifneq ($(filter-out $(SOURCELESS),$(GOALS)),)
@@ -116,8 +154,8 @@ ifneq ($(NVCC),)
 MERGE_O := $(patsubst %.cu,$(BUILD)/obj/%.o,$(DEVICE_CU))
 RUNG_O  := $(foreach rung,$(RUNGS),$(BUILD)/obj/optimized/$(rung).o)
 HOST_O  += $(patsubst %.cu,$(BUILD)/obj/%.o,$(HARNESS_CU))
-CUDA_FLAGS := -isystem $(CUDA_INCLUDE)
-CUDA_LIBS  := $(CUDA_LIB)/libcudart_static.a -ldl -lrt -lpthread
+CUDA_FLAGS := -isystem $(call sh,$(CUDA_INCLUDE))
+CUDA_LIBS  := $(call sh,$(CUDA_LIB)/libcudart_static.a) -ldl -lrt -lpthread
 LINK       := $(CXX) -static-libstdc++ -static-libgcc
 else
 CUDA_FLAGS := -DMLA_WITHOUT_NVCC
@@ -131,8 +169,9 @@ say = @printf '%-5s %s\n' '$(1)' '$(2)'
 
 # Library, program and the results that they write say which commit they were built from. A copy in
 # somebody else's repository is not of that one's commit; git writes an archive's own into .commit.
-COMMIT := $(shell if [ "$$(git rev-parse --show-toplevel 2>/dev/null)" = "$$(pwd -P)" ]; then \
-  git describe --always --dirty; else grep -v Format .commit || echo unknown; fi 2>/dev/null)
+COMMIT := $(shell unset GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE; \
+  { if [ "$$(git rev-parse --show-toplevel)" = "$$(pwd -P)" ]; then git describe --always --dirty; \
+  else grep -v Format .commit || echo unknown; fi; } 2>/dev/null | tr -cd '[:alnum:]._/+-')
 ifneq ($(COMMIT),$(shell cat $(BUILD)/commit 2>/dev/null))
 $(BUILD)/commit: FORCE
 endif
@@ -140,7 +179,8 @@ $(BUILD)/commit: | $(CONFIG)
 	@echo '$(COMMIT)' >$@
 $(BUILD)/obj/harness/lib/version.o: $(BUILD)/commit
 $(BUILD)/obj/harness/lib/version.o: DEFINES := -DMLA_COMMIT='"$(COMMIT)"'
-$(BUILD)/obj/harness/report/results.o: DEFINES := -DMLA_FLAGS='"$(CFLAGS) / $(CUFLAGS)"'
+c_string = $(call sh,"$(subst ",\",$(subst \,\\,$(1)))")
+$(BUILD)/obj/harness/report/results.o: DEFINES := -DMLA_FLAGS=$(call c_string,$(CFLAGS) / $(CUFLAGS))
 
 # Criterion's tests and the samples of tests/wrong have no headers.
 $(BUILD)/obj/tests/%.o $(BUILD)/asan/tests/%.o: HOST_FLAGS += -Wno-missing-prototypes
@@ -148,13 +188,14 @@ $(BUILD)/obj/tests/%.o $(BUILD)/asan/tests/%.o: HOST_FLAGS += -Wno-missing-proto
 $(BUILD)/obj/%.o: %.c $(CONFIG)
 	$(call say,CC,$<)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(HOST_FLAGS) $(DEFINES) $(INCLUDES) $(MODULES_CFLAGS) $(CUDA_FLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
+	$(Q)$(COMPILE) $(DEFINES) $(INCLUDES) $(MODULES_CFLAGS) $(CUDA_FLAGS) -MMD -MP -c $< -o $@
 
 # No CUDA under the sanitizers: the two do not share an address space well.
 $(BUILD)/asan/%.o: %.c $(CONFIG)
 	$(call say,ASAN,$<)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(HOST_FLAGS) $(INCLUDES) $(MODULES_CFLAGS) -DMLA_WITHOUT_NVCC -O1 -g $(ASAN_FLAGS) -MMD -MP -c $< -o $@
+	$(Q)$(CC) $(HOST_FLAGS) $(STRICT_FLAGS) $(INCLUDES) $(MODULES_CFLAGS) -DMLA_WITHOUT_NVCC -O1 -g $(ASAN_FLAGS) \
+		-MMD -MP -c $< -o $@
 
 # Machine code for 8.0 and 9.0, and PTX that newer GPUs compile when the program starts; sm_90a
 # (TMA, wgmma) runs on compute capability 9.0 alone.
@@ -193,16 +234,14 @@ MLA := $(BUILD)/bin/mla
 SO  := $(BUILD)/lib/libmla.so
 RELOCATABLE := -Wl,--as-needed,--disable-new-dtags,-rpath,'$$ORIGIN/../lib'
 
-# mla plot looks for its script beside the program, as in a bundle and an installation; the package
-# that it belongs to, and the drop-in class, travel with it.
-SCRIPTS := $(wildcard harness/python/mla/*.py)
-SHARE   := $(BUILD)/share/mla/python
+# mla plot looks for its script beside the program, as in a bundle and an installation.
+SHARE := $(BUILD)/share/mla/python
 
 all: $(MLA) $(SO) $(SHARE)
 
 $(SHARE): $(CONFIG)
 	@mkdir -p $(@D)
-	@ln -sfn '$(CURDIR)/harness/python' $@
+	@ln -sfn "$$PWD/harness/python" $@
 
 $(MLA): $(HOST_O) $(MERGE_O) $(RUNG_O) $(MAIN_O)
 	$(call say,LINK,$@)
@@ -234,7 +273,7 @@ called    = $(filter $(R) 0$(R),$(1) $(call number,$(1)) $(patsubst $(call numbe
 LINE     := $(foreach line,$(LADDER),$(if $(call called,$(call line_name,$(line))),$(line)))
 RUNG     := $(call line_name,$(LINE))
 ifneq ($(and $(CONFIGURED),$(LOOP)),)
-ifneq ($(words $(LINE)),1)
+ifneq ($(words $(LINE)) $(words $(R))$(findstring %,$(R)),1 1)
 $(error make $(LOOP) R=NAME: "$(R)" is not one of $(RUNGS))
 endif
 ifeq ($(NVCC),)
@@ -243,7 +282,14 @@ endif
 ifneq ($(and $(filter bench,$(LOOP)),$(if $(AGAINST),,1)),)
 $(error make bench R=$(R) AGAINST=WHAT: a revision that git knows, or the folder of a bundle)
 endif
+ifneq ($(and $(filter bench sass,$(LOOP)),$(AGAINST)),)
+ifneq ($(shell [ -x $(call sh,$(AGAINST)/bin/mla) ] || harness/tools/revision.sh $(call sh,$(AGAINST)) --known >&2 || echo no),)
+$(error make $(LOOP) R=$(R): there is nothing to compare with, see above)
 endif
+endif
+endif
+# How the scripts that build an earlier revision are told of this build.
+revisions = BUILD=$(BUILD) NVCC=$(call sh,$(NVCC)) CC=$(call sh,$(CC)) CXX=$(call sh,$(CXX))
 RUNG_O_ONE := $(BUILD)/obj/optimized/$(RUNG).o
 RUNG_DIR   := $(BUILD)/rung/$(RUNG)
 
@@ -257,7 +303,7 @@ else
 GPU_ARCH := $(ARCH)
 endif
 ONE_ARCH := $(or $(filter sm_90a,$(call line_arch,$(LINE))),$(GPU_ARCH),sm_90)
-ifneq ($(shell [[ '$(ONE_ARCH)' =~ ^sm_[0-9]+[af]?$$ ]] || echo no),)
+ifneq ($(shell [[ $(call sh,$(ONE_ARCH)) =~ ^sm_[0-9]+[af]?$$ ]] || echo no),)
 $(error ARCH=$(ARCH): expected native, or sm_ and a number)
 endif
 CODE_$(ONE_ARCH) := -gencode=arch=$(ONE_ARCH:sm_%=compute_%)$(comma)code=$(ONE_ARCH)
@@ -276,7 +322,7 @@ $(RUNG_DIR)/ladder.def: optimized/ladder.def
 	@grep '^MLA_KERNEL($(RUNG),' $< >$@
 
 $(RUNG_DIR)/ladder.o: harness/lib/ladder.c $(RUNG_DIR)/ladder.def $(CONFIG)
-	$(Q)$(CC) $(HOST_FLAGS) -I$(RUNG_DIR) $(INCLUDES) $(CUDA_FLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
+	$(Q)$(COMPILE) -I$(RUNG_DIR) $(INCLUDES) $(CUDA_FLAGS) -MMD -MP -c $< -o $@
 
 $(RUNG_DIR)/mla: $(RUNG_DIR)/ladder.o $(filter-out %/ladder.o,$(HOST_O)) $(MERGE_O) $(RUNG_O_ONE) $(MAIN_O)
 	$(call say,LINK,$@)
@@ -284,18 +330,18 @@ $(RUNG_DIR)/mla: $(RUNG_DIR)/ladder.o $(filter-out %/ladder.o,$(HOST_O)) $(MERGE
 
 # Whenever a file that the rung depends on is saved.
 watch:
-	@BUILD='$(BUILD)' harness/tools/watch.sh $(RUNG_DIR)/mla $(MAKE_COMMAND) --no-print-directory SETUP=no R=$(RUNG) \
+	@BUILD=$(BUILD) harness/tools/watch.sh $(RUNG_DIR)/mla $(MAKE_COMMAND) --no-print-directory SETUP=no R=$(RUNG) \
 		$(if $(ARCH),ARCH=$(ONE_ARCH)) rung
 
 # Machine code, as it stands in the object; AGAINST=REV: and what differs from that revision's.
 sass: $(BUILD)/obj/optimized/$(RUNG).o
-	@BUILD='$(BUILD)' NVCC='$(NVCC)' CC='$(CC)' CXX='$(CXX)' harness/tools/sass.sh $< '$(ONE_ARCH)' $(AGAINST)
+	@$(revisions) harness/tools/sass.sh $< '$(ONE_ARCH)' $(if $(AGAINST),$(call sh,$(AGAINST)))
 
 # This program against another in turns; BENCH: what is timed, as for mla bench.
 BENCH ?= --cells b64_8K_h16_q1,b64_8K_h128_q1,b1_128K_h16_q1
 bench: all
-	@before='$(AGAINST)'; [ -x "$$before/bin/mla" ] || before=$$(BUILD='$(BUILD)' NVCC='$(NVCC)' CC='$(CC)' \
-		CXX='$(CXX)' harness/tools/revision.sh '$(AGAINST)' all)/build; \
+	@before=$(call sh,$(AGAINST)); [ -x "$$before/bin/mla" ] || \
+		before=$$($(revisions) harness/tools/revision.sh "$$before" all)/build; \
 	harness/tools/against.sh "$$before/bin/mla" $(MLA) -k $(RUNG) $(BENCH) || \
 		{ [ $$? = 77 ] && echo 'built, not run'; }
 
@@ -306,7 +352,7 @@ debug:
 # How each file is compiled, for clangd and its kind (.clangd): taken from the rules above.
 compile_commands: | $(CONFIG)
 	@$(MAKE) -nB V=1 SETUP=no $(MLA) $(SO) $(SUITES) $(BENCHES) $(PROGRAMS) $(FUZZERS:=.o) $(call obj,asan,$(NONE_C)) | \
-		harness/tools/compile_commands.sh '$(CURDIR)' >$(BUILD)/compile_commands.json
+		harness/tools/compile_commands.sh "$$PWD" >$(BUILD)/compile_commands.json
 	@echo '$(BUILD)/compile_commands.json: '$$(grep -c '"file"' $(BUILD)/compile_commands.json) files
 
 hooks:
@@ -391,31 +437,34 @@ demo: $(MLA)
 docs: $(if $(and $(NVCC),$(if $(CHECK),,1)),$(MERGE_O) $(RUNG_O)) | $(MLA)
 	harness/tools/map.py $(if $(CHECK),--check)
 	MLA_PROGRAM=$(MLA) $(PYTHON) -B harness/tools/docs.py \
-		$(if $(CHECK),--check,$(if $^,--nvcc '$(NVCC)' --ptxas $(^:.o=.ptxas)))
+		$(if $(CHECK),--check,$(if $^,--nvcc $(call sh,$(NVCC)) --ptxas $(^:.o=.ptxas)))
 
 # data/results/$(GPU)/ anew, on the machine with the GPU; PYTHON=... is one that has torch.
+ifneq ($(filter results,$(GOALS)),)
+$(if $(filter-out 1,$(words $(GPU)))$(findstring /,$(GPU)),$(error make results: name the GPU as its folder is \
+  called, GPU=h200))
+endif
 results: $(MLA) $(SO)
-	@$(if $(GPU),,$(error make results: name the GPU as its folder is called, GPU=h200))
-	harness/tools/measure.sh $(MLA) data/results/$(GPU) $(CAPTURES)
+	harness/tools/measure.sh $(MLA) $(call sh,data/results/$(GPU)) $(CAPTURES)
 
 bundle: $(MLA) $(SO)
-	@NVCC='$(NVCC)' harness/tools/bundle.sh $(BUILD)
+	@NVCC=$(call sh,$(NVCC)) harness/tools/bundle.sh $(BUILD)
 
+# What stands below PREFIX, moved below DESTDIR; a manifest lists it.
+ifneq ($(filter install uninstall,$(GOALS)),)
+$(call check_path,PREFIX)
+$(call check_path,DESTDIR)
+$(if $(DESTDIR),$(if $(filter-out /%,$(firstword $(PREFIX))),$(call expect,PREFIX,a path from / on where DESTDIR \
+  goes before it)))
+endif
 install: $(MLA) $(SO)
-	install -d $(DESTDIR)$(PREFIX)/{bin,lib,include,share/mla/captures,share/mla/python/mla}
-	install -m 755 $(MLA) $(DESTDIR)$(PREFIX)/bin/mla
-	install -m 644 $(SO) $(DESTDIR)$(PREFIX)/lib/libmla.so
-	install -m 644 harness/mla.h $(DESTDIR)$(PREFIX)/include/mla.h
-	install -m 644 data/FORMAT.md $(CAPTURES) $(DESTDIR)$(PREFIX)/share/mla/captures
-	install -m 644 harness/python/flashinfer_mla.py $(DESTDIR)$(PREFIX)/share/mla/python
-	install -m 644 $(SCRIPTS) $(DESTDIR)$(PREFIX)/share/mla/python/mla
+	@harness/tools/install.sh install $(call sh,$(DESTDIR)$(PREFIX)) $(BUILD)
 
 uninstall:
-	rm -rf $(DESTDIR)$(PREFIX)/share/mla
-	rm -f $(DESTDIR)$(PREFIX)/{bin/mla,lib/libmla.so,include/mla.h}
+	@harness/tools/install.sh uninstall $(call sh,$(DESTDIR)$(PREFIX))
 
 clean:
-	rm -rf $(BUILD)
+	@harness/tools/build_folder.sh remove $(BUILD)
 
 help:
 	@echo 'make              the program $(BUILD)/bin/mla and the library $(BUILD)/lib/libmla.so'

@@ -156,9 +156,9 @@ int cli_plot(int argc, char **argv)
 	int code = CLI_OK;
 
 	argp_parse(&argp, argc, argv, 0, NULL, &plot);
-	status = find_script(&script);
-	if (!status)
-		status = find_python(&python);
+	if (find_script(&script))
+		return cli_fail_file("mla plot");
+	status = find_python(&python);
 	if (!status)
 		status = draw(&plot, python, script, &code);
 	free(script);

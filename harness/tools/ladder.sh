@@ -14,9 +14,18 @@ lessons=0 pages=()
 if [ "${1-}" = --lessons ]; then
 	lessons=1 pages=(optimized/[0-9]*.md)
 fi
+# What looks like a kernel, or a part of one, and is read by nobody. Editors' own (.x.swp, x~) are let be.
+strays=()
+for file in optimized/*; do
+	case $file in
+	*.cu | *~ | optimized/[0-9]*.md | optimized/[0-9]*.svg) ;;
+	optimized/[0-9]* | *.cu.* | *.c | *.cc | *.cpp | *.cxx | *.h | *.hpp | *.cuh | *.inc) strays+=("$file") ;;
+	esac
+done
 
-# The table first, then every kernel for its descriptor; pages by their names alone.
-awk -v lessons=$lessons -v pages="${pages[*]}" '
+# The table first, then every kernel for its descriptor; pages and strays by their names alone.
+IFS=/
+awk -v lessons=$lessons -v pages="${pages[*]#optimized/}" -v strays="${strays[*]#optimized/}" '
 function fault(words) {
 	print words >"/dev/stderr"
 	faults++
@@ -66,6 +75,9 @@ function take_line(place, text, part, name) {
 	else if (idea_of(name) in idea)
 		fault(place ": the idea of " name " is taken by " idea[idea_of(name)] ", and -k " \
 			idea_of(name) " names one kernel: call it otherwise")
+	else if (idea_of(name) in word)
+		fault(place ": the idea of " name " has a meaning of its own, and -k " idea_of(name) \
+			" is not this kernel: call it otherwise")
 	else if (name < last)
 		fault(place ": " name " stands below " last ": lines rise by name")
 	else
@@ -76,6 +88,13 @@ function take_line(place, text, part, name) {
 	numbered[number_of(name)] = name
 	idea[idea_of(name)] = name
 	kernels[++count] = name ":" part[3] ":" part[4]
+}
+
+BEGIN {
+	# Other words of -k, as far as an idea can be spelled so.
+	split("all auto cpu gpu absorbed online unabsorbed", words, " ")
+	for (i in words)
+		word[words[i]] = 1
 }
 
 # ---- the table: C, whose comments may run over lines ---------------------------------------------
@@ -128,14 +147,18 @@ END {
 			fault(file " describes" described[file] ": a copy must be renamed, " \
 				"MLA_KERNEL_DESCRIPTOR(" name ") and nothing else")
 	}
-	n = split(pages, page, " ")
+	n = split(pages, page, "/")
 	for (i = 1; i <= n; i++) {
 		name = page[i]
-		gsub(/^optimized\/|\.md$/, "", name)
+		sub(/\.md$/, "", name)
 		has_page[name] = 1
 		if (!(name in place_of) && !(name in mentioned))
-			fault(page[i] " has no line in " ARGV[1] ": is its kernel called otherwise?")
+			fault("optimized/" page[i] " has no line in " ARGV[1] ": is its kernel called otherwise?")
 	}
+	n = split(strays, stray, "/")
+	for (i = 1; i <= n; i++)
+		fault("optimized/" stray[i] " is read by nothing: a kernel is called NN_idea.cu and has a line in " \
+			ARGV[1] ", what kernels share lies in optimized/parts/: rename it, or take it away")
 	for (i = 1; i <= count; i++) {
 		name = kernels[i]
 		sub(/:.*/, "", name)

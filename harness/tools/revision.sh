@@ -2,6 +2,7 @@
 # revision.sh - an earlier revision, built: prints the folder of its work tree.
 #
 #     BUILD=dir NVCC=file CC=gcc CXX=g++ harness/tools/revision.sh REV [TARGET...]
+#     harness/tools/revision.sh REV --known      is there such a revision? Makes nothing
 #
 # The work tree is BUILD/revisions/COMMIT: it stays, so that the next time little is left to build. Its own
 # Makefile makes the targets, under its own build/. What that says goes to stderr.
@@ -13,6 +14,7 @@ if ! commit=$(git rev-parse --verify --quiet --end-of-options "$revision^{commit
 	echo "AGAINST=$revision: git knows no such revision, and no bundle lies there" >&2
 	exit 1
 fi
+[ "${1-}" != --known ] || exit 0
 tree=$BUILD/revisions/${commit:0:12}
 git worktree prune
 if [ ! -e "$tree/Makefile" ]; then

@@ -15,7 +15,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 tool() {
-	PATH="$(dirname "$NVCC"):$PATH:$PWD/$BUILD/pypi/nvidia/cu13/bin" command -v "$1" || {
+	PATH="$(dirname "$NVCC"):$PATH:$(realpath -m "$BUILD/pypi/nvidia/cu13/bin")" command -v "$1" || {
 		echo "make sass needs $1, which neither this CUDA toolkit nor PATH has; make without SETUP=no" \
 			"installs it from PyPI" >&2
 		return 1
@@ -26,9 +26,10 @@ cuobjdump=$(tool cuobjdump) nvdisasm=$(tool nvdisasm)
 # Code alone: no data, no directives, no addresses. Encodings stay, in comments: two files with the
 # same instructions may differ in what waits for what.
 disassemble() { # OBJECT FOLDER
-	local cubins suffix=$arch
+	local cubins suffix=$arch object
+	object=$(realpath "$1")
 	mkdir "$2"
-	(cd "$2" && PATH="$(dirname "$nvdisasm"):$PATH" "$cuobjdump" -xelf all "$(realpath "$OLDPWD/$1")" >/dev/null)
+	(cd "$2" && PATH="$(dirname "$nvdisasm"):$PATH" "$cuobjdump" -xelf all "$object" >/dev/null)
 	cubins=("$2"/*.cubin)
 	[ -n "$suffix" ] || suffix=$(printf '%s\n' "${cubins[@]}" | sed 's/.*\.\(sm_[0-9a-z]*\)\.cubin/\1/' |
 		sort -V | tail -n 1)

@@ -19,17 +19,42 @@
 #
 #     NVCC=/path  this CUDA compiler    NVCC=  (empty) no CUDA    unset: PATH, /usr/local/cuda/bin
 #     CC, CXX     gcc and g++, or clang and clang++, or clang-15 ...
+#     COMPILE     how C is compiled, with all flags; LDFLAGS
 #     SETUP=no    installs nothing, checks no packages
+#
+# BUILD/setup.log says which version of what was installed or found, and since when.
 set -euo pipefail
 exec </dev/null
 
 build=${BUILD:-build}
 config=$build/config.mk
+history=$build/setup.log
 groups=" ${*/#test/suites lint python notebooks} "
 
 die() {
 	echo "setup: $*" >&2
 	exit 1
+}
+
+# ---- the log ---------------------------------------------------------------------------------
+
+note() {
+	echo "# $(date -u +%FT%TZ) $*" >>"$history"
+}
+
+failed() {
+	tail -n 20 "$history" >&2
+	die "$* ($history has all that it said)"
+}
+
+# "version PACKAGE VERSION" on stdin: those that differ from the last that the log has of the package.
+note_versions() {
+	local new
+	touch "$history"
+	new=$(awk '$1 != "version" { next }
+		FILENAME != "-" { last[$2] = $3; next }
+		last[$2] != $3' "$history" -)
+	[ -z "$new" ] || { note "what is there now" && echo "$new" >>"$history"; }
 }
 
 # ---- packages --------------------------------------------------------------------------------
@@ -80,15 +105,10 @@ install_packages() {
 	echo "setup: installing $*"
 	local apt=("${as_root[@]}" DEBIAN_FRONTEND=noninteractive apt-get -qq
 		-o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 -o Acquire::Retries=3)
-	local log
-	log=$(mktemp)
-	if ! { "${apt[@]}" update && "${apt[@]}" install -y --no-install-recommends "$@"; } \
-		>"$log" 2>&1; then
-		tail -n 20 "$log" >&2
-		rm -f "$log"
-		die "apt-get could not install what is missing: $*"
+	note "apt-get install $*"
+	if ! { "${apt[@]}" update && "${apt[@]}" install -y --no-install-recommends "$@"; } >>"$history" 2>&1; then
+		failed "apt-get could not install what is missing: $*"
 	fi
-	rm -f "$log"
 }
 
 check_packages() {
@@ -96,6 +116,7 @@ check_packages() {
 	mapfile -t wanted < <(wanted_packages | sort -u)
 	mapfile -t missing < <(missing_packages "${wanted[@]}")
 	[ ${#missing[@]} = 0 ] || install_packages "${missing[@]}"
+	{ dpkg-query -W -f 'version ${Package} ${Version}\n' "${wanted[@]}" 2>/dev/null || true; } | note_versions
 }
 
 # ---- from PyPI -------------------------------------------------------------------------------
@@ -110,16 +131,14 @@ has_disassembler() {
 
 # The lines of requirements.txt that name the group, beside each other in one folder.
 install_from_pypi() {
-	local log
-	log=$(mktemp)
 	echo "setup: installing $(sed -n "s/ *# $1\$//p" harness/tools/requirements.txt | tr '\n' ' ')"
+	note "pip install, what requirements.txt has for $1"
 	if ! sed -n "/# $1\$/p" harness/tools/requirements.txt | /usr/bin/python3 -m pip install --quiet \
-		--no-deps --target "$build/pypi" -r /dev/stdin >"$log" 2>&1; then
-		tail -n 20 "$log" >&2
-		rm -f "$log"
-		die "pip could not install what harness/tools/requirements.txt names for $1"
+		--no-deps --target "$build/pypi" -r /dev/stdin >>"$history" 2>&1; then
+		failed "pip could not install what harness/tools/requirements.txt names for $1"
 	fi
-	rm -f "$log"
+	find "$build/pypi" -maxdepth 1 -name '*.dist-info' |
+		sed -n 's|.*/\(.*\)-\([^-]*\)\.dist-info$|version \1 \2|p' | note_versions
 	chmod u+x "$build"/pypi/nvidia/cu13/bin/*
 }
 
@@ -200,8 +219,18 @@ write_config() {
 	echo "MODULES_CFLAGS := $(pkg-config --cflags "$hdf5" jansson libcrypto)"
 	echo "MODULES_LIBS := $(pkg-config --libs "$hdf5" jansson libcrypto)"
 	echo "# flags: ${CONFIG_FLAGS-}"
+	echo "# all of them: ${COMPILE-} / ${CXX-} ${LDFLAGS-}"
 }
 
+# Whatever is wrong with the flags is said before anything is compiled with them.
+check_arithmetic() {
+	local compile=${COMPILE:-${CC:-gcc}} link=${CC:-gcc} words
+	[ -z "$nvcc" ] || link="${CXX:-g++}"
+	words=$(harness/tools/arithmetic.sh "$compile" "$link -fopenmp ${LDFLAGS-}" 2>&1) || die "$words"
+	note "$($link --version | head -n 1)"
+}
+
+words=$(harness/tools/build_folder.sh take "$build" 2>&1) || die "$words"
 nvcc=$(find_nvcc)
 if [ "${SETUP-}" != no ]; then
 	if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
@@ -215,10 +244,13 @@ fi
 wants build || exit 0
 [ -z "$nvcc" ] || find_cuda_runtime
 find_hdf5
-mkdir -p "$build"
+case "$nvcc ${cuda_include-} ${cuda_lib-}" in
+*[\#\$\']*) die "NVCC=$nvcc: a path without #, \$ and ' is expected" ;;
+esac
 
 new=$(write_config)
 if [ ! -e "$config" ] || [ "$new" != "$(cat "$config")" ]; then
+	check_arithmetic
 	if [ -n "$nvcc" ]; then
 		echo "setup: nvcc $("$nvcc" --version | sed -n 's/.*release \([0-9.]*\).*/\1/p') at $nvcc"
 	else
