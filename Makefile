@@ -100,7 +100,9 @@ NEEDS_sass       := sass
 NEEDS := build $(if $(findstring clang,$(CC) $(CXX)),clang) $(foreach goal,$(GOALS),$(NEEDS_$(goal))) \
          $(if $(filter $(BUILD)/tests/% $(BUILD)/asan/%,$(GOALS)),suites)
 # What the caller said about nvcc, before config.mk says what was found.
+NVCC_IS := looked for
 ifneq ($(origin NVCC),undefined)
+NVCC_IS    := $(NVCC)
 given_nvcc := NVCC=$(call sh,$(NVCC))
 endif
 setup = $(given_nvcc) BUILD=$(BUILD) CC=$(call sh,$(CC)) CXX=$(call sh,$(CXX)) \
@@ -114,7 +116,9 @@ $(CONFIG): FORCE
 include $(CONFIG)
 endif
 # Complaints wait for what set-up finds.
+ifeq ($(NVCC_IS),$(NVCC_WAS))
 CONFIGURED := $(wildcard $(CONFIG))
+endif
 
 # ---- sources ----------------------------------------------------------------------------------
 # A folder of harness/ is a room (harness/layers.def). The library is reference/ and harness/lib/, the

@@ -137,6 +137,9 @@ class Ladder(Tree):
         def rung(name):
             return lambda: self.add_rung(name)
 
+        def stray(name):
+            return lambda: self.write(f"optimized/{name}", "")
+
         def removed(name):
             return lambda: os.remove(os.path.join(self.tree, "optimized", name))
 
@@ -160,6 +163,16 @@ class Ladder(Tree):
             (line("MLA_KERNEL(91_mine, sm_80)"), '"MLA_KERNEL(91_mine, sm_80)" is no line of the ladder'),
             (line("MLA_KERNEL(91_mine, sm_70, nospill)"), "is no line of the ladder"),
             (line("MLA_KERNEL(91_mine, sm_80, nospill);"), "is no line of the ladder"),
+            (line("MLA_KERNEL(91_mine, sm_80 , nospill)"),
+             '"MLA_KERNEL(91_mine, sm_80 , nospill)" is no line of the ladder'),
+            (line(" MLA_KERNEL(91_mine, sm_80, nospill)"), "is no line of the ladder"),
+            (line("MLA_KERNEL(mine, sm_80, nospill)"), '"mine" is no name for a kernel: NN_idea'),
+            (rung("91_auto"), ": the idea of 91_auto has a meaning of its own, and -k auto is not this kernel"),
+            (stray("91_mine.cpp"), "optimized/91_mine.cpp is read by nothing: a kernel is called NN_idea.cu"),
+            (stray("91_mine.cuh"), "optimized/91_mine.cuh is read by nothing"),
+            (stray("91_mine.cu.bak"), "optimized/91_mine.cu.bak is read by nothing"),
+            (stray("91 mine"), "optimized/91 mine is read by nothing"),
+            (stray("shared.cuh"), "optimized/shared.cuh is read by nothing"),
             (line("MLA_KERNEL(91_mine, sm_80, nospill)\r"), ": lines end with CR LF here"),
             (line("91_mine"), '"91_mine" is no line of the ladder, which look like MLA_KERNEL(NN_idea, '),
             (rung("01_mine"), ": the number of 01_mine is taken by 01_naive: take a free one, or a "
@@ -181,6 +194,23 @@ class Ladder(Tree):
                     self.assertIsNotNone(at, said)
                     if "02_splitk" not in sentence:
                         self.assertEqual(int(at[1]), last)
+
+    def test_words_of_the_program_are_no_ideas(self):
+        """Those of -k that can be spelled so: each CPU variant's name, and the groups'."""
+        listed = json.loads(self.run_in_tree(MLA, "list", "--json"))
+        words = [variant["name"] for variant in listed["cpu"]]
+        self.assertIn("online", words)
+        for word in [*words, "all", "cpu", "gpu", "auto"]:
+            if re.fullmatch("[a-z0-9_]+", word):
+                self.fresh()
+                self.add_rung(f"91_{word}")
+                self.assertIn(f"the idea of 91_{word} has a meaning of its own", self.ladder(code=1))
+
+    def test_what_an_editor_leaves_is_let_be(self):
+        self.fresh()
+        for name in (".02_splitk.cu.swp", "02_splitk.cu~", "#02_splitk.cu#", "notes.txt", "parts/x.cuh"):
+            self.write(f"optimized/{name}", "")
+        self.ladder("--lessons")
 
     def test_one_fault_is_one_sentence(self):
         self.fresh()

@@ -685,7 +685,7 @@ class PlotWithout(Folder):
         program = shutil.copy(MLA, self.path("bin", "mla"))
         path = self.write("r.json", sweep())
         true = shutil.which("true")
-        err = self.mla("plot", path, "-o", "p.svg", code=77, program=program, MLA_PYTHON=true)[1]
+        err = self.mla("plot", path, "-o", "p.svg", code=3, program=program, MLA_PYTHON=true)[1]
         self.assertIn("share/mla/python/mla/plot.py beside the program", err)
         shutil.copytree(os.path.join(ROOT, "harness", "python"),
                         self.path("share", "mla", "python"))

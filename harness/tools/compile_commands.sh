@@ -12,6 +12,7 @@ function quoted(text) {
 }
 
 {
+	sub(/^\t+/, "") # of a rule that goes on
 	line = line $0
 	if (sub(/\\$/, "", line))
 		next

@@ -214,6 +214,7 @@ gpu_line() {
 write_config() {
 	echo "# written by harness/tools/setup.sh; remade when it changes"
 	echo "NVCC := $nvcc"
+	echo "NVCC_WAS := ${NVCC-looked for}"
 	echo "CUDA_INCLUDE := ${cuda_include-}"
 	echo "CUDA_LIB := ${cuda_lib-}"
 	echo "MODULES_CFLAGS := $(pkg-config --cflags "$hdf5" jansson libcrypto)"
