@@ -445,8 +445,9 @@ docs: $(if $(and $(NVCC),$(if $(CHECK),,1)),$(MERGE_O) $(RUNG_O)) | $(MLA)
 
 # data/results/$(GPU)/ anew, on the machine with the GPU; PYTHON=... is one that has torch.
 ifneq ($(filter results,$(GOALS)),)
-$(if $(filter-out 1,$(words $(GPU)))$(findstring /,$(GPU)),$(error make results: name the GPU as its folder is \
-  called, GPU=h200))
+ifeq ($(shell [[ $(call sh,$(GPU)) =~ ^[[:alnum:]][[:alnum:]._-]*$$ ]] && echo good),)
+$(error make results: GPU is "$(GPU)", expected the name of its folder, as h200 is one)
+endif
 endif
 results: $(MLA) $(SO)
 	harness/tools/measure.sh $(MLA) $(call sh,data/results/$(GPU)) $(CAPTURES)
@@ -490,8 +491,8 @@ help:
 	@echo 'make docs         tables of README and lessons from data/results/; CHECK=1: are they stale?'
 	@echo 'make results      data/results/$$(GPU)/ anew, on the machine with the GPU; GPU=h200'
 	@echo 'make bundle       $(BUILD)/bundle: a folder that runs on machines without these tools'
-	@echo 'make install | uninstall           PREFIX=$(PREFIX) DESTDIR='
+	@echo 'make install | uninstall           PREFIX='$(call sh,$(PREFIX))' DESTDIR='
 	@echo 'make clean'
-	@echo 'Variables: BUILD=dir  NVCC=path (empty: no CUDA)  CC CXX CFLAGS CUFLAGS  V=1  SETUP=no'
+	@echo 'Variables: BUILD=dir  NVCC=path (empty: no CUDA)  CC CXX CPPFLAGS CFLAGS LDFLAGS CUFLAGS  V=1  SETUP=no'
 
 -include $(patsubst %.o,%.d,$(wildcard $(BUILD)/*/*/*.o $(BUILD)/*/*/*/*.o))

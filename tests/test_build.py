@@ -280,7 +280,8 @@ class Install(Build):
                     (("PREFIX=~/mla",), 'PREFIX is "~/mla", expected a path without ~')):
                 self.refused(goal, *words, sentence=sentence)
         self.assertTrue(tree_of(self.folder) == before)
-        self.assertIn("program", self.make("help", PREFIX="$odd"))  # nobody asked for it
+        for name in ("$odd", "it's"):  # nobody asked for it
+            self.assertIn("make clean", self.make("help", PREFIX=name))
 
 
 # ---- flags ------------------------------------------------------------------------------------------
@@ -307,6 +308,8 @@ class Arithmetic(Build):
             for flags in ("", "-O3 -march=native -ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"):
                 self.assertEqual(self.run_in_tree("harness/tools/arithmetic.sh",
                                                   f"{compiler} -O2 {flags}", compiler), "", flags)
+        os.mkdir(self.path("a b"))
+        self.assertEqual(self.run_in_tree("harness/tools/arithmetic.sh", "gcc", "gcc", TMPDIR=self.path("a b")), "")
         self.assertIn("gcc -fbogus does not build a program: gcc: error: unrecognized",
                       self.run_in_tree("harness/tools/arithmetic.sh", "gcc -fbogus", "gcc", code=1))
 
@@ -374,8 +377,8 @@ class AtOnce(Build):
                 self.assertNotIn("CC ", said)
 
     def test_results_of_no_gpu(self):
-        for words in ((), ("GPU=a b",), ("GPU=a/b",)):
-            self.refused("results", *words, sentence="make results: name the GPU as its folder is called")
+        for name in ("", "a b", "a/b", "..", "it's", "a#b"):
+            self.refused("results", f"GPU={name}", sentence=f'make results: GPU is "{name}", expected the name')
 
     def test_a_rung_is_one_word(self):
         for rung in ("01 nothing", "01%", "%", "01 02"):

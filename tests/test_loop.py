@@ -24,8 +24,8 @@ PARTS = ("Makefile", ".commit", ".clang-format", ".clangd", ".ci", "reference", 
 GIT = shutil.which("git")
 # What a calling make, or git, told this process is not meant for the copies.
 INHERITED = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "BUILD", "NVCC", "CC", "CXX", "CFLAGS",
-             "CUFLAGS", "R", "ARCH", "AGAINST", "DEBUG", "SETUP", "GIT_DIR", "GIT_INDEX_FILE",
-             "GIT_WORK_TREE")
+             "CUFLAGS", "CPPFLAGS", "LDFLAGS", "PREFIX", "DESTDIR", "GPU", "R", "ARCH", "AGAINST", "DEBUG",
+             "SETUP", "GIT_DIR", "GIT_INDEX_FILE", "GIT_WORK_TREE")
 
 
 class Tree(unittest.TestCase):

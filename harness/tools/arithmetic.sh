@@ -48,7 +48,8 @@ int main(void)
 }
 C
 
-if ! words=$(bash -c "$1 -c $work/a.c -o $work/a.o && $2 $work/a.o -o $work/a" 2>&1); then
+# shellcheck disable=SC2016 # $0 is the folder, in the shell that splits the command lines into words
+if ! words=$(bash -c "$1"' -c "$0/a.c" -o "$0/a.o" && '"$2"' "$0/a.o" -o "$0/a"' "$work" 2>&1); then
 	echo "$1 does not build a program: $(grep -m 1 -iE 'error|not found' <<<"$words" || head -n 1 <<<"$words")" >&2
 	exit 1
 fi
