@@ -15,8 +15,11 @@ endif
 ifeq ($(origin CXX),default)
 CXX := g++
 endif
-# DEBUG=1 is what make debug says to itself.
-ifdef DEBUG
+# DEBUG=1 is what make debug says to itself; the environment's means something else.
+ifneq ($(origin DEBUG),command line)
+override DEBUG :=
+endif
+ifneq ($(DEBUG),)
 CFLAGS  ?= -O0 -g3
 CUFLAGS ?= -g -G -DMLA_TRAPS
 CUFLAGS_sm_90a := -O3 -lineinfo -DMLA_TRAPS
@@ -299,7 +302,7 @@ RUNG_DIR   := $(BUILD)/rung/$(RUNG)
 
 # ARCH=native: machine code for this machine's GPU and nothing else compiles in half the time; what is
 # for sm_90a stays that. ARCH=sm_NN: for such a GPU.
-ifneq ($(ARCH),)
+ifneq ($(and $(ARCH),$(LOOP)),)
 ifeq ($(ARCH),native)
 GPU_ARCH := $(addprefix sm_,$(shell timeout 20 nvidia-smi --query-gpu=compute_cap --format=csv,noheader \
   2>/dev/null | sed -n '1s/^\([0-9]*\)\.\([0-9]\)$$/\1\2/p'))

@@ -385,6 +385,10 @@ class AtOnce(Build):
             self.assertIn(f'make rung R=NAME: "{rung}" is not one of 01_naive',
                           self.make("rung", f"R={rung}", NVCC=self.nvcc, code=2))
 
+    def test_words_of_the_environment_that_mean_something_else(self):
+        said = self.make("-n", "V=1", "all", *WITHOUT, DEBUG="*", ARCH="arm64")
+        self.assertNotIn(" -O0 ", said)
+
     def test_an_earlier_build_without_nvcc_is_no_reason(self):
         self.make("build/commit", *WITHOUT)
         os.symlink(self.nvcc, self.path("fakes", "nvcc"))

@@ -34,14 +34,28 @@ read_manifest() {
 
 # ---- install -----------------------------------------------------------------------------------
 
-modes=() sources=() targets=() # what goes where
-made=()                        # folders that were not there, as the manifest has them, outer ones first
+targets=() # what goes where, as the manifest has it
+made=()    # folders that were not there, outer ones first
+steps=()   # how it gets there: a mode, a folder, files, an empty word
 
 put() { # MODE FOLDER FILE...
 	local source
 	for source in "${@:3}"; do
 		[ -f "$source" ] || die "there is no $source"
-		modes+=("$1") sources+=("$source") targets+=("$2/${source##*/}")
+		targets+=("$2/${source##*/}")
+	done
+	steps+=("$@" "")
+}
+
+copy_files() {
+	local step=() word
+	for word in "${steps[@]}"; do
+		if [ -n "$word" ]; then
+			step+=("$word")
+		else
+			install -m "${step[0]}" -t "$folder/${step[1]}" -- "${step[@]:2}"
+			step=()
+		fi
 	done
 }
 
@@ -54,7 +68,7 @@ make_folder() { # PATH NAME NAME-OF-THE-ONE-ABOVE
 
 # Folders, outer ones first; the manifest; files: what uninstall takes away from its end to its beginning.
 write_manifest() {
-	local line new folders=() files=()
+	local line folders=() files=()
 	for line in ${listed[@]+"${listed[@]}"}; do
 		if [[ $line != */ ]]; then
 			files+=("$line")
@@ -63,6 +77,7 @@ write_manifest() {
 		fi
 	done
 	new=$(mktemp "$manifest.XXXXXX")
+	trap 'rm -f -- "$new"' EXIT
 	printf '%s\n' ${folders[@]+"${folders[@]}"} ${made[@]+"${made[@]}"} share/mla/manifest \
 		${files[@]+"${files[@]}"} "${targets[@]}" | awk '!seen[$0]++' >"$new"
 	chmod 644 "$new"
@@ -70,7 +85,7 @@ write_manifest() {
 }
 
 install_files() {
-	local build=$1 name i
+	local build=$1 name
 	put 755 bin "$build/bin/mla"
 	put 644 lib "$build/lib/libmla.so"
 	put 644 include harness/mla.h
@@ -83,41 +98,49 @@ install_files() {
 		make_folder "$folder/$name" "$name/" ./
 	done
 	write_manifest # first: what breaks off can be uninstalled
-	for i in "${!targets[@]}"; do
-		install -T -m "${modes[i]}" -- "${sources[i]}" "$folder/${targets[i]}"
-	done
+	copy_files
 	echo "${#targets[@]} files below $folder; make uninstall, with the same PREFIX and DESTDIR, removes them"
 }
 
 # ---- uninstall ---------------------------------------------------------------------------------
 
 uninstall_files() {
-	local i path left=""
+	local line path files=() folders=() left=""
 	read_manifest
 	[ ${#listed[@]} != 0 ] ||
 		{ echo "nothing to uninstall: there is no $manifest, which make install writes" && return; }
-	for ((i = ${#listed[@]} - 1; i >= 0; i--)); do
-		path=$folder/${listed[i]}
-		case $path in
-		*/)
-			path=$(realpath -ms -- "$path")
-			rmdir -- "$path" 2>/dev/null || [ ! -d "$path" ] || [[ $left == "$path"/* ]] ||
-				{ left=$path && echo "left, since it is not empty: $path"; }
-			;;
-		*)
-			[ ! -d "$path" ] || [ -L "$path" ] || { echo "left, since it is a folder now: $path" && continue; }
-			rm -f -- "$path"
-			# what Python made of it
-			[[ $path != *.py ]] || remove_cached "$(dirname "$path")/__pycache__" "$(basename "$path" .py)"
-			;;
-		esac
+	for line in "${listed[@]}"; do
+		path=$folder/$line
+		if [[ $line == */ ]]; then
+			folders=("$path" ${folders[@]+"${folders[@]}"})
+		elif [ -d "$path" ] && [ ! -L "$path" ]; then
+			echo "left, since it is a folder now: $path"
+		elif [ ! "$path" -ef "$manifest" ]; then
+			files+=("$path")
+		fi
+	done
+	rm -f -- ${files[@]+"${files[@]}"}
+	remove_cached ${files[@]+"${files[@]}"}
+	rm -f -- "$manifest" # last: what broke off before can be tried again
+	for path in ${folders[@]+"${folders[@]}"}; do
+		path=$(realpath -ms -- "$path")
+		rmdir -- "$path" 2>/dev/null || [ ! -d "$path" ] || [[ $left == "$path"/* ]] ||
+			{ left=$path && echo "left, since it is not empty: $path"; }
 	done
 }
 
-remove_cached() { # FOLDER MODULE
-	[ -d "$1" ] && [ ! -L "$1" ] || return 0
-	find "$1" -maxdepth 1 -type f -name "$2.*.pyc" -delete
-	rmdir -- "$1" 2>/dev/null || true
+# What Python made of the files.
+remove_cached() {
+	local file cached folder made=()
+	for file in "$@"; do
+		folder=${file%/*}/__pycache__ file=${file##*/}
+		[[ $file == *.py && -d $folder ]] || continue
+		for cached in "$folder/${file%.py}".*.pyc; do
+			made+=("$cached")
+		done
+		rm -f -- "${made[@]}"
+		rmdir -- "$folder" 2>/dev/null || true
+	done
 }
 
 "${verb}_files" "${@:3}"
