@@ -9,6 +9,7 @@ installed, and no CUDA compiler is needed. Needs a built mla (in $MLA_BUILD, def
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -380,11 +381,12 @@ class RealRung(Tree):
         config = self.read(os.path.join(build, "config.mk"))
         flags = re.search(r"^# flags: (\S+) (.*) / (.*)$", config, re.MULTILINE)
         self.play_gpu("")
+        self.copy_tree(parts=("data/captures/tiny_prefill.h5",))
         self.add_rung("91b_seesaw")
         said = self.make("rung", "R=91b", "ARCH=native", f"BUILD={build}", f"CC={flags[1]}",
                          f"CXX={'clang++' if 'clang' in flags[1] else 'g++'}", f"CFLAGS={flags[2]}",
                          f"CUFLAGS={flags[3]}",
-                         "CAPTURES=" + os.path.join(ROOT, "data/captures/tiny_prefill.h5"))
+                         "CAPTURES=data/captures/tiny_prefill.h5")
         self.assertNotIn("optimized/02_splitk.cu", said)
         self.assertIn("no GPU here: code for sm_90\n", said)
         program = os.path.join(build, "rung", "91b_seesaw-sm_90", "mla")
@@ -587,8 +589,8 @@ class Against(Tree):
 
     def test_slower_is_said_and_what_could_not_run(self):
         slow = self.fake("slow", f"""
-[ "$1" = bench ] || exec {MLA} "$@"
-{MLA} "$@" || exit
+[ "$1" = bench ] || exec {shlex.quote(MLA)} "$@"
+{shlex.quote(MLA)} "$@" || exit
 for last; do :; done
 sed -i 's/"samples_us": \\[/&{"900000, " * 40}/' "$last"
 """, "slow")

@@ -13,6 +13,7 @@ import math
 import os
 import random
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -713,7 +714,7 @@ class Profile(Folder):
         out, _ = self.mla("profile", "-k", "02", "-c", "000/001", self.CAPTURE, code=77)
         self.assertTrue(out.startswith("ncu --nvtx --nvtx-include 'mla profile/' --clock-control "
                                        "none "), out)
-        self.assertIn(f"{MLA} profile --once -k 02 -c 000/001 {self.CAPTURE}\n", out)
+        self.assertIn(f"{shlex.quote(MLA)} profile --once -k 02 -c 000/001 {shlex.quote(self.CAPTURE)}\n", out)
         # without nvcc no kernel is there to say what it shows
         self.assertEqual("sm__cycles_active.max" in out, mla.kernels()[1].built, out)
         self.assertIn("\nSKIPPED, ", out)
