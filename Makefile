@@ -380,7 +380,7 @@ ASAN_SUITES := $(patsubst %.c,$(BUILD)/asan/%,$(filter tests/test_%,$(TEST_C)))
 ASAN_MLA := $(BUILD)/asan/bin/mla
 # clang's leak check now and then crashes, in itself, on a program whose OpenMP threads are just ending
 # ("Tracer caught signal 11"); gcc's looks for leaks.
-RUN_TESTS := BUILD=$(BUILD) PYTHON=$(PYTHON) MLA=$(MLA) \
+RUN_TESTS := BUILD=$(BUILD) PYTHON=$(call sh,$(PYTHON)) MLA=$(MLA) \
              $(if $(findstring clang,$(CC)),ASAN_OPTIONS=detect_leaks=0) tests/run.sh
 
 $(BUILD)/tests/test_cli: | $(MLA)
@@ -443,7 +443,7 @@ demo: $(MLA)
 # Where nvcc is, the kernels' registers are written down first.
 docs: $(if $(and $(NVCC),$(if $(CHECK),,1)),$(MERGE_O) $(RUNG_O)) | $(MLA)
 	harness/tools/map.py $(if $(CHECK),--check)
-	MLA_PROGRAM=$(MLA) $(PYTHON) -B harness/tools/docs.py \
+	MLA_PROGRAM=$(MLA) $(call sh,$(PYTHON)) -B harness/tools/docs.py \
 		$(if $(CHECK),--check,$(if $^,--nvcc $(call sh,$(NVCC)) --ptxas $(^:.o=.ptxas)))
 
 # data/results/$(GPU)/ anew, on the machine with the GPU; PYTHON=... is one that has torch.
