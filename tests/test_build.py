@@ -353,10 +353,10 @@ class Arithmetic(Build):
 
     def test_the_reference_alone_refuses_what_the_compiler_tells(self):
         self.copy_tree("alone", parts=("reference", "harness/mla.h"))
-        for flag in FAST[:4]:
-            said = self.run_in_tree("gcc", "-std=c11", "-I.", "-Iharness", flag, "-fsyntax-only",
+        for flag in FAST:
+            said = self.run_in_tree("gcc", "-std=c11", "-I.", "-Iharness", *flag.split(), "-fsyntax-only",
                                     "reference/tile.c", code=1)
-            self.assertIn("the reference relies on NaN, infinities", said)
+            self.assertIn("the truth relies on NaN, infinities", said)
 
 
 # ---- complaints come before work --------------------------------------------------------------------
