@@ -219,10 +219,7 @@ static __device__ void store(const mla_params &p, const mla_work &item, const so
 				   empty ? 0.f : acc[n][2 * i + 1] * inverse);
 		}
 		if (warp == 0 && lane % 4 == 0) {
-			const float lse =
-				l == 0.f ? -CUDART_INF_F
-					 : (state.m[i] - weight_shift<T>)*0.693147180559945309417f +
-						   logf(l);
+			const float lse = lse_of_row(state.m[i], weight_shift<T>, l);
 
 			if (!whole)
 				p.partial_lse[slot] = lse;

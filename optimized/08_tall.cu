@@ -287,8 +287,7 @@ static __device__ void store_lse(const mla_params &p, const mla_work &item,
 	if (row >= item.row_end)
 		return;
 
-	const float lse =
-		l == 0.f ? -CUDART_INF_F : (state.m - shift<T>)*0.693147180559945309417f + logf(l);
+	const float lse = lse_of_row(state.m, shift<T>, l);
 
 	if (item.partial >= 0)
 		p.partial_lse[(int64_t)item.partial + r] = lse;

@@ -22,3 +22,15 @@ static inline const char *refuse_other_than_deepseek(const mla_config *c)
  * value would be lost beside a large weight on a small value. bf16 has the range of a float. */
 template <typename T> inline constexpr float weight_shift = 0.f;
 template <> inline constexpr float weight_shift<__half> = 14.f;
+
+/* lse, natural, of a row whose largest score is m (in powers of two) and whose weights, at most
+ * 2^shift, sum up to l. The shift is taken off l, which is exact, not off the logarithm: lse near 0
+ * would be the difference of two large numbers. m is what the weights were made with, as rounded. */
+static __device__ inline float lse_of_row(float m, float shift, float l)
+{
+	const float reference = __fsub_ru(m, shift);
+
+	if (l == 0.f)
+		return -CUDART_INF_F;
+	return (reference + shift) * 0.693147180559945309417f + logf(l * exp2f(-shift));
+}
