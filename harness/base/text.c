@@ -4,6 +4,9 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+
+#include "lib/plain.h"
 
 void *text_need(void *memory)
 {
@@ -43,4 +46,51 @@ char *text_format(const char *format, ...)
 	text = text_vformat(format, arguments);
 	va_end(arguments);
 	return text;
+}
+
+bool text_is_plain(const char *text, size_t *at)
+{
+	char escape[PLAIN_ESCAPE] = "";
+	size_t i = 0, step = 0;
+
+	for (; text[i] && !*escape; i += step)
+		step = plain_step(text + i, escape);
+	if (*escape && at)
+		*at = i - step;
+	return !*escape;
+}
+
+char *text_shown(const char *text)
+{
+	const size_t size = strlen(text) * (PLAIN_ESCAPE - 1) + 1;
+	char *shown = text_alloc(size);
+
+	plain_copy(shown, size, text);
+	return shown;
+}
+
+char *text_vshown(const char *format, va_list arguments)
+{
+	char *text = text_vformat(format, arguments), *shown = text_shown(text);
+
+	free(text);
+	return shown;
+}
+
+void text_print(FILE *out, const char *format, ...)
+{
+	const size_t length = strlen(format);
+	const bool line = length && format[length - 1] == '\n';
+	va_list arguments;
+	char *text, *shown;
+
+	va_start(arguments, format);
+	text = text_vformat(format, arguments);
+	va_end(arguments);
+	if (line)
+		text[strlen(text) - 1] = '\0';
+	shown = text_shown(text);
+	fprintf(out, "%s%s", shown, line ? "\n" : "");
+	free(shown);
+	free(text);
 }

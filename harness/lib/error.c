@@ -1,18 +1,30 @@
 /* error.c - status names and this thread's last error. */
 #include "lib/error.h"
 
-#include <stdarg.h>
 #include <stdio.h>
+
+#include "lib/plain.h"
 
 static _Thread_local char last_error[ERROR_SIZE];
 
+mla_status mla_vfail(mla_status status, const char *format, va_list arguments)
+{
+	/* The arguments may hold the last sentence. Room for a character more, so that none is cut.
+	 */
+	char text[ERROR_SIZE + 4];
+
+	vsnprintf(text, sizeof(text), format, arguments);
+	plain_copy(last_error, sizeof(last_error), text);
+	return status;
+}
+
 mla_status mla_fail(mla_status status, const char *format, ...)
 {
-	va_list args;
+	va_list arguments;
 
-	va_start(args, format);
-	vsnprintf(last_error, sizeof(last_error), format, args);
-	va_end(args);
+	va_start(arguments, format);
+	mla_vfail(status, format, arguments);
+	va_end(arguments);
 	return status;
 }
 
