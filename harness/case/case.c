@@ -6,27 +6,39 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/memory.h"
 #include "reference/reference.h"
 
 enum { ALIGNMENT = 64 };
 
 struct case_block {
 	struct case_block *next;
-	char padding[ALIGNMENT - sizeof(struct case_block *)]; /* what follows is aligned */
+	size_t whole; /* bytes, with this head */
+	char padding[ALIGNMENT - sizeof(struct case_block *) -
+		     sizeof(size_t)]; /* aligns the rest */
 };
+
+/* Bytes of all cases, and how large a block is that is worth a look at what there is. */
+static _Atomic size_t taken;
+enum { LARGE = 16 << 20 };
 
 void *case_alloc(struct mla_case *c, size_t bytes)
 {
-	if (bytes > SIZE_MAX - 2 * ALIGNMENT)
+	if (bytes > INT64_MAX - 2 * ALIGNMENT)
 		return NULL;
 
 	const size_t whole =
 		(sizeof(struct case_block) + bytes + ALIGNMENT - 1) & ~(size_t)(ALIGNMENT - 1);
-	struct case_block *block = aligned_alloc(ALIGNMENT, whole);
+	struct case_block *block;
 
+	if (whole >= LARGE && memory_sum((int64_t)taken, (int64_t)whole) > memory_most())
+		return NULL;
+	block = aligned_alloc(ALIGNMENT, whole);
 	if (!block)
 		return NULL;
 	memset(block, 0, whole);
+	taken += whole;
+	block->whole = whole;
 	block->next = c->owned;
 	c->owned = block;
 	return block + 1;
@@ -40,8 +52,9 @@ mla_tensor case_tensor(struct mla_case *c, int32_t dtype, int32_t ndim, const in
 	for (int32_t i = ndim - 1; i >= 0; i--) {
 		tensor.extent[i] = extent[i];
 		tensor.stride[i] = bytes;
-		if (extent[i] < 0 || __builtin_mul_overflow(bytes, extent[i], &bytes))
+		if (extent[i] < 0)
 			return tensor;
+		bytes = memory_product(bytes, extent[i]);
 	}
 	tensor.data = case_alloc(c, (size_t)bytes);
 	return tensor;
@@ -51,6 +64,7 @@ void case_free(struct mla_case *c)
 {
 	for (struct case_block *block = c->owned, *next; block; block = next) {
 		next = block->next;
+		taken -= block->whole;
 		free(block);
 	}
 	memset(c, 0, sizeof(*c));

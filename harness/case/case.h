@@ -25,7 +25,8 @@ struct mla_case {
 	struct case_block *owned; /* every allocation of this case */
 };
 
-/* Zeroed memory that lives as long as the case, 64-byte aligned; NULL if memory ran out. */
+/* Zeroed memory that lives as long as the case, 64-byte aligned; NULL if memory ran out, or
+ * all cases together would need more than there is. */
 void *case_alloc(struct mla_case *c, size_t bytes);
 
 /* A contiguous tensor of the case; extent[ndim]. data is NULL if memory ran out. */

@@ -8,8 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/memory.h"
 #include "base/poison.h"
 #include "base/random.h"
+#include "case/size.h"
 #include "lib/error.h"
 #include "lib/geometry.h"
 #include "reference/reference.h"
@@ -167,29 +169,34 @@ static mla_status make_batch(const struct cell *cell, uint64_t seed, struct mla_
 {
 	const int32_t n = cell->batch_size, low = (cell->kv_len + 1) / 2;
 	const int32_t high = cell->kv_len + cell->kv_len / 2;
+	int32_t *qo_len = case_alloc(c, (size_t)n * sizeof(int32_t));
 	int32_t *qo_indptr = case_alloc(c, ((size_t)n + 1) * sizeof(int32_t));
 	int32_t *kv_indptr = case_alloc(c, ((size_t)n + 1) * sizeof(int32_t));
 	int32_t *kv_len = case_alloc(c, (size_t)n * sizeof(int32_t));
-	int64_t pages = 0;
+	struct case_size size;
 
-	if (!qo_indptr || !kv_indptr || !kv_len)
+	if (!qo_len || !qo_indptr || !kv_indptr || !kv_len)
 		return no_memory(c);
 	for (int32_t r = 0; r < n; r++) {
+		qo_len[r] = cell->qo_len;
 		kv_len[r] = cell->varied ? (int32_t)draw(random_stream(seed, USE_LENGTHS),
 							 (uint64_t)r, low, high - low + 1)
 					 : cell->kv_len;
-		pages += geometry_pages(&c->config, kv_len[r]);
-		if (pages > INT32_MAX / 2 || (int64_t)(r + 1) * cell->qo_len > INT32_MAX / 4)
-			return mla_fail(MLA_CAPACITY, "cell \"%s\" is too large for a page table",
-					c->name);
-		qo_indptr[r + 1] = qo_indptr[r] + cell->qo_len;
-		kv_indptr[r + 1] = (int32_t)pages;
+	}
+	if (case_size_of(&c->config, n, qo_len, kv_len, &size))
+		return mla_fail(MLA_INVALID, "cell \"%s\": %s", c->name, mla_last_error());
+	for (int32_t r = 0; r < n; r++) {
+		qo_indptr[r + 1] = qo_indptr[r] + qo_len[r];
+		kv_indptr[r + 1] = kv_indptr[r] + (int32_t)geometry_pages(&c->config, kv_len[r]);
 	}
 	c->batch = (mla_batch){.struct_size = sizeof(mla_batch),
 			       .batch_size = n,
 			       .qo_indptr = qo_indptr,
 			       .kv_indptr = kv_indptr,
 			       .kv_len = kv_len};
+	if (mla_capacity_of(&c->config, &c->batch,
+			    &(mla_capacity){.struct_size = sizeof(mla_capacity)}))
+		return mla_fail(MLA_INVALID, "cell \"%s\": %s", c->name, mla_last_error());
 	return MLA_OK;
 }
 
@@ -198,6 +205,13 @@ static mla_status make_page_table(uint64_t seed, struct mla_case *c)
 {
 	const int64_t entries = c->batch.kv_indptr[c->batch.batch_size];
 	const int64_t pages = entries + UNUSED_PAGES;
+	/* Counting which are used takes as much again. */
+	const mla_status status =
+		memory_ask(2 * pages * (int64_t)sizeof(int32_t), "the cell's page table");
+
+	if (status)
+		return status;
+
 	int32_t *indices = case_alloc(c, (size_t)pages * sizeof(*indices));
 
 	if (!indices)

@@ -9,14 +9,17 @@
  */
 #include "case/generate.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/memory.h"
 #include "base/poison.h"
 #include "base/random.h"
+#include "case/size.h"
 #include "lib/error.h"
 #include "lib/geometry.h"
 #include "reference/reference.h"
@@ -91,6 +94,7 @@ struct generator {
 	signed char *topics;       /* [NUM_TOPICS, dims] +1 or -1 */
 	struct page_owner *owners; /* [num_pages] */
 	int64_t num_pages;
+	struct case_size size;
 };
 
 enum stream { STREAM_TOPICS, STREAM_PAGES, STREAM_QUERIES, STREAM_KEYS, STREAM_SHAPES };
@@ -264,6 +268,8 @@ static mla_status make_batch(struct generator *g)
 
 	if (!qo_indptr || !kv_indptr || !kv_len || (spec->q_pos0 && !q_pos0))
 		return no_memory();
+	if (case_size_of(&spec->config, spec->batch_size, spec->qo_len, spec->kv_len, &g->size))
+		return MLA_INVALID;
 	for (size_t i = 0; i < n; i++) {
 		qo_indptr[i + 1] = qo_indptr[i] + spec->qo_len[i];
 		kv_indptr[i + 1] = kv_indptr[i] + (int32_t)pages_of(spec, (int32_t)i) +
@@ -278,7 +284,9 @@ static mla_status make_batch(struct generator *g)
 				  .kv_indptr = kv_indptr,
 				  .kv_len = kv_len,
 				  .q_pos0 = q_pos0};
-	return MLA_OK;
+	/* What mla.h says of a batch, so that no case is made that nothing can run. */
+	return mla_capacity_of(&g->c->config, &g->c->batch,
+			       &(mla_capacity){.struct_size = sizeof(mla_capacity)});
 }
 
 /* The pool's pages in the order in which they are handed out. */
@@ -345,10 +353,27 @@ static void assign_pages(struct generator *g, const int32_t *order, int64_t pref
 	}
 }
 
+/* For the inputs, and what makes them. */
+static mla_status ask_memory(const struct generator *g)
+{
+	const int64_t inputs = case_input_bytes(&g->spec->config, &g->size, g->num_pages);
+	const int64_t order = (int64_t)(sizeof(int32_t) + sizeof(*g->owners)) * g->num_pages;
+
+	if (g->num_pages > INT32_MAX)
+		return mla_fail(MLA_INVALID, "the cache has %" PRId64 " pages, expected at most %d",
+				g->num_pages, INT32_MAX);
+	return memory_ask(memory_sum(inputs, order), "the case");
+}
+
 static mla_status make_page_table(struct generator *g)
 {
 	const int64_t prefix = count_pages(g);
 	const int64_t entries = g->c->batch.kv_indptr[g->spec->batch_size];
+	const mla_status status = ask_memory(g);
+
+	if (status)
+		return status;
+
 	int32_t *indices = case_alloc(g->c, (size_t)entries * sizeof(*indices));
 	int32_t *order = page_order(g);
 
