@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/input.h"
 #include "lib/error.h"
 
 /* A path may be longer than a sentence, which must not lose its end. */
@@ -27,19 +28,8 @@ static mla_status fail(const struct output *o, int error)
 
 static mla_status fail_kind(const struct output *o, enum output_use use, mode_t mode)
 {
-	static const struct {
-		mode_t kind;
-		const char *name;
-	} kinds[] = {
-		{S_IFDIR, "a folder"},       {S_IFIFO, "a pipe"},    {S_IFCHR, "a device"},
-		{S_IFBLK, "a block device"}, {S_IFSOCK, "a socket"},
-	};
-	const char *name = "something else";
-
-	for (size_t i = 0; i < sizeof(kinds) / sizeof(*kinds); i++)
-		if (kinds[i].kind == (mode & S_IFMT))
-			name = kinds[i].name;
-	return mla_fail(MLA_INVALID, CANNOT "it is %s, expected a regular file%s", o->name, name,
+	return mla_fail(MLA_INVALID, CANNOT "it is %s, expected a regular file%s", o->name,
+			input_kind(mode),
 			use == OUTPUT_STREAM ? ", a pipe or a character device" : "");
 }
 
@@ -187,7 +177,8 @@ mla_status output_json(const char *path, const struct json_t *root)
 
 	if (status)
 		return status;
-	if (json_dumpf(root, output.stream, JSON_INDENT(1)) && !ferror(output.stream))
+	if (json_dumpf(root, output.stream, JSON_INDENT(1) | JSON_ENSURE_ASCII) &&
+	    !ferror(output.stream))
 		status = fail(&output, ENOMEM);
 	fputc('\n', output.stream);
 	if (!status)

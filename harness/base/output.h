@@ -33,7 +33,7 @@ mla_status output_commit(struct output *o);
 /* Closes and leaves nothing behind that was not published. Nothing to do after a commit. */
 void output_abandon(struct output *o);
 
-/* A whole file of JSON, indented, with a line feed at its end. */
+/* A whole file of JSON, indented, in ASCII, with a line feed at its end. */
 struct json_t;
 mla_status output_json(const char *path, const struct json_t *root);
 

@@ -51,8 +51,8 @@ char *ceilings_default_path(void);
 /* The entry of one GPU. *found is false if there is no such file or entry; a file that is not what
  * it should be is an error. */
 mla_status ceilings_load(const char *path, const char *gpu, struct ceilings *ceilings, bool *found);
-/* The same of the file that a user named, or of ceilings_default_path() where path is NULL. Nothing
- * is found without that, or without a gpu. */
+/* The same of the file that a user named, which must be there, or of ceilings_default_path() where
+ * path is NULL. Nothing is found without that, or without a gpu. */
 mla_status ceilings_find(const char *path, const char *gpu, struct ceilings *ceilings, bool *found);
 /* The entry of a file that has one alone; another number of them is an error, and so is no file. */
 mla_status ceilings_only(const char *path, struct ceilings *ceilings, bool *found);

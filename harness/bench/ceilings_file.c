@@ -7,7 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
+#include "base/input.h"
 #include "base/output.h"
 #include "bench/ceilings.h"
 #include "lib/error.h"
@@ -32,18 +34,15 @@ char *ceilings_default_path(void)
 /* The whole file, checked so far as all entries share. *root is NULL if there is no such file. */
 static mla_status read_file(const char *path, json_t **root)
 {
-	json_error_t error;
 	const char *schema;
-	FILE *file = fopen(path, "r");
+	mla_status status;
 
 	*root = NULL;
-	if (!file)
-		return errno == ENOENT ? MLA_OK
-				       : mla_fail(MLA_INVALID, "%s: %s", path, strerror(errno));
-	*root = json_loadf(file, JSON_REJECT_DUPLICATES, &error);
-	fclose(file);
-	if (!*root)
-		return mla_fail(MLA_INVALID, "%s: line %d: %s", path, error.line, error.text);
+	if (access(path, F_OK) && errno == ENOENT)
+		return MLA_OK;
+	status = input_json(path, root);
+	if (status)
+		return status;
 
 	schema = json_string_value(json_object_get(*root, "schema"));
 	if (schema && !strcmp(schema, SCHEMA) &&
@@ -154,8 +153,10 @@ mla_status ceilings_find(const char *path, const char *gpu, struct ceilings *cei
 	mla_status status = MLA_OK;
 
 	*found = false;
-	if (gpu && (path || own))
-		status = ceilings_load(path ? path : own, gpu, ceilings, found);
+	if (path && access(path, F_OK)) /* who names a file means one that is there */
+		status = mla_fail(MLA_INVALID, "%s: %s", path, strerror(errno));
+	else if (path || (gpu && own))
+		status = ceilings_load(path ? path : own, gpu ? gpu : "", ceilings, found);
 	free(own);
 	return status;
 }

@@ -9,7 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/input.h"
 #include "lib/error.h"
+#include "report/results.h"
 
 #define SCHEMA         "mla-results"
 #define SCHEMA_VERSION 1
@@ -249,10 +251,17 @@ static mla_status read_root(struct reader *reader)
 			    json_is_string(schema) ? "\"" : "",
 			    json_is_string(schema) ? json_string_value(schema) : kind_of(schema),
 			    json_is_string(schema) ? "\"" : "", SCHEMA);
+	if (!json_is_integer(version))
+		return fail(reader, MLA_INVALID, "\"schema_version\" is %s, expected %d",
+			    json_is_number(version) ? "no whole number" : kind_of(version),
+			    SCHEMA_VERSION);
 	if (json_integer_value(version) != SCHEMA_VERSION)
 		return fail(reader, MLA_INVALID,
 			    "\"schema_version\" is %lld, this program reads %d",
 			    (long long)json_integer_value(version), SCHEMA_VERSION);
+	status = results_check(reader->file->path, root);
+	if (status)
+		return status;
 	if (!json_is_array(measurements))
 		return fail(reader, MLA_INVALID, "\"measurements\" is %s, expected an array",
 			    kind_of(measurements));
@@ -267,17 +276,12 @@ static mla_status read_root(struct reader *reader)
 mla_status compare_open(const char *path, struct compare_file *file)
 {
 	struct reader reader = {.file = file, .index = -1};
-	json_error_t error;
 	mla_status status;
 
 	*file = (struct compare_file){.path = path, .gpu = "", .cpu = ""};
-	file->root = json_load_file(path, 0, &error);
-	if (file->root)
+	status = input_json(path, &file->root);
+	if (!status)
 		status = read_root(&reader);
-	else if (error.line < 0) /* not read at all; the text names the path */
-		status = mla_fail(MLA_INVALID, "%s", error.text);
-	else
-		status = fail(&reader, MLA_INVALID, "line %d: %s", error.line, error.text);
 	if (status)
 		compare_close(file);
 	return status;

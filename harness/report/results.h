@@ -18,6 +18,9 @@ json_t *results_case(const struct timings_shown *shown);
 /* Rates, and tensor_tflops, the one of them that bounds. null if ceilings is NULL. */
 json_t *results_ceilings(const struct ceilings *ceilings);
 
+/* Whether what stands under the keys that are read here is of the right kind, and not too much of
+ * it; a sentence that names path and key if not. */
+mla_status results_check(const char *path, const json_t *root);
 /* Of a file that was read: its ceilings; false if it has none. */
 bool results_read_ceilings(const json_t *root, struct ceilings *ceilings);
 /* The case of a measurement, as the file has it but for the bound, which is by these ceilings
