@@ -70,6 +70,12 @@ dialect() {
 		xargs -0 grep -nE '[!=]= *(NULL|MLA_OK)\b|\b(NULL|MLA_OK) *[!=]='
 }
 
+# What a terminal would obey is escaped on its way out: verbs print by text_print, and refuse words by
+# cli_error. Figures and own words alone may go straight.
+printing() {
+	! grep -nE '\b(printf|fprintf|argp_error)\(' harness/cli/*.c harness/suite/*.c | grep -v '^harness/cli/args.c:[0-9]*:	argp_error(state, "%s", mla_last_error());$'
+}
+
 # A loop that does not say how many threads wakes a team for nothing, and hangs after a fork.
 teams() {
 	! printf '%s\0' "${sources[@]}" | grep -zv '^tests/' |
@@ -110,6 +116,7 @@ check "codespell" codespell "${texts[@]}"
 check "ladder.def and the folder" ladder
 check "rooms" layers
 check "dialect" dialect
+check "printing" printing
 check "parallel loops ask ref_threads" teams
 check "map of the rooms" harness/tools/map.py --check
 check "links of documents" links

@@ -564,9 +564,9 @@ Test(capture, parts_that_are_not_there_are_named)
 		{{.requests = two, .num_requests = 1}, "no request with index 2, there are 2"},
 		{{.steps = twice, .num_steps = 2}, "step with index 1 is chosen twice"},
 		{{.head_begin = 2, .head_end = 4},
-		 "heads [2, 4) are not a part of the 3 heads here"},
+		 "heads 2 to 3 are not a part of the 3 heads here"},
 		{{.head_begin = 2, .head_end = 2},
-		 "heads [2, 2) are not a part of the 3 heads here"},
+		 "heads 2 to 1 are not a part of the 3 heads here"},
 	};
 
 	fixture_write(in_folder("whole.h5"), CAPTURE_KERNEL_CALL, MLA_BF16, false);

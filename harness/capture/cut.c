@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/plain.h"
+
 /* Consecutive indices of a dimension. */
 struct run {
 	int64_t begin, end;
@@ -34,16 +36,23 @@ struct cut {
 static mla_status check_choice(const struct cut *cut, const char *what, const int *chosen,
 			       int count, int64_t limit)
 {
-	for (int i = 0; i < count; i++) {
-		if (chosen[i] < 0 || chosen[i] >= limit)
-			return cap_fail(cut->from->path, "no %s with index %d, there are %" PRId64,
-					what, chosen[i], limit);
-		for (int k = 0; k < i; k++)
-			if (chosen[k] == chosen[i])
-				return cap_fail(cut->from->path, "%s with index %d is chosen twice",
-						what, chosen[i]);
+	bool *seen = calloc((size_t)limit + 1, sizeof(*seen));
+	mla_status status = seen ? MLA_OK : cap_fail_memory(cut->from->path);
+
+	for (int i = 0; i < count && !status; i++) {
+		if (chosen[i] < 0 || chosen[i] >= limit) {
+			status =
+				cap_fail(cut->from->path, "no %s with index %d, there are %" PRId64,
+					 what, chosen[i], limit);
+		} else if (seen[chosen[i]]) {
+			status = cap_fail(cut->from->path, "%s with index %d is chosen twice", what,
+					  chosen[i]);
+		} else {
+			seen[chosen[i]] = true;
+		}
 	}
-	return MLA_OK;
+	free(seen);
+	return status;
 }
 
 static mla_status check_part(struct cut *cut)
@@ -70,8 +79,9 @@ static mla_status check_part(struct cut *cut)
 	if (!part->head_begin && !part->head_end)
 		part->head_end = heads;
 	if (part->head_begin < 0 || part->head_begin >= part->head_end || part->head_end > heads)
-		return cap_fail(from->path, "heads [%d, %d) are not a part of the %d heads here",
-				part->head_begin, part->head_end, heads);
+		return cap_fail(from->path,
+				"heads %d to %" PRId64 " are not a part of the %d heads here",
+				part->head_begin, (int64_t)part->head_end - 1, heads);
 	status = check_choice(cut, "step", part->steps, part->num_steps, from->num_steps);
 	if (!status)
 		status = check_choice(cut, "layer", part->layers, part->num_layers,
@@ -304,20 +314,39 @@ static mla_status copy_datasets(struct cut *cut, const char *group, const struct
 
 /* ---- the parts of the file ------------------------------------------------------------------ */
 
+/* ", requests 0-2,5": neighbours as a range. What has no room is counted: " and 7 more". */
+static void list_requests(const struct capture_part *part, char *text, size_t size)
+{
+	const int n = part->num_requests, *list = part->requests;
+	size_t used = strlen(text);
+
+	for (int i = 0, last; i < n; i = last + 1) {
+		char range[64];
+
+		for (last = i; last + 1 < n && list[last + 1] == list[last] + 1; last++)
+			;
+		snprintf(range, sizeof(range), last > i ? "%s%d-%d" : "%s%d",
+			 i ? "," : ", requests ", list[i], list[last]);
+		if (used + strlen(range) + sizeof(" and 2147483647 more") > size) {
+			snprintf(text + used, size - used, " and %d more", n - i);
+			return;
+		}
+		used += (size_t)snprintf(text + used, size - used, "%s", range);
+	}
+}
+
 /* Where the part comes from. Steps, layers and heads show in the file itself. */
 static mla_status write_origin(struct cut *cut)
 {
 	const struct cap_attribute *sha =
 		cap_attributes_find(&cut->from->listing.attributes, "/", "content_sha256");
 	const char *slash = strrchr(cut->from->path, '/');
-	char text[1024];
-	size_t used = (size_t)snprintf(text, sizeof(text), "%.200s, content_sha256 %.64s",
-				       slash ? slash + 1 : cut->from->path,
-				       sha && sha->text ? sha->text : "none");
+	char name[512], text[1024];
 
-	for (int i = 0; i < cut->part.num_requests && used < sizeof(text); i++)
-		used += (size_t)snprintf(text + used, sizeof(text) - used, "%s%d",
-					 i ? "," : ", requests ", cut->part.requests[i]);
+	plain_copy(name, sizeof(name), slash ? slash + 1 : cut->from->path);
+	snprintf(text, sizeof(text), "%s, content_sha256 %.64s", name,
+		 sha && sha->text ? sha->text : "none");
+	list_requests(&cut->part, text, sizeof(text));
 	return cap_write_string(&cut->writer, "/", "derived_from", text);
 }
 

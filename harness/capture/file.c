@@ -25,9 +25,6 @@ static mla_status fail(mla_status status, const char *file, const char *sentence
 	if (used < 0 || (size_t)used >= sizeof(text))
 		used = 0;
 	snprintf(text + used, sizeof(text) - (size_t)used, "%s", sentence);
-	for (char *c = text; *c; c++) /* names in a hostile file may hold terminal codes */
-		if (iscntrl((unsigned char)*c))
-			*c = '?';
 	return mla_fail(status, "%s", text);
 }
 

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "lib/geometry.h"
+#include "lib/plain.h"
 #include "reference/reference.h"
 
 /* What a load works on. */
@@ -372,9 +373,11 @@ static void naturalise_lse(const struct capture *capture, mla_tensor *lse)
 static void name_case(const struct load *load, int layer)
 {
 	const char *slash = strrchr(load->capture->path, '/');
+	char file[80];
 
-	snprintf(load->c->name, sizeof(load->c->name), "%.80s:%03d/%03d",
-		 slash ? slash + 1 : load->capture->path, load->step->number, layer);
+	plain_copy(file, sizeof(file), slash ? slash + 1 : load->capture->path);
+	snprintf(load->c->name, sizeof(load->c->name), "%s:%03d/%03d", file, load->step->number,
+		 layer);
 }
 
 static mla_status load_case(struct load *load)

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/text.h"
 #include "lib/geometry.h"
 
 /* What a verification works on. */
@@ -39,7 +40,7 @@ static mla_status warn(struct verify *verify, const char *format, ...)
 	if (verify->strict)
 		return status;
 	if (verify->log)
-		fprintf(verify->log, "%s\n", mla_last_error());
+		text_print(verify->log, "%s\n", mla_last_error());
 	return MLA_OK;
 }
 
@@ -347,11 +348,11 @@ static mla_status verify_all(struct verify *verify)
 	if (!status)
 		status = check_software(verify);
 	if (!status && verify->log)
-		fprintf(verify->log,
-			"%s: good: %s, %d steps, %d layers, %" PRIu64
-			" datasets, %.1f MB checked\n",
-			capture->path, cap_kind_words[capture->kind], capture->num_steps,
-			capture->num_layers, verify->num_datasets, (double)verify->bytes * 1e-6);
+		text_print(verify->log,
+			   "%s: good: %s, %d steps, %d layers, %" PRIu64
+			   " datasets, %.1f MB checked\n",
+			   capture->path, cap_kind_words[capture->kind], capture->num_steps,
+			   capture->num_layers, verify->num_datasets, (double)verify->bytes * 1e-6);
 	return status;
 }
 

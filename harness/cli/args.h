@@ -9,6 +9,13 @@
 
 #include "mla.h"
 
+/* argp_parse for a verb, whose words may hold anything: argp's own messages give unknown options
+ * back as they are. */
+void cli_parse(const struct argp *argp, int argc, char **argv, unsigned flags, void *input);
+/* argp_error with a sentence that is escaped as those of mla_fail are. */
+void cli_error(const struct argp_state *state, const char *format, ...)
+	__attribute__((noreturn, format(printf, 2, 3)));
+
 long cli_integer(struct argp_state *state, const char *option, const char *text, long low,
 		 long high);
 double cli_positive(struct argp_state *state, const char *option, const char *text);
@@ -28,16 +35,16 @@ int cli_choice(struct argp_state *state, const char *option, const char *text,
 
 struct cli_ints {
 	int *values;
-	int count;
+	int count, max;
 };
-/* "3", "0,2,5", "0-7", "0-3,8". Appends. */
+/* "3", "0,2,5", "0-7", "0-3,8". Appends. At most 2^20 numbers, with those that were there. */
 void cli_int_list(struct argp_state *state, const char *option, const char *text, long low,
 		  long high, struct cli_ints *list);
 void cli_ints_free(struct cli_ints *list);
 
 struct cli_strings {
 	const char **values; /* of argv, or of owned */
-	int count;
+	int count, max;
 	char *owned;
 };
 void cli_strings_add(struct cli_strings *list, const char *text);

@@ -52,11 +52,11 @@ static void parse_names(struct cli_cells *cells, const char *arg, struct argp_st
 	struct cell cell;
 
 	if (cells->names.count)
-		argp_error(state, "--cells: one list is enough");
+		cli_error(state, "--cells: one list is enough");
 	cli_strings_split(&cells->names, arg);
 	for (int i = 0; i < cells->names.count; i++)
 		if (cell_parse(cells->names.values[i], &cell))
-			argp_error(state, "--cells: %s", mla_last_error());
+			cli_error(state, "--cells: %s", mla_last_error());
 }
 
 static error_t parse(int key, char *arg, struct argp_state *state)

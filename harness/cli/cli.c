@@ -4,9 +4,11 @@
 
 #include <stdio.h>
 
+#include "base/text.h"
+
 static void say(const char *who)
 {
-	fprintf(stderr, "%s: %s\n", who, mla_last_error());
+	text_print(stderr, "%s: %s\n", who, mla_last_error());
 }
 
 int cli_fail(const char *who, mla_status status)

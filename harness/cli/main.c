@@ -29,7 +29,7 @@ static const struct cli_verb verbs[] = {
 static void print_version(FILE *out, struct argp_state *state)
 {
 	(void)state;
-	fprintf(out, "mla %s\n", mla_version());
+	text_print(out, "mla %s\n", mla_version());
 }
 
 /* The list of verbs stands between the options and the example. */
@@ -67,7 +67,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		return 0;
 	}
 	if (key == ARGP_KEY_NO_ARGS)
-		argp_error(state, "a verb is missing");
+		cli_error(state, "a verb is missing");
 	return ARGP_ERR_UNKNOWN;
 }
 
@@ -104,13 +104,15 @@ static int run_verb(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
+	static char name[] = "mla";
 	int verb_index = 0;
 
+	argv[0] = name; /* what argp puts before its messages, however the program was called */
 	/* Where it fails, the verb that needs it says so. */
 	(void)capture_start();
 	argp_err_exit_status = CLI_USAGE;
 	argp_program_version_hook = print_version;
-	argp_parse(&argp, argc, argv, ARGP_IN_ORDER, NULL, &verb_index);
+	cli_parse(&argp, argc, argv, ARGP_IN_ORDER, &verb_index);
 
 	const int code = run_verb(argc - verb_index, argv + verb_index);
 

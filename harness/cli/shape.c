@@ -101,7 +101,7 @@ static void parse_kv_len(struct cli_shape *shape, const char *text, struct argp_
 	char low[32];
 
 	if (!dash || (size_t)(dash - range) >= sizeof(low))
-		argp_error(state, "--kv-len: found \"%s\", expected uniform:LOW-HIGH", text);
+		cli_error(state, "--kv-len: found \"%s\", expected uniform:LOW-HIGH", text);
 	snprintf(low, sizeof(low), "%.*s", (int)(dash - range), range);
 	shape->low = cli_integer(state, "--kv-len", low, 0, MAX_LEN);
 	shape->high = cli_integer(state, "--kv-len", dash + 1, shape->low, MAX_LEN);
@@ -140,8 +140,7 @@ static void spread(struct cli_ints *list, const char *option, long n, int missin
 	if (list->count == n)
 		return;
 	if (list->count > 1)
-		argp_error(state, "%s names %d requests, the batch has %ld", option, list->count,
-			   n);
+		cli_error(state, "%s names %d requests, the batch has %ld", option, list->count, n);
 
 	const int value = list->count ? list->values[0] : missing;
 	int *values = text_alloc((size_t)n * sizeof(*values));
@@ -149,7 +148,7 @@ static void spread(struct cli_ints *list, const char *option, long n, int missin
 	for (long i = 0; i < n; i++)
 		values[i] = value;
 	free(list->values);
-	*list = (struct cli_ints){values, (int)n};
+	*list = (struct cli_ints){values, (int)n, (int)n};
 }
 
 static long largest(long a, long b)
@@ -167,7 +166,7 @@ static void resolve(struct cli_shape *shape, struct argp_state *state)
 			    largest(shape->q_pos0.count, 1));
 	spread(&shape->qo_len, "--qo-len", n, 1, state);
 	if (shape->high >= 0 && shape->kv_len.count)
-		argp_error(state, "--kv-len: a list and uniform: exclude each other");
+		cli_error(state, "--kv-len: a list and uniform: exclude each other");
 	spread(&shape->kv_len, "--kv-len", n, 1024, state);
 
 	/* The lengths depend on the seed, on every machine alike. */
@@ -176,7 +175,7 @@ static void resolve(struct cli_shape *shape, struct argp_state *state)
 			(int)(shape->low + (long)(random_number(spec->seed, (uint64_t)b) %
 						  (uint64_t)(shape->high - shape->low + 1)));
 	if (shape->q_pos0.count && !spec->config.causal)
-		argp_error(state, "--q-pos0 has a meaning only with --causal");
+		cli_error(state, "--q-pos0 has a meaning only with --causal");
 	if (shape->q_pos0.count)
 		spread(&shape->q_pos0, "--q-pos0", n, 0, state);
 	if (spec->config.out_dtype < 0)

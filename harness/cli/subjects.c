@@ -32,6 +32,8 @@ static struct known known_names(void)
 	return known;
 }
 
+static const char automatic[] = "auto";
+
 /* "02_splitk" is meant by itself, by "02", by "2" and by "splitk". */
 static bool means(const char *word, const char *kernel)
 {
@@ -47,16 +49,15 @@ static bool means(const char *word, const char *kernel)
 	       number == strtol(kernel, NULL, 10);
 }
 
-static void add(struct cli_subjects *subjects, const struct known *known, int index, bool named)
+static void add(struct cli_subjects *subjects, const char *name, const struct variant *variant,
+		bool named)
 {
-	const char *name = known->names[index];
-
 	for (int i = 0; i < subjects->count; i++)
 		if (!strcmp(subjects->list[i].name, name))
 			return;
 	subjects->list[subjects->count++] = (struct cli_subject){
 		.name = name,
-		.variant = index < known->num_variants ? &variants[index] : NULL,
+		.variant = variant,
 		.named = named,
 	};
 }
@@ -75,7 +76,7 @@ static int add_word(struct cli_subjects *subjects, const struct known *known, co
 
 		if (!named && !(variant ? cpu : gpu))
 			continue;
-		add(subjects, known, i, named);
+		add(subjects, known->names[i], variant ? &variants[i] : NULL, named);
 		found++;
 	}
 
@@ -86,9 +87,8 @@ static int add_word(struct cli_subjects *subjects, const struct known *known, co
 		subjects->facts_named |= facts;
 		found++;
 	}
-	if (!strcmp(word, "auto")) {
-		subjects->list[subjects->count++] =
-			(struct cli_subject){.name = "auto", .named = true};
+	if (!strcmp(word, automatic)) {
+		add(subjects, automatic, NULL, true);
 		found++;
 	}
 	return found + gpu; /* "gpu" is a good word on an empty ladder */

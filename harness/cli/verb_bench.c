@@ -169,10 +169,10 @@ static void check_arguments(const struct bench_verb *bench, struct argp_state *s
 	const int sources = given[0] + given[1] + given[2] + given[3];
 
 	if (sources != 1 && !(sources == 0 && bench->explain))
-		argp_error(state, "a FILE or the flags of a shape are needed, or --suite, or "
-				  "--cells: exactly one of them");
+		cli_error(state, "a FILE or the flags of a shape are needed, or --suite, or "
+				 "--cells: exactly one of them");
 	if (bench->list && !cli_cells_given(&bench->cells))
-		argp_error(state, "--list is for --suite and --cells");
+		cli_error(state, "--list is for --suite and --cells");
 }
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -357,11 +357,13 @@ static void print_head(const struct bench_verb *bench, const struct timings_show
 
 	report_progress("%s", "");
 	case_describe(shown->c, text, sizeof(text));
-	printf("%s%s: %s\n", bench->done ? "\n" : "", shown->name, text);
-	printf("%s%s%.4g MB and %.4g GFLOP per call", gpu_missing() ? "" : gpu_name(),
-	       gpu_missing() ? "" : "; ", shown->work.bytes * 1e-6, shown->work.flop * 1e-9);
+	if (bench->done)
+		putchar('\n');
+	text_print(stdout, "%s: %s\n", shown->name, text);
+	text_print(stdout, "%s%s%.4g MB and %.4g GFLOP per call", gpu_missing() ? "" : gpu_name(),
+		   gpu_missing() ? "" : "; ", shown->work.bytes * 1e-6, shown->work.flop * 1e-9);
 	if (shown->bound.us > 0)
-		printf(", at least %.4g us", shown->bound.us);
+		text_print(stdout, ", at least %.4g us", shown->bound.us);
 	putchar('\n');
 }
 
@@ -598,7 +600,7 @@ static void print_foot(const struct bench_verb *bench)
 {
 	timings_matrix_print(bench->matrix, stdout);
 	if (bench->timed > 0 && !gpu_missing() && !bench->ceilings_known)
-		printf("\nbound unknown: run mla ceilings first\n");
+		puts("\nbound unknown: run mla ceilings first");
 	timings_marks_explain(&bench->marks, bench->options.stop.noise, stdout);
 	timings_show_clocks(&bench->marks, nvml_max_sm_mhz(bench->nvml), stdout);
 	report_absence_show(&bench->absence, stdout);
@@ -664,7 +666,7 @@ int cli_bench(int argc, char **argv)
 	bench.options.opaque = &bench;
 	cli_shape_init(&bench.shape);
 	cli_cells_init(&bench.cells);
-	argp_parse(&argp, argc, argv, 0, NULL, &bench);
+	cli_parse(&argp, argc, argv, 0, &bench);
 	if (bench.explain)
 		timings_explain(stdout);
 	if (bench.file || bench.shape.given || cli_cells_given(&bench.cells))

@@ -71,12 +71,12 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	case ARGP_KEY_END:
 		if (!!verb->cells.suite + (verb->cells.names.count > 0) + (verb->files.count > 0) >
 		    1)
-			argp_error(state, "FILEs, --suite and --cells exclude each other");
+			cli_error(state, "FILEs, --suite and --cells exclude each other");
 		if (verb->ceilings && !verb->gpu && gpu_missing())
-			argp_error(state,
-				   "--ceilings: this machine has no GPU to look for in %s; "
-				   "--gpu NAME says which",
-				   verb->ceilings);
+			cli_error(state,
+				  "--ceilings: this machine has no GPU to look for in %s; "
+				  "--gpu NAME says which",
+				  verb->ceilings);
 		return 0;
 	}
 	return ARGP_ERR_UNKNOWN;
@@ -256,8 +256,8 @@ static int load_ceilings(struct cases_verb *verb)
 	if (ceilings_find(verb->ceilings, gpu, &verb->known, &verb->ceilings_known))
 		return cli_fail_file("mla cases");
 	if (!verb->ceilings_known && (verb->ceilings || verb->gpu))
-		fprintf(stderr, "mla cases: %s has nothing about %s: no bounds\n",
-			verb->ceilings ? verb->ceilings : "the user's cache", gpu);
+		text_print(stderr, "mla cases: %s has nothing about %s: no bounds\n",
+			   verb->ceilings ? verb->ceilings : "the user's cache", gpu);
 	return CLI_OK;
 }
 
@@ -273,20 +273,22 @@ static void print_json(const struct cases_verb *verb)
 	report_json_set(root, "ceilings", results_ceilings(known_ceilings(verb)));
 	report_json_set(root, "tolerances", report_json_tolerances());
 	report_json_set(root, "cases", json_incref(verb->list));
-	json_dumpf(root, stdout, JSON_INDENT(1));
-	putchar('\n');
+	report_json_print(root);
 	json_decref(root);
 }
 
 static void print_table(const struct cases_verb *verb)
 {
 	report_table_print(verb->table, stdout);
+	putchar('\n');
 	if (verb->ceilings_known)
-		printf("\nbound: %s reads %.0f GB/s and multiplies %.0f TFLOP/s\n", verb->known.gpu,
-		       ceilings_read_gbs(&verb->known), ceilings_tflops(&verb->known));
+		text_print(stdout, "bound: %s reads %.0f GB/s and multiplies %.0f TFLOP/s\n",
+			   verb->known.gpu, ceilings_read_gbs(&verb->known),
+			   ceilings_tflops(&verb->known));
 	else
-		printf("\nbound unknown: mla ceilings measures what it takes; --ceilings FILE "
-		       "--gpu NAME says where it is\n");
+		text_print(stdout,
+			   "bound unknown: mla ceilings measures what it takes; --ceilings FILE "
+			   "--gpu NAME says where it is\n");
 }
 
 static int run(struct cases_verb *verb)
@@ -308,7 +310,7 @@ int cli_cases(int argc, char **argv)
 	struct cases_verb verb = {0};
 
 	cli_cells_init(&verb.cells);
-	argp_parse(&argp, argc, argv, 0, NULL, &verb);
+	cli_parse(&argp, argc, argv, 0, &verb);
 	verb.table = timings_list_new();
 	verb.list = json_array();
 

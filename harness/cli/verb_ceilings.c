@@ -45,7 +45,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		verb->show = true;
 		return 0;
 	case ARGP_KEY_ARG:
-		argp_error(state, "takes no arguments, found \"%s\"", arg);
+		cli_error(state, "takes no arguments, found \"%s\"", arg);
 		return 0;
 	}
 	return ARGP_ERR_UNKNOWN;
@@ -102,13 +102,16 @@ static void print_ceilings(const struct ceilings *ceilings)
 		noisy |= stats_spread(s) >= NOISE;
 		few |= s->n < STATS_LEAST;
 	}
-	printf("%s, %s\n", ceilings->gpu, ceilings->date);
+	text_print(stdout, "%s, %s\n", ceilings->gpu, ceilings->date);
 	report_table_print(table, stdout);
 	if (noisy)
-		printf("! noisier than %.1f%%; a longer --time may settle it\n", 100 * NOISE);
+		text_print(stdout, "! noisier than %.1f%%; a longer --time may settle it\n",
+			   100 * NOISE);
 	if (few)
-		printf("? fewer than %d samples, whose median is not known in 95 of 100 cases\n",
-		       STATS_LEAST);
+		text_print(
+			stdout,
+			"? fewer than %d samples, whose median is not known in 95 of 100 cases\n",
+			STATS_LEAST);
 	report_table_free(table);
 }
 
@@ -133,7 +136,8 @@ static int show(const struct ceilings_verb *verb, const char *path)
 			 "%s: holds no ceilings, expected a file that mla ceilings wrote", path);
 		return cli_fail_file("mla ceilings");
 	}
-	printf("SKIPPED, %s holds no ceilings: mla ceilings measures them, on a GPU\n", path);
+	text_print(stdout, "SKIPPED, %s holds no ceilings: mla ceilings measures them, on a GPU\n",
+		   path);
 	return CLI_SKIPPED;
 }
 
@@ -150,7 +154,7 @@ static int measure(const struct ceilings_verb *verb, const char *path)
 		return CLI_FAILED;
 	if (ceilings_save(path, &ceilings))
 		return cli_fail_file("mla ceilings");
-	printf("kept in %s\n", path);
+	text_print(stdout, "kept in %s\n", path);
 	return CLI_OK;
 }
 
@@ -160,7 +164,7 @@ int cli_ceilings(int argc, char **argv)
 	char *path;
 	int code;
 
-	argp_parse(&argp, argc, argv, 0, NULL, &verb);
+	cli_parse(&argp, argc, argv, 0, &verb);
 	path = verb.file ? text_format("%s", verb.file) : ceilings_default_path();
 	if (!path)
 		return cli_fail("mla ceilings",
@@ -170,7 +174,7 @@ int cli_ceilings(int argc, char **argv)
 	if (verb.show) {
 		code = show(&verb, path);
 	} else if (gpu_missing()) {
-		printf("SKIPPED, %s\n", gpu_missing());
+		text_print(stdout, "SKIPPED, %s\n", gpu_missing());
 		code = CLI_SKIPPED;
 	} else {
 		code = measure(&verb, path);

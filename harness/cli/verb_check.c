@@ -104,7 +104,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	case ARGP_KEY_END:
 		if (!options->files.count && !options->random && !options->suite &&
 		    !cli_random_id(options->pattern, &source))
-			argp_error(state, "a FILE, --random or --suite is missing");
+			cli_error(state, "a FILE, --random or --suite is missing");
 		return 0;
 	}
 	return parse_numbers(key, arg, options, state);
@@ -204,7 +204,7 @@ static json_t *check_subjects(struct run *run, const struct cli_source *source,
 /* Of what could not be computed. */
 static void fail_case(struct run *run, const char *id)
 {
-	fprintf(stderr, "mla check: %s: %s\n", id, mla_last_error());
+	text_print(stderr, "mla check: %s: %s\n", id, mla_last_error());
 	count(run, CHECK_FAIL);
 }
 
@@ -277,7 +277,7 @@ static void check_loaded(struct run *run, const struct cli_source *source, const
 
 	report_progress("%s truth", id);
 	if (check_truth_make(c, rows, &truth)) {
-		fprintf(stderr, "mla check: %s: not enough memory for the truth\n", id);
+		text_print(stderr, "mla check: %s: not enough memory for the truth\n", id);
 		count(run, CHECK_FAIL);
 		return;
 	}
@@ -340,7 +340,8 @@ static void check_source(struct run *run, struct cli_source *source)
 
 static void print_total(const struct suite_result *total)
 {
-	printf("%d passed, %d failed, %d skipped\n", total->passed, total->failed, total->skipped);
+	text_print(stdout, "%d passed, %d failed, %d skipped\n", total->passed, total->failed,
+		   total->skipped);
 }
 
 static int exit_code(const struct suite_result *total)
@@ -353,7 +354,7 @@ static int exit_code(const struct suite_result *total)
 static int run_suite_gpu(const struct check_options *options, const struct cli_subjects *subjects)
 {
 	if (gpu_missing()) {
-		printf("SKIPPED, %s\n", gpu_missing());
+		text_print(stdout, "SKIPPED, %s\n", gpu_missing());
 		return CLI_SKIPPED;
 	}
 
@@ -454,7 +455,7 @@ int cli_check(int argc, char **argv)
 	bool gpu;
 	int code;
 
-	argp_parse(&argp, argc, argv, 0, NULL, &options);
+	cli_parse(&argp, argc, argv, 0, &options);
 	gpu = options.suite && !strcmp(options.suite, "gpu");
 	if (options.suite && !gpu)
 		apply_suite(&options);

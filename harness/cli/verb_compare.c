@@ -47,21 +47,21 @@ static double parse_percent(struct argp_state *state, const char *text)
 	const size_t digits = length && text[length - 1] == '%' ? length - 1 : length;
 
 	if (digits >= sizeof(number))
-		argp_error(state, "--threshold: found \"%s\", expected a percentage", text);
+		cli_error(state, "--threshold: found \"%s\", expected a percentage", text);
 	memcpy(number, text, digits);
 	number[digits] = '\0';
 
 	const double percent = cli_positive(state, "--threshold", number);
 
 	if (percent > 1000)
-		argp_error(state, "--threshold: %s is out of range, expected at most 1000%%", text);
+		cli_error(state, "--threshold: %s is out of range, expected at most 1000%%", text);
 	return percent / 100;
 }
 
 static void parse_pairing(struct argp_state *state, const char *text, struct compare_verb *verb)
 {
 	if (verb->owned)
-		argp_error(state, "--implementation: one pair at a time");
+		cli_error(state, "--implementation: one pair at a time");
 	verb->owned = text_format("%s", text);
 
 	char *equals = strchr(verb->owned, '=');
@@ -71,28 +71,28 @@ static void parse_pairing(struct argp_state *state, const char *text, struct com
 	verb->pairing.from = verb->owned;
 	verb->pairing.to = equals ? equals + 1 : verb->owned;
 	if (!*verb->pairing.from || !*verb->pairing.to)
-		argp_error(state, "--implementation: found \"%s\", expected X=Y or X", text);
+		cli_error(state, "--implementation: found \"%s\", expected X=Y or X", text);
 }
 
 static void take_file(struct argp_state *state, const char *file, struct compare_verb *verb)
 {
 	if (verb->count == MAX_FILES)
-		argp_error(state, "%d files are enough, found \"%s\" too", MAX_FILES, file);
+		cli_error(state, "%d files are enough, found \"%s\" too", MAX_FILES, file);
 	verb->files[verb->count++] = file;
 }
 
 static void check_files(struct argp_state *state, const struct compare_verb *verb)
 {
 	if (!verb->count)
-		argp_error(state, "A.json is missing");
+		cli_error(state, "A.json is missing");
 
 	const bool pair = verb->owned && strcmp(verb->pairing.from, verb->pairing.to);
 
 	if (verb->count == 1 && !pair)
-		argp_error(state, "B.json is missing; within one file say --implementation X=Y");
+		cli_error(state, "B.json is missing; within one file say --implementation X=Y");
 	if (verb->count > 1 && verb->count % 2)
-		argp_error(state, "%d files: those of A and B come in turns, the last B is missing",
-			   verb->count);
+		cli_error(state, "%d files: those of A and B come in turns, the last B is missing",
+			  verb->count);
 }
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -282,19 +282,19 @@ static void explain_missing(const struct comparison *c)
 		return;
 	fputs("mla compare: ", stderr);
 	if (c->num_missing)
-		fprintf(stderr, "%d of A's times ha%s no partner: ", c->num_missing,
-			c->num_missing == 1 ? "s" : "ve");
+		text_print(stderr, "%d of A's times ha%s no partner: ", c->num_missing,
+			   c->num_missing == 1 ? "s" : "ve");
 	for (int i = 0; i < c->num_missing && i < SHOWN_MISSING; i++) {
 		const struct compare_time *a = c->missing[i].time;
 
-		fprintf(stderr, "%scase %s, %s %s %s %s", i ? "; " : "", a->name, a->implementation,
-			a->mode, a->cache, c->missing[i].why);
+		text_print(stderr, "%scase %s, %s %s %s %s", i ? "; " : "", a->name,
+			   a->implementation, a->mode, a->cache, c->missing[i].why);
 	}
 	if (c->num_missing > SHOWN_MISSING)
-		fprintf(stderr, "; and %d more", c->num_missing - SHOWN_MISSING);
+		text_print(stderr, "; and %d more", c->num_missing - SHOWN_MISSING);
 	if (c->only_b)
-		fprintf(stderr, "%s%d of B's times ha%s none in %s", c->num_missing ? "; " : "",
-			c->only_b, c->only_b == 1 ? "s" : "ve", c->a.path);
+		text_print(stderr, "%s%d of B's times ha%s none in %s", c->num_missing ? "; " : "",
+			   c->only_b, c->only_b == 1 ? "s" : "ve", c->a.path);
 	fputc('\n', stderr);
 }
 
@@ -373,14 +373,16 @@ static void explain(const struct comparison *c)
 	putchar('\n');
 	for (int v = 0; v <= COMPARE_WRONG; v++)
 		if (c->counts[v])
-			printf("%-6s  %s\n", compare_verdict_name((enum compare_verdict)v),
-			       compare_verdict_meaning((enum compare_verdict)v));
+			text_print(stdout, "%-6s  %s\n",
+				   compare_verdict_name((enum compare_verdict)v),
+				   compare_verdict_meaning((enum compare_verdict)v));
 	if (c->unsettled)
-		printf("!       noisier than was asked for when its time was over\n");
+		text_print(stdout, "!       noisier than was asked for when its time was over\n");
 	if (c->few)
-		printf("?       fewer than %d samples, whose median is not known in 95 of 100 "
-		       "cases: no ratio\n",
-		       STATS_LEAST);
+		text_print(stdout,
+			   "?       fewer than %d samples, whose median is not known in 95 of 100 "
+			   "cases: no ratio\n",
+			   STATS_LEAST);
 }
 
 static void print_summary(const struct comparison *c)
@@ -388,11 +390,12 @@ static void print_summary(const struct comparison *c)
 	const int timed = c->pairs - c->counts[COMPARE_WRONG] - c->few;
 
 	for (int v = 0; v <= COMPARE_WRONG; v++)
-		printf("%s%d %s", v ? ", " : "", c->counts[v],
-		       compare_verdict_name((enum compare_verdict)v));
-	printf("; threshold %.3g%%", 100 * c->threshold);
+		text_print(stdout, "%s%d %s", v ? ", " : "", c->counts[v],
+			   compare_verdict_name((enum compare_verdict)v));
+	text_print(stdout, "; threshold %.3g%%", 100 * c->threshold);
 	if (timed)
-		printf("; A/B %.3f, geometric mean of %d", exp(c->sum_of_logs / timed), timed);
+		text_print(stdout, "; A/B %.3f, geometric mean of %d", exp(c->sum_of_logs / timed),
+			   timed);
 	putchar('\n');
 }
 
@@ -427,11 +430,11 @@ static int finish(const struct comparison *c, const struct report_table *table, 
 	}
 	explain_missing(c);
 	if (c->other_clocks)
-		fprintf(stderr,
-			"mla compare: the clocks differ by more than the threshold in %d of %d "
-			"pairs: %s%s\n",
-			c->other_clocks, c->pairs, c->first_clocks,
-			c->other_clocks > 1 ? ", ..." : "");
+		text_print(stderr,
+			   "mla compare: the clocks differ by more than the threshold in %d of %d "
+			   "pairs: %s%s\n",
+			   c->other_clocks, c->pairs, c->first_clocks,
+			   c->other_clocks > 1 ? ", ..." : "");
 	report_table_print(table, stdout);
 	explain(c);
 	print_summary(c);
@@ -492,9 +495,10 @@ static bool same_machine(const struct comparison *c)
 	}
 	if (!kind)
 		return true;
-	fprintf(stderr, "mla compare: %s ran on %s, %s on %s", a->path, on_a, b->path, on_b);
+	text_print(stderr, "mla compare: %s ran on %s, %s on %s", a->path, on_a, b->path, on_b);
 	if (!c->verb->force)
-		fprintf(stderr,
+		text_print(
+			stderr,
 			": times of different %s say nothing about the code; --force compares them "
 			"all the same",
 			kind);
@@ -507,7 +511,8 @@ static bool has_implementation(const struct compare_file *file, const char *want
 	for (int i = 0; i < file->count; i++)
 		if (!strcmp(file->times[i].implementation, wanted))
 			return true;
-	fprintf(stderr, "mla compare: %s has no implementation \"%s\"; it has", file->path, wanted);
+	text_print(stderr, "mla compare: %s has no implementation \"%s\"; it has", file->path,
+		   wanted);
 	for (int i = 0; i < file->count; i++) {
 		bool said = false;
 
@@ -515,7 +520,7 @@ static bool has_implementation(const struct compare_file *file, const char *want
 			said |= !strcmp(file->times[i].implementation,
 					file->times[j].implementation);
 		if (!said)
-			fprintf(stderr, " %s", file->times[i].implementation);
+			text_print(stderr, " %s", file->times[i].implementation);
 	}
 	fputs(file->count ? "\n" : " none\n", stderr);
 	return false;
@@ -557,7 +562,7 @@ int cli_compare(int argc, char **argv)
 	struct comparison c = {.verb = &verb};
 	int code;
 
-	argp_parse(&argp, argc, argv, 0, NULL, &verb);
+	cli_parse(&argp, argc, argv, 0, &verb);
 	code = open_files(&c);
 	if (!code)
 		code = compare_all(&c);

@@ -4,6 +4,7 @@
 #include <limits.h>
 #include <stdio.h>
 
+#include "base/text.h"
 #include "capture/capture.h"
 #include "cli/args.h"
 #include "cli/cli.h"
@@ -33,7 +34,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		char option[32];
 
 		snprintf(option, sizeof(option), "--%s", options[key - OPT_STEPS].name);
-		cli_int_list(state, option, arg, 0, INT_MAX, lists[key - OPT_STEPS]);
+		/* One less, since the head behind the last must be a number, too. */
+		cli_int_list(state, option, arg, 0, INT_MAX - 1, lists[key - OPT_STEPS]);
 		return 0;
 	}
 	if (key == ARGP_KEY_ARG && state->arg_num < 2) {
@@ -41,13 +43,13 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		return 0;
 	}
 	if (key == ARGP_KEY_ARG)
-		argp_error(state, "unexpected argument \"%s\"", arg);
+		cli_error(state, "unexpected argument \"%s\"", arg);
 	if (key == ARGP_KEY_END && !cut->out)
-		argp_error(state, "IN and OUT are needed");
+		cli_error(state, "IN and OUT are needed");
 	for (int i = 1; key == ARGP_KEY_END && i < cut->heads.count; i++)
 		if (cut->heads.values[i] != cut->heads.values[i - 1] + 1)
-			argp_error(state, "--heads: heads must be neighbours, found %d after %d",
-				   cut->heads.values[i], cut->heads.values[i - 1]);
+			cli_error(state, "--heads: heads must be neighbours, found %d after %d",
+				  cut->heads.values[i], cut->heads.values[i - 1]);
 	return ARGP_ERR_UNKNOWN;
 }
 
@@ -63,6 +65,9 @@ static const struct argp argp = {
 static mla_status to_indices(const struct capture *capture, const char *what, struct cli_ints *list,
 			     int count, int (*number_of)(const struct capture *, int))
 {
+	if (list->count > count)
+		return mla_fail(MLA_INVALID, "%d %ss are chosen, the file has %d", list->count,
+				what, count);
 	for (int i = 0; i < list->count; i++) {
 		int index = 0;
 
@@ -109,7 +114,7 @@ static int write_part(const struct cut_options *cut)
 	fflush(stdout);
 	if (capture_cut(cut->in, cut->out, &part))
 		return cli_fail_file("mla");
-	printf("wrote %s\n", cut->out);
+	text_print(stdout, "wrote %s\n", cut->out);
 	return CLI_OK;
 }
 
@@ -118,7 +123,7 @@ int cli_cut(int argc, char **argv)
 	struct cut_options cut = {0};
 	int code;
 
-	argp_parse(&argp, argc, argv, 0, NULL, &cut);
+	cli_parse(&argp, argc, argv, 0, &cut);
 	code = choose(&cut);
 	if (!code)
 		code = write_part(&cut);

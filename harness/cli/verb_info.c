@@ -26,7 +26,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		cli_strings_add(&files->list, arg);
 		return 0;
 	case ARGP_KEY_NO_ARGS:
-		argp_error(state, "a FILE is missing");
+		cli_error(state, "a FILE is missing");
 	}
 	return ARGP_ERR_UNKNOWN;
 }
@@ -54,7 +54,7 @@ int cli_info(int argc, char **argv)
 	struct files files = {0};
 	int code = CLI_OK;
 
-	argp_parse(&info_argp, argc, argv, 0, NULL, &files);
+	cli_parse(&info_argp, argc, argv, 0, &files);
 	for (int i = 0; i < files.list.count; i++) {
 		if (i > 0)
 			putchar('\n');
@@ -94,7 +94,7 @@ int cli_verify(int argc, char **argv)
 	struct files files = {0};
 	int code = CLI_OK;
 
-	argp_parse(&verify_argp, argc, argv, 0, NULL, &files);
+	cli_parse(&verify_argp, argc, argv, 0, &files);
 	for (int i = 0; i < files.list.count; i++)
 		if (verify_one(files.list.values[i], files.strict))
 			code = cli_fail_file("mla");

@@ -7,6 +7,7 @@
 #include "base/text.h"
 #include "check/facts.h"
 #include "check/variants.h"
+#include "cli/args.h"
 #include "cli/cli.h"
 #include "device/gpu.h"
 #include "device/known.h"
@@ -26,7 +27,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 
 	(void)arg;
 	if (key == ARGP_KEY_ARG)
-		argp_error(state, "takes no arguments");
+		cli_error(state, "takes no arguments");
 	if (key != OPT_JSON)
 		return ARGP_ERR_UNKNOWN;
 	*json = true;
@@ -71,10 +72,12 @@ static void add_kernel(struct report_table *table, const mla_kernel_info *info,
 static void print_device(const mla_device *device)
 {
 	if (gpu_missing())
-		printf("GPU: %s\n", gpu_missing());
+		text_print(stdout, "GPU: %s\n", gpu_missing());
 	else
-		printf("GPU: %s, sm_%d, %d multiprocessors, %d bytes of shared memory per block\n",
-		       gpu_name(), device->arch, device->sm_count, device->smem_per_block);
+		text_print(
+			stdout,
+			"GPU: %s, sm_%d, %d multiprocessors, %d bytes of shared memory per block\n",
+			gpu_name(), device->arch, device->sm_count, device->smem_per_block);
 }
 
 static void print_table(const mla_device *device)
@@ -203,8 +206,7 @@ static void print_json(const mla_device *here)
 	report_json_set(root, "devices", devices);
 	report_json_set(root, "cpu", cpu);
 	report_json_set(root, "kernels", kernels);
-	json_dumpf(root, stdout, JSON_INDENT(1));
-	putchar('\n');
+	report_json_print(root);
 	json_decref(root);
 	free(list);
 }
@@ -215,7 +217,7 @@ int cli_list(int argc, char **argv)
 	mla_status status = MLA_OK;
 	bool json = false;
 
-	argp_parse(&argp, argc, argv, 0, NULL, &json);
+	cli_parse(&argp, argc, argv, 0, &json);
 	if (!gpu_missing())
 		status = mla_device_query(&device);
 	if (status)

@@ -9,6 +9,7 @@
 #include "cli/cli.h"
 #include "cli/shape.h"
 #include "cli/source.h"
+#include "report/table.h"
 
 struct make_options {
 	struct cli_shape shape;
@@ -37,11 +38,11 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		make->compress = true;
 		return 0;
 	case ARGP_KEY_ARG:
-		argp_error(state, "unexpected argument \"%s\"; the file to write is -o FILE", arg);
+		cli_error(state, "unexpected argument \"%s\"; the file to write is -o FILE", arg);
 		return 0;
 	case ARGP_KEY_END:
 		if (!make->out)
-			argp_error(state, "-o FILE is missing");
+			cli_error(state, "-o FILE is missing");
 		return 0;
 	}
 	return ARGP_ERR_UNKNOWN;
@@ -63,8 +64,10 @@ static char *command_line(int argc, char **argv)
 	char *line = text_format("%s", "mla make");
 
 	for (int i = 1; i < argc; i++) {
-		char *longer = text_format("%s %s", line, argv[i]);
+		char *word = report_shell_word(argv[i]);
+		char *longer = text_format("%s %s", line, word);
 
+		free(word);
 		free(line);
 		line = longer;
 	}
@@ -97,7 +100,7 @@ static int make_case(const struct make_options *make, const char *notes)
 	if (write_case(make, notes, &c))
 		code = cli_fail_file("mla");
 	else
-		printf("wrote %s: %s\n", make->out, text);
+		text_print(stdout, "wrote %s: %s\n", make->out, text);
 	case_free(&c);
 	return code;
 }
@@ -109,7 +112,7 @@ int cli_make(int argc, char **argv)
 	int code;
 
 	cli_shape_init(&make.shape);
-	argp_parse(&argp, argc, argv, 0, NULL, &make);
+	cli_parse(&argp, argc, argv, 0, &make);
 	code = make_case(&make, notes);
 	free(notes);
 	cli_shape_free(&make.shape);

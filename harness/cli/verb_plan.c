@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "base/text.h"
+#include "case/size.h"
 #include "cli/cli.h"
 #include "cli/shape.h"
 #include "cli/source.h"
@@ -95,7 +96,7 @@ static bool parse_number(int key, const char *text, struct plan_options *plan,
 static void check_arguments(const struct plan_options *plan, struct argp_state *state)
 {
 	if (plan->kernel && plan->traits_given)
-		argp_error(state, "--kernel has its own traits: leave --tile-rows and the like");
+		cli_error(state, "--kernel has its own traits: leave --tile-rows and the like");
 	cli_file_or_shape(state, plan->file, plan->shape.given, plan->pattern);
 }
 
@@ -162,17 +163,16 @@ static mla_status shape_batch(const struct generate_spec *spec, struct mla_case 
 	const int32_t n = spec->batch_size;
 	const size_t bytes = ((size_t)n + 1) * sizeof(int32_t);
 	int32_t *qo_indptr = case_alloc(c, bytes), *kv_indptr = case_alloc(c, bytes);
+	struct case_size size;
 
 	if (!qo_indptr || !kv_indptr)
 		return mla_fail(MLA_NO_MEMORY, "not enough memory for the batch");
+	if (case_size_of(&spec->config, n, spec->qo_len, spec->kv_len, &size))
+		return MLA_INVALID;
 	for (int32_t b = 0; b < n; b++) {
-		const int64_t pages = geometry_pages(&spec->config, spec->kv_len[b]);
-
-		if (qo_indptr[b] > INT32_MAX - spec->qo_len[b] || kv_indptr[b] > INT32_MAX - pages)
-			return mla_fail(MLA_INVALID,
-					"the batch has more queries or pages than 32 bits count");
 		qo_indptr[b + 1] = qo_indptr[b] + spec->qo_len[b];
-		kv_indptr[b + 1] = kv_indptr[b] + (int32_t)pages;
+		kv_indptr[b + 1] =
+			kv_indptr[b] + (int32_t)geometry_pages(&spec->config, spec->kv_len[b]);
 	}
 	c->config = spec->config;
 	c->batch = (mla_batch){.struct_size = sizeof(mla_batch),
@@ -218,7 +218,7 @@ static void print_text(const char *text, mla_status covered, const char *why)
 	fputs(text, stdout);
 	fputs("coverage    ", stdout);
 	report_outcome(stdout, covered ? CHECK_FAIL : CHECK_PASS);
-	printf("  %s\n", covered ? why : "every visible key of every row exactly once");
+	text_print(stdout, "  %s\n", covered ? why : "every visible key of every row exactly once");
 }
 
 static void print_json(const char *text, mla_status covered, const char *why)
@@ -231,8 +231,7 @@ static void print_json(const char *text, mla_status covered, const char *why)
 	report_json_set(coverage, "why", json_string(why));
 	report_json_set(root, "coverage", coverage);
 	report_json_set(root, "plan", plan);
-	json_dumpf(root, stdout, JSON_INDENT(1));
-	putchar('\n');
+	report_json_print(root);
 	json_decref(root);
 }
 
@@ -286,7 +285,7 @@ int cli_plan(int argc, char **argv)
 	int code;
 
 	cli_shape_init(&options.shape);
-	argp_parse(&argp, argc, argv, 0, NULL, &options);
+	cli_parse(&argp, argc, argv, 0, &options);
 	code = load(&options, &c);
 	if (!code)
 		code = plan_case(&options, &c);

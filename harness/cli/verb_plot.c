@@ -52,14 +52,14 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		return 0;
 	case ARGP_KEY_ARG:
 		if (plot->file)
-			argp_error(state, "one RESULT.json is enough, found \"%s\" too", arg);
+			cli_error(state, "one RESULT.json is enough, found \"%s\" too", arg);
 		plot->file = arg;
 		return 0;
 	case ARGP_KEY_END:
 		if (!plot->file)
-			argp_error(state, "RESULT.json is missing");
+			cli_error(state, "RESULT.json is missing");
 		if (!plot->out)
-			argp_error(state, "-o FILE is missing");
+			cli_error(state, "-o FILE is missing");
 		return 0;
 	}
 	return ARGP_ERR_UNKNOWN;
@@ -155,7 +155,7 @@ int cli_plot(int argc, char **argv)
 	mla_status status;
 	int code = CLI_OK;
 
-	argp_parse(&argp, argc, argv, 0, NULL, &plot);
+	cli_parse(&argp, argc, argv, 0, &plot);
 	if (find_script(&script))
 		return cli_fail_file("mla plot");
 	status = find_python(&python);

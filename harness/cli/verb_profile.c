@@ -87,10 +87,10 @@ static const struct argp_option flags[] = {
 static void check_arguments(const struct profile_verb *profile, struct argp_state *state)
 {
 	if (!profile->kernel)
-		argp_error(state, "-k NAME is missing");
+		cli_error(state, "-k NAME is missing");
 	cli_file_or_shape(state, profile->file, profile->shape.given, profile->pattern);
 	if (!profile->file && !profile->shape.given)
-		argp_error(state, "a FILE or the flags of a shape are needed");
+		cli_error(state, "a FILE or the flags of a shape are needed");
 }
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -191,10 +191,10 @@ static int run_once(const struct profile_verb *profile, const char *kernel,
 	if (!status)
 		return CLI_OK;
 	if (status == MLA_REFUSED) {
-		printf("SKIPPED, %s\n", mla_last_error());
+		text_print(stdout, "SKIPPED, %s\n", mla_last_error());
 		return CLI_SKIPPED;
 	}
-	fprintf(stderr, "mla profile: %s\n", mla_last_error());
+	text_print(stderr, "mla profile: %s\n", mla_last_error());
 	return CLI_FAILED;
 }
 
@@ -263,7 +263,7 @@ static void print_command(const struct command *command)
 	for (int i = 0; i < command->count; i++) {
 		char *word = report_shell_word(command->words[i]);
 
-		printf("%s%s", i ? " " : "", word);
+		text_print(stdout, "%s%s", i ? " " : "", word);
 		free(word);
 	}
 	putchar('\n');
@@ -279,7 +279,7 @@ static int show_figures(const char *path, int code)
 	if (good)
 		report_table_print(table, stdout);
 	else
-		fprintf(stderr, "mla profile: ncu gave no figures (exit code %d)\n", code);
+		text_print(stderr, "mla profile: ncu gave no figures (exit code %d)\n", code);
 	if (!good && log)
 		ncu_messages(log, stderr);
 	report_table_free(table);
@@ -332,9 +332,9 @@ static const char *one_kernel(const struct cli_subjects *subjects, const char *a
 {
 	if (subjects->count == 1 && !subjects->list[0].variant)
 		return subjects->list[0].name;
-	fprintf(stderr,
-		"mla profile: -k %s is not one kernel of the ladder; \"mla list\" shows them\n",
-		asked);
+	text_print(stderr,
+		   "mla profile: -k %s is not one kernel of the ladder; \"mla list\" shows them\n",
+		   asked);
 	return NULL;
 }
 
@@ -352,12 +352,12 @@ static int profile_case(const struct profile_verb *profile, const char *kernel,
 			print_command(&command);
 		command_free(&command);
 		if (!fits) {
-			fprintf(stderr, "mla profile: more than %d arguments\n", MAX_WORDS);
+			text_print(stderr, "mla profile: more than %d arguments\n", MAX_WORDS);
 			return CLI_USAGE;
 		}
 	}
 	if (missing) {
-		printf("SKIPPED, %s\n", missing);
+		text_print(stdout, "SKIPPED, %s\n", missing);
 		return CLI_SKIPPED;
 	}
 	code = run_once(profile, kernel, c);
@@ -382,7 +382,7 @@ int cli_profile(int argc, char **argv)
 	for (int i = 1; i < argc; i++)
 		arguments[i - 1] = argv[i];
 	cli_shape_init(&profile.shape);
-	argp_parse(&argp, argc, argv, 0, NULL, &profile);
+	cli_parse(&argp, argc, argv, 0, &profile);
 	status = cli_subjects_choose(profile.kernel, &subjects);
 	if (status) {
 		code = cli_fail("mla", status);

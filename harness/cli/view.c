@@ -106,7 +106,7 @@ static void print_line(const char *name, enum check_outcome outcome, const char 
 
 	suite_line(&uncounted, outcome, name, detail);
 	if (outcome == CHECK_FAIL && rerun)
-		printf("    rerun: %s\n", rerun);
+		text_print(stdout, "    rerun: %s\n", rerun);
 }
 
 static void print_lines(const struct view *view)
@@ -140,8 +140,9 @@ static void print_lines(const struct view *view)
 void view_print(struct view *view, const struct cli_source *source)
 {
 	report_progress("%s", "");
-	printf("%s: %d case%s, %s%s\n", source->file ? source->file : "generated", view->cases,
-	       view->cases == 1 ? "" : "s", view->cases > 1 ? "the first " : "", view->description);
+	text_print(stdout, "%s: %d case%s, %s%s\n", source->file ? source->file : "generated",
+		   view->cases, view->cases == 1 ? "" : "s", view->cases > 1 ? "the first " : "",
+		   view->description);
 	if (view->style == VIEW_LINES)
 		print_lines(view);
 	else

@@ -41,14 +41,17 @@ json_t *report_json_string(const char *text)
 	if (value)
 		return value;
 
-	char *ascii = text_format("%s", text);
+	char *shown = text_shown(text);
 
-	for (char *p = ascii; *p; p++)
-		if ((unsigned char)*p >= 0x80)
-			*p = '?';
-	value = json_string(ascii);
-	free(ascii);
+	value = json_string(shown);
+	free(shown);
 	return text_need(value);
+}
+
+void report_json_print(const json_t *root)
+{
+	json_dumpf(root, stdout, JSON_INDENT(1) | JSON_ENSURE_ASCII);
+	putchar('\n');
 }
 
 static json_t *gpu_json(void)

@@ -189,6 +189,6 @@ void ncu_messages(FILE *log, FILE *out)
 	rewind(log);
 	while (getline(&line, &size, log) > 0)
 		if (line[0] != '"')
-			fputs(line, out);
+			text_print(out, "%.*s\n", (int)strcspn(line, "\r\n"), line);
 	free(line);
 }

@@ -51,7 +51,12 @@ static json_t *os_json(void)
 
 	if (uname(&name))
 		return json_null();
-	return json_sprintf("%s %s %s", name.sysname, name.release, name.machine);
+
+	char *text = text_format("%s %s %s", name.sysname, name.release, name.machine);
+	json_t *json = report_json_string(text);
+
+	free(text);
+	return json;
 }
 
 /* "Intel(R) Xeon(R) ..."; null where the system does not say so. */
@@ -90,7 +95,7 @@ static void add_environment(json_t *json, const struct nvml *nvml)
 
 	add_device(json);
 	report_json_set(json, "driver",
-			*nvml_driver(nvml) ? json_string(nvml_driver(nvml))
+			*nvml_driver(nvml) ? report_json_string(nvml_driver(nvml))
 					   : version_json(versions.driver));
 	report_json_set(json, "cuda_runtime", version_json(versions.runtime));
 	report_json_set(json, "toolkit", version_json(versions.toolkit));

@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "report/table.h"
 
+#include <ctype.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -57,8 +58,8 @@ void report_absence_count(struct report_absence *absence, const struct check_ver
 void report_absence_show(const struct report_absence *absence, FILE *out)
 {
 	if (absence->skipped)
-		fprintf(out, "%d run%s of kernels skipped: %s\n", absence->skipped,
-			absence->skipped == 1 ? "" : "s", gpu_missing());
+		text_print(out, "%d run%s of kernels skipped: %s\n", absence->skipped,
+			   absence->skipped == 1 ? "" : "s", gpu_missing());
 }
 
 void report_progress(const char *format, ...)
@@ -69,12 +70,14 @@ void report_progress(const char *format, ...)
 		return;
 
 	va_list arguments;
+	char *text;
 
 	va_start(arguments, format);
-	fputs("\r\033[K", stderr);
-	vfprintf(stderr, format, arguments);
-	fflush(stderr);
+	text = text_vshown(format, arguments);
 	va_end(arguments);
+	fprintf(stderr, "\r\033[K%s", text);
+	fflush(stderr);
+	free(text);
 	shown = *format;
 }
 
@@ -123,7 +126,7 @@ void report_cell(struct report_table *table, const char *format, ...)
 	va_list arguments;
 
 	va_start(arguments, format);
-	table->cells[table->num_cells++] = text_vformat(format, arguments);
+	table->cells[table->num_cells++] = text_vshown(format, arguments);
 	va_end(arguments);
 }
 
@@ -139,7 +142,7 @@ void report_note(struct report_table *table, const char *format, ...)
 	va_list arguments;
 
 	va_start(arguments, format);
-	note->text = text_vformat(format, arguments);
+	note->text = text_vshown(format, arguments);
 	va_end(arguments);
 }
 
@@ -236,13 +239,29 @@ const char *report_ratio(double ratio, char *buffer, size_t size)
 
 /* ---- reproduction ---------------------------------------------------------------------------- */
 
+/* What is not plain a shell is to make of digits. */
+static char *printed_word(const char *text)
+{
+	char *word = text_alloc(4 * strlen(text) + 16), *end = stpcpy(word, "\"$(printf '");
+
+	for (; *text; text++)
+		if (isalnum((unsigned char)*text) || *text == '/' || *text == '.')
+			*end++ = *text;
+		else
+			end += sprintf(end, "\\%03o", (unsigned char)*text);
+	strcpy(end, "')\"");
+	return word;
+}
+
 char *report_shell_word(const char *text)
 {
-	static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-				    "0123456789_-./:=,+@%";
+	static const char harmless[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+				       "0123456789_-./:=,+@%";
 
-	if (*text && strspn(text, plain) == strlen(text))
+	if (*text && strspn(text, harmless) == strlen(text))
 		return text_format("%s", text);
+	if (!text_is_plain(text, NULL))
+		return printed_word(text);
 
 	char *quoted = text_alloc(4 * strlen(text) + 3), *end = quoted;
 

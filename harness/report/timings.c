@@ -305,17 +305,17 @@ void timings_matrix_print(const struct timings_matrix *matrix, FILE *out)
 
 /* ---- CSV ------------------------------------------------------------------------------------- */
 
-/* Quoted where a comma, a quote or a line break would end the field. */
+/* Quoted where a comma or a quote would end the field. */
 static void csv_text(const char *text, FILE *out)
 {
-	if (!strpbrk(text, ",\"\r\n")) {
-		fputs(text, out);
-		return;
-	}
-	fputc('"', out);
-	for (; *text; text++)
-		fprintf(out, "%s%c", *text == '"' ? "\"" : "", *text);
-	fputc('"', out);
+	char *shown = text_shown(text);
+	const char *quote = strpbrk(shown, ",\"") ? "\"" : "";
+
+	fputs(quote, out);
+	for (const char *c = shown; *c; c++)
+		fprintf(out, "%s%c", *c == '"' ? quote : "", *c);
+	fputs(quote, out);
+	free(shown);
 }
 
 void timings_csv_head(FILE *out)

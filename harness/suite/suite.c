@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 
+#include "base/text.h"
 #include "report/table.h"
 
 void suite_line(struct suite_result *result, enum check_outcome outcome, const char *name,
@@ -13,8 +14,8 @@ void suite_line(struct suite_result *result, enum check_outcome outcome, const c
 	++*counts[outcome];
 	report_outcome(stdout, outcome);
 	if (detail && *detail)
-		printf(" %-40s %s\n", name, detail);
+		text_print(stdout, " %-40s %s\n", name, detail);
 	else
-		printf(" %s\n", name);
+		text_print(stdout, " %s\n", name);
 	fflush(stdout); /* a hanging kernel is found by the last line seen */
 }
