@@ -15,6 +15,11 @@ import sys
 import h5py
 import numpy as np
 
+if not __package__:  # run by its path: the package is found where it lies, not in its own folder
+    sys.path[:1] = [os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
+
+from mla import inputs  # noqa: E402
+
 SCHEMA = "mla-capture"
 SCHEMA_VERSION = 1
 CHUNK_BYTES = 1 << 20
@@ -29,7 +34,7 @@ FLOAT_LAYOUTS = {  # sign, exponent begin and width, mantissa begin and width, e
 }
 
 
-class CaptureError(Exception):
+class CaptureError(inputs.InputError):
     """A sentence that the user can act on."""
 
 
@@ -217,10 +222,10 @@ def main(paths):
     for path in paths:
         try:
             verify(path)
-            print(f"{path}: ok")
+            print(f"{inputs.shown(path)}: ok")
         except CaptureError as error:
             bad = 1
-            print(f"{path}: {error}")
+            print(f"{inputs.shown(path)}: {error}")
     return bad
 
 

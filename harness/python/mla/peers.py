@@ -19,7 +19,6 @@ inside. The result file has the form that mla bench writes.
 Needs torch with CUDA, and libmla.so. Exit codes: 0 good, 1 an implementation is wrong, 2 wrong
 usage, 3 a file cannot be used, 77 no CUDA device.
 """
-import argparse
 import fnmatch
 import importlib
 import json
@@ -38,7 +37,7 @@ if not __package__:  # run by its path: the package is found where it lies, not 
     sys.path[:1] = [os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
 
 import mla  # noqa: E402
-from mla import nvml, peers_case, program, results  # noqa: E402
+from mla import inputs, nvml, peers_case, program, results  # noqa: E402
 
 CALLS = 10  # per graph, at least
 MAX_COPIES = 128
@@ -550,7 +549,7 @@ def cases(options, place, said):
 def show(measurements, told):
     """The case as lines of a table: time (! noisier than 0.5 %), and over that of the first that
     passed, which is ours. Why one is skipped is said once: told has the lines that were."""
-    print(measurements[0]["case"]["name"])
+    print(inputs.shown(measurements[0]["case"]["name"]))
     ours = None
     for m in measurements:
         timing = results.timing_of(m)
@@ -559,12 +558,12 @@ def show(measurements, told):
                    f"{timing['median_us'] / ours:6.3f}" if timing else " " * 21)
         line = f"  {m['implementation']:20} {m['status']:4} {numbers}  {m['why']}".rstrip()
         if m["status"] != "SKIP" or line not in told:
-            print(line, flush=True)
+            print(inputs.shown(line), flush=True)
         told.add(line)
 
 
 def parse(arguments):
-    parser = argparse.ArgumentParser(description="Times other libraries' MLA kernels beside ours.")
+    parser = inputs.Parser(description="Times other libraries' MLA kernels beside ours.")
     parser.add_argument("file", nargs="?", metavar="FILE.h5", help="a capture")
     parser.add_argument("-c", "--case", help="its step/layer, 001/005 (default: the first)")
     parser.add_argument("--cells", nargs="?", const="all", metavar="NAMES",
@@ -623,7 +622,7 @@ def main(arguments=None):
             return 77
         measurements = measure(options, place)
     except (results.ResultError, mla.MlaError, OSError) as error:
-        print(f"peers: {error}", file=sys.stderr)
+        print(f"peers: {inputs.shown(error)}", file=sys.stderr)
         return 3
     return 1 if any(m["status"] == "FAIL" for m in measurements) else 0
 

@@ -7,7 +7,6 @@
 the program mla. Exit codes: 0 good, 2 wrong usage, 3 the file cannot be used, 77 matplotlib is
 missing.
 """
-import argparse
 import math
 import os
 import sys
@@ -23,7 +22,7 @@ except ImportError:
 if not __package__:  # run by its path: the package is found where it lies, not in its own folder
     sys.path[:1] = [os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
 
-from mla import program, results  # noqa: E402
+from mla import inputs, program, results  # noqa: E402
 
 MAX_PANELS = 6
 # Okabe and Ito's palette without its yellow, which is faint on white; marks differ as well, so that
@@ -31,7 +30,7 @@ MAX_PANELS = 6
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000"]
 MARKS = ["o", "s", "^", "D", "v", "P", "X", "<", ">", "*"]
 STYLE = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False,
-         "axes.titlesize": 9, "legend.frameon": False, "svg.hashsalt": "mla",
+         "axes.titlesize": 9, "legend.frameon": False, "svg.hashsalt": "mla", "text.parse_math": False,
          "figure.constrained_layout.use": True, "axes.titlelocation": "left"}
 
 
@@ -474,7 +473,7 @@ KINDS = {"roofline": draw_roofline, "rungs": draw_rungs, "kvlen": draw_kvlen}
 
 
 def parse(arguments):
-    parser = argparse.ArgumentParser(description="Draws a result file.")
+    parser = inputs.Parser(description="Draws a result file.")
     parser.add_argument("file", metavar="RESULT.json")
     parser.add_argument("-o", "--output", required=True, metavar="FILE", help=".svg or .png")
     parser.add_argument("--kind", choices=KINDS, default="roofline")

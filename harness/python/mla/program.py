@@ -4,12 +4,11 @@ how fast they can be at best, and by which tolerances they are judged.
 The program is $MLA_PROGRAM, or bin/mla beside the lib/ of the library in use or of this package's
 own build, bundle or installation, or the one on PATH.
 """
-import json
 import os
 import subprocess
 import sys
 
-from mla import results, structs
+from mla import inputs, results, structs
 
 
 def path():
@@ -40,7 +39,7 @@ def cases(*words):
         raise results.ResultError(f"{' '.join(command)}: {sentence}")
     sys.stderr.write(done.stderr)  # what is not known is said there
     try:
-        root = json.loads(done.stdout)
+        root = inputs.parse_json(done.stdout)
     except ValueError as error:
         raise results.ResultError(f"{' '.join(command)}: is no JSON: {error}") from None
     return root
@@ -55,6 +54,8 @@ def load_results(file):
                                     and all("bound_us" in case for case in found)):
         return root
     said = cases("--", file)
+    for case in said["cases"]:
+        case["name"] = inputs.shown(case["name"])  # as results.load() has it
     known = {results.case_key(case): case for case in said["cases"]}
     for case in found:
         case.update({key: known[results.case_key(case)][key] for key in ("bound_us", "bound_by")})

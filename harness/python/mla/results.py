@@ -7,6 +7,8 @@ import fnmatch
 import json
 import re
 
+from mla import inputs
+
 SCHEMA = "mla-results"
 SCHEMA_VERSION = 1
 LIMITS = {"bytes": "memory", "flop": "tensor"}  # what bounds a case: the word for it in pages
@@ -16,7 +18,7 @@ LEAST_SAMPLES = 6  # STATS_LEAST of base/stats.h: fewer do not hold their median
 NOISE = 0.005  # what mla bench asks for unless told otherwise: quartile distance over median
 
 
-class ResultError(Exception):
+class ResultError(inputs.InputError):
     """A sentence about a file, or a case, that cannot be used."""
 
 
@@ -80,12 +82,9 @@ def _check_measurement(path, place, measurement):
 def load_json(path, schema, version):
     """The file's object, if it says that it has this schema. ResultError."""
     try:
-        with open(path, encoding="utf-8") as file:
-            root = json.load(file)
-    except OSError as error:
-        raise ResultError(f"{path}: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise ResultError(f"{path}: is no JSON: {error}") from None
+        root = inputs.read_json(path)
+    except inputs.InputError as error:
+        raise ResultError(str(error)) from None
     _expect(isinstance(root, dict), path, "it", root, "an object")
     _expect(root.get("schema") == schema, path, "schema", root.get("schema"), f'"{schema}"')
     _expect(root.get("schema_version") == version, path, "schema_version",
@@ -106,7 +105,19 @@ def load(path):
     _expect(isinstance(measurements, list), path, "measurements", measurements, "an array")
     for index, measurement in enumerate(measurements):
         _check_measurement(path, f"measurements[{index}]", measurement)
+    _show_names(root)
     return root
+
+
+def _show_names(root):
+    """Names go to terminals, pages and pictures: as inputs.shown() has them from here on."""
+    environment = root.get("environment") or {}
+    for key in ("gpu", "cpu"):
+        if environment.get(key) is not None:
+            environment[key] = inputs.shown(environment[key])
+    for measurement in root["measurements"]:
+        measurement["case"]["name"] = inputs.shown(measurement["case"]["name"])
+        measurement["implementation"] = inputs.shown(measurement["implementation"])
 
 
 def gpu_name(root):
