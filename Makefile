@@ -383,8 +383,8 @@ ASAN_MLA := $(BUILD)/asan/bin/mla
 RUN_TESTS := BUILD=$(BUILD) PYTHON=$(call sh,$(PYTHON)) MLA=$(MLA) \
              $(if $(findstring clang,$(CC)),ASAN_OPTIONS=detect_leaks=0) tests/run.sh
 
-$(BUILD)/tests/test_cli: | $(MLA)
-$(BUILD)/asan/tests/test_cli: | $(ASAN_MLA)
+$(BUILD)/tests/test_cli $(BUILD)/tests/test_words: | $(MLA)
+$(BUILD)/asan/tests/test_cli $(BUILD)/asan/tests/test_words: | $(ASAN_MLA)
 $(BUILD)/tests/test_samples: $(call obj,obj,$(SAMPLE_C))
 $(BUILD)/asan/tests/test_samples: $(call obj,asan,$(SAMPLE_C))
 
