@@ -49,23 +49,27 @@ static bool plain_name(const char *name)
 	return n > 0 && n < CAP_NAME;
 }
 
-/* The value of a fixed-length string as text: printable, and nothing after its end. */
+/* The value of a fixed-length string as text: fit for a terminal, and nothing after its end. */
 static mla_status check_string(const struct walk *walk, const char *name, const char *text,
 			       size_t size)
 {
-	const size_t length = strnlen(text, size);
+	size_t at = strnlen(text, size);
 
-	if (!length)
+	if (!at)
 		return cap_fail(walk->parser->path,
 				"attribute %s@%s is an empty string, expected a value or \"none\"",
 				walk->path, name);
-	for (size_t i = 0; i < size; i++)
-		if (i < length ? iscntrl((unsigned char)text[i]) : text[i])
-			return cap_fail(walk->parser->path,
-					"attribute %s@%s has byte 0x%02x at %zu, expected text "
-					"padded with zeros",
-					walk->path, name, (unsigned char)text[i], i);
-	return MLA_OK;
+	if (text_is_plain(text, NULL))
+		while (at < size && !text[at])
+			at++;
+	else
+		text_is_plain(text, &at);
+	if (at == size)
+		return MLA_OK;
+	return cap_fail(walk->parser->path,
+			"attribute %s@%s has byte 0x%02x at %zu, expected UTF-8 without control "
+			"characters, padded with zeros",
+			walk->path, name, (unsigned char)text[at], at);
 }
 
 static mla_status read_string(struct walk *walk, hid_t id, hid_t type, struct cap_attribute *one)
