@@ -10,6 +10,7 @@
 
 #include "capture/capture.h"
 #include "case/generate.h"
+#include "output_fixture.h"
 
 enum { REPEATS = 5 };
 
@@ -80,7 +81,7 @@ static int measure(const char *path, const struct mla_case *c, bool compress)
 	const double bytes = (65536 + 64 * 16) * 576 * 2.0;
 	double start = now(CLOCK_MONOTONIC), written, verified, loaded;
 
-	if (capture_write(path, c, &how))
+	if (put_capture(path, c, &how))
 		return fail();
 	written = now(CLOCK_MONOTONIC) - start;
 	start = now(CLOCK_MONOTONIC);

@@ -16,6 +16,7 @@
 
 #include "base/poison.h"
 #include "capture/internal.h"
+#include "output_fixture.h"
 #include "reference/reference.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
@@ -307,8 +308,10 @@ static inline void fixture_write(const char *path, enum capture_kind kind, int32
 				 bool compress)
 {
 	struct fixture f = {.kind = kind, .dtype = dtype, .state = 1};
+	struct output output;
 
-	need(cap_writer_open(&f.writer, path, compress));
+	need(output_open(&output, path, &fixture_replaces));
+	need(cap_writer_open(&f.writer, &output, compress));
 	fixture_facts(&f);
 	need(cap_write_group(&f.writer, "/layers"));
 	need(cap_write_group(&f.writer, "/steps"));

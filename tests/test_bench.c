@@ -16,6 +16,7 @@
 #include "case/cell.h"
 #include "case/identity.h"
 #include "lib/error.h"
+#include "output_fixture.h"
 #include "reference/reference.h"
 #include "report/json.h"
 #include "report/results.h"
@@ -464,9 +465,9 @@ Test(files, ceilings_are_kept_per_gpu)
 	const struct ceilings second = made_up("NVIDIA Two", 2000);
 	struct ceilings back;
 	cr_expect(!load("a/b/c.json", "NVIDIA One", &back));
-	cr_assert(!ceilings_save("a/b/c.json", &first), "%s", mla_last_error());
-	cr_assert(!ceilings_save("a/b/c.json", &second), "%s", mla_last_error());
-	cr_assert(!ceilings_save("a/b/c.json", &again), "%s", mla_last_error());
+	cr_assert(!put_ceilings("a/b/c.json", &first), "%s", mla_last_error());
+	cr_assert(!put_ceilings("a/b/c.json", &second), "%s", mla_last_error());
+	cr_assert(!put_ceilings("a/b/c.json", &again), "%s", mla_last_error());
 	cr_assert(load("a/b/c.json", "NVIDIA One", &back));
 	cr_expect(ceilings_read_gbs(&back) == 1100 &&
 		  back.of[CEILING_READ].load.sm_mhz.median == 1755);
@@ -488,7 +489,7 @@ Test(files, all_ceilings_of_a_file)
 	int count;
 	cr_assert(!ceilings_load_all("c.json", &all, &count) && count == 0);
 	free(all);
-	cr_assert(!ceilings_save("c.json", &made[0]) && !ceilings_save("c.json", &made[1]));
+	cr_assert(!put_ceilings("c.json", &made[0]) && !put_ceilings("c.json", &made[1]));
 	cr_assert(!ceilings_load_all("c.json", &all, &count) && count == 2);
 	for (int i = 0; i < count; i++) {
 		cr_expect_str_eq(all[i].gpu, made[i].gpu);
@@ -535,7 +536,7 @@ Test(files, damaged_ceilings_get_a_sentence_and_stay)
 		cr_expect(strstr(mla_last_error(), cases[i].sentence), "%s: %s", cases[i].text,
 			  mla_last_error());
 		if (i < 4) /* other people's file is not overwritten */
-			cr_expect(ceilings_save("c.json", &fresh) == MLA_INVALID);
+			cr_expect(put_ceilings("c.json", &fresh));
 	}
 }
 
@@ -543,9 +544,10 @@ Test(files, ceilings_that_cannot_be_written_get_a_sentence)
 {
 	const struct ceilings c = made_up("NVIDIA One", 1000);
 	write_file("file", "");
-	cr_expect(ceilings_save("file/c.json", &c) == MLA_INVALID);
-	cr_expect(strstr(mla_last_error(), "file/c.json: Not a directory"), "%s", mla_last_error());
-	cr_expect(ceilings_save("/proc/mla/c.json", &c) == MLA_INVALID);
+	cr_expect(put_ceilings("file/c.json", &c) == MLA_INVALID);
+	cr_expect(strstr(mla_last_error(), "file/c.json: cannot be written: Not a directory"), "%s",
+		  mla_last_error());
+	cr_expect(put_ceilings("/proc/mla/c.json", &c) == MLA_INVALID);
 	cr_expect(strstr(mla_last_error(), "/proc/mla/c.json: cannot be written: "), "%s",
 		  mla_last_error());
 }
@@ -581,7 +583,7 @@ Test(files, a_named_file_of_ceilings_goes_before_the_users)
 
 	setenv("XDG_CACHE_HOME", folder, 1);
 	path = ceilings_default_path();
-	cr_assert(!ceilings_save("c.json", &named) && !ceilings_save(path, &own));
+	cr_assert(!put_ceilings("c.json", &named) && !put_ceilings(path, &own));
 	cr_expect(!ceilings_find("c.json", "G", &back, &found) && found);
 	cr_expect(ceilings_read_gbs(&back) == 1000);
 	cr_expect(!ceilings_find(NULL, "G", &back, &found) && found);

@@ -128,8 +128,7 @@ static void expect_reads_back(const struct mla_case *c)
 static void expect_round_trip(const struct mla_case *c, const struct capture_writing *how)
 {
 
-	cr_assert(!capture_write(in_folder("trip.h5"), c, how), "%s: %s", c->name,
-		  mla_last_error());
+	cr_assert(!put_capture(in_folder("trip.h5"), c, how), "%s: %s", c->name, mla_last_error());
 	expect_reads_back(c);
 }
 
@@ -143,7 +142,7 @@ Test(capture, adversarial_cases_round_trip)
 		struct mla_case c;
 
 		cr_assert(!generate_adversarial(11, i, &c));
-		if (capture_write(in_folder("trip.h5"), &c, i % 4 ? &plain : &packed)) {
+		if (put_capture(in_folder("trip.h5"), &c, i % 4 ? &plain : &packed)) {
 			cr_expect(strstr(mla_last_error(), "q_nope: ") &&
 					  strstr(mla_last_error(), "non-finite values"),
 				  "%s", mla_last_error());
@@ -214,7 +213,7 @@ Test(capture, base_2_references_are_converted)
 	struct mla_case c, read;
 
 	make_case(MLA_BF16, 0, MLA_LSE_BASE2, &c);
-	cr_assert(!capture_write(path, &c, &plain), "%s", mla_last_error());
+	cr_assert(!put_capture(path, &c, &plain), "%s", mla_last_error());
 	load_only_case(path, &read);
 	cr_expect_eq(read.config.lse_base, MLA_LSE_BASE2);
 	for (int i = 0; i < 8 * 5; i++) {
@@ -255,7 +254,7 @@ Test(capture, the_same_case_gives_the_same_bytes)
 		struct mla_case c;
 
 		make_case(MLA_BF16, 0, MLA_LSE_NATURAL, &c);
-		cr_assert(!capture_write(path, &c, &plain), "%s", mla_last_error());
+		cr_assert(!put_capture(path, &c, &plain), "%s", mla_last_error());
 		case_free(&c);
 		bytes[i] = read_bytes(path, &size[i]);
 		if (!i)
@@ -269,7 +268,7 @@ Test(capture, the_same_case_gives_the_same_bytes)
 static void expect_write_error(const struct mla_case *c, const char *path, const char *expected)
 {
 
-	cr_expect_eq(capture_write(path, c, &plain), MLA_INVALID);
+	cr_expect(put_capture(path, c, &plain));
 	cr_expect(strstr(mla_last_error(), expected), "found \"%s\", expected \"%s\"",
 		  mla_last_error(), expected);
 	cr_expect_eq(count_files(), 0, "%s was written", path);
@@ -448,7 +447,7 @@ static void expect_request(const struct mla_case *whole, int32_t r, const struct
 static void cut_good(const struct capture_part *part)
 {
 
-	cr_assert(!capture_cut(in_folder("whole.h5"), in_folder("part.h5"), part), "%s",
+	cr_assert(!put_part(in_folder("whole.h5"), in_folder("part.h5"), part), "%s",
 		  mla_last_error());
 	cr_assert(!capture_verify(in_folder("part.h5"), true, NULL), "%s", mla_last_error());
 }
@@ -572,9 +571,8 @@ Test(capture, parts_that_are_not_there_are_named)
 	fixture_write(in_folder("whole.h5"), CAPTURE_KERNEL_CALL, MLA_BF16, false);
 	for (size_t i = 0; i < COUNT(wrong); i++) {
 
-		cr_expect_eq(
-			capture_cut(in_folder("whole.h5"), in_folder("part.h5"), &wrong[i].part),
-			MLA_INVALID);
+		cr_expect_eq(put_part(in_folder("whole.h5"), in_folder("part.h5"), &wrong[i].part),
+			     MLA_INVALID);
 		cr_expect(strstr(mla_last_error(), wrong[i].expected), "%s", mla_last_error());
 		cr_expect(access(in_folder("part.h5"), F_OK), "a part was written");
 	}

@@ -1281,7 +1281,7 @@ static void write_large(const char *path)
 	struct mla_case c;
 
 	cr_assert(!generate_case(&spec, &c));
-	cr_assert(!capture_write(path, &c, &how), "%s", mla_last_error());
+	cr_assert(!put_capture(path, &c, &how), "%s", mla_last_error());
 	case_free(&c);
 }
 

@@ -31,6 +31,7 @@
 #include "device/gpu.h"
 #include "device/known.h"
 #include "lib/error.h"
+#include "output_fixture.h"
 #include "report/json.h"
 #include "report/table.h"
 #include "report/tally.h"
@@ -165,7 +166,7 @@ Test(files, a_bad_file_is_3_and_a_sentence)
 		snprintf(words, sizeof(words), commands[i], "text.h5");
 		expect(words, 3, NULL, "text.h5: ");
 	}
-	expect("check --random 1 -k cpu --json no/such/folder.json", 3, "PASS",
+	expect("check --random 1 -k cpu --json no/such/folder.json", 3, NULL,
 	       "no/such/folder.json: cannot be written");
 }
 
@@ -288,7 +289,8 @@ Test(files, a_report_spares_captures)
 
 	expect("make -B 1 --heads 2 --kv-len 9 -o spared.h5", 0, "wrote", NULL);
 	for (int i = 0; i < COUNT(commands); i++)
-		expect(commands[i], 2, NULL, "spared.h5 is a capture and would be lost");
+		expect(commands[i], 2, NULL,
+		       "spared.h5: cannot be written: it holds a capture and would be lost");
 	expect("verify spared.h5", 0, "good", NULL);
 }
 
@@ -754,7 +756,7 @@ Test(files, the_same_flags_give_the_same_case)
 		char words[128];
 		snprintf(words, sizeof(words),
 			 "make --heads 4 --kv-len uniform:9-300 --batch 3 "
-			 "--seed %d -o same.h5",
+			 "--seed %d -o same.h5 --force",
 			 i < 2 ? 11 : 12);
 		expect(words, 0, "wrote", NULL);
 		expect("check -k online same.h5 --json same.json", 0, "PASS", NULL);
@@ -793,7 +795,7 @@ static void write_wrong_reference(const char *path)
 	for (int i = 0; i < 4; i++)
 		((float *)c.lse_ref.data)[i] = 1e4f;
 	const struct capture_writing how = {.notes = "a wrong reference", .tool = "test_cli"};
-	cr_assert(!capture_write(path, &c, &how), "%s", mla_last_error());
+	cr_assert(!put_capture(path, &c, &how), "%s", mla_last_error());
 	case_free(&c);
 }
 

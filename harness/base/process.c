@@ -49,6 +49,17 @@ mla_status process_run(const char *const *argv, bool quiet, int *code)
 	return MLA_OK;
 }
 
+mla_status process_become(const char *const *argv)
+{
+	const int nothing = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+	if (nothing >= 0)
+		dup2(nothing, STDIN_FILENO);
+	fflush(NULL);
+	execvp(argv[0], (char **)argv);
+	return mla_fail(MLA_REFUSED, "%s cannot be started: %s", argv[0], strerror(errno));
+}
+
 static bool runnable(const char *path)
 {
 	struct stat found;

@@ -11,6 +11,10 @@
  * started. */
 mla_status process_run(const char *const *argv, bool quiet, int *code);
 
+/* Becomes argv[0], found as above, with nothing to read: what a signal is to end is that program
+ * itself. Returns only if it cannot be started, MLA_REFUSED. */
+mla_status process_become(const char *const *argv);
+
 /* Can a program of this name be run? With a '/' it is a path, else PATH is searched. */
 bool process_exists(const char *program);
 

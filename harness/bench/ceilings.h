@@ -7,6 +7,7 @@
 
 #include <stdbool.h>
 
+#include "base/output.h"
 #include "bench/clock.h"
 #include "mla.h"
 
@@ -58,7 +59,10 @@ mla_status ceilings_find(const char *path, const char *gpu, struct ceilings *cei
 mla_status ceilings_only(const char *path, struct ceilings *ceilings, bool *found);
 /* The entries of all GPUs, which the caller frees; none if there is no such file. */
 mla_status ceilings_load_all(const char *path, struct ceilings **all, int *count);
-/* Puts or replaces the entry of ceilings->gpu; folders are made. */
-mla_status ceilings_save(const char *path, const struct ceilings *ceilings);
+/* Opens the file that figures are to be kept in, before they are measured; folders are made. As
+ * output_open, and MLA_INVALID for a file that is not what it should be. */
+mla_status ceilings_open(const char *path, struct output *output);
+/* Puts or replaces the entry of ceilings->gpu, and closes. */
+mla_status ceilings_save(struct output *output, const struct ceilings *ceilings);
 
 #endif

@@ -218,13 +218,28 @@ static void make_folders(const char *path)
 	free(copy);
 }
 
-mla_status ceilings_save(const char *path, const struct ceilings *ceilings)
+mla_status ceilings_open(const char *path, struct output *output)
 {
-	json_t *root;
+	const struct output_plan plan = {.kind = OUTPUT_JSON, .schema = SCHEMA, .regular = true};
+	json_t *root = NULL;
 	mla_status status;
 
 	make_folders(path);
-	status = read_file(path, &root);
+	status = output_open(output, path, &plan);
+	if (!status)
+		status = read_file(path, &root);
+	json_decref(root);
+	if (status)
+		output_abandon(output);
+	return status;
+}
+
+static mla_status save(struct output *output, const struct ceilings *ceilings)
+{
+	const char *path = output->name;
+	json_t *root;
+	mla_status status = read_file(path, &root);
+
 	if (status)
 		return status;
 	if (!root)
@@ -232,7 +247,15 @@ mla_status ceilings_save(const char *path, const struct ceilings *ceilings)
 	if (!root || !put_entry(root, ceilings))
 		status = mla_fail(MLA_NO_MEMORY, "%s: cannot be written: out of memory", path);
 	if (!status)
-		status = output_json(path, root);
+		status = output_put_json(output, root);
 	json_decref(root);
+	return status;
+}
+
+mla_status ceilings_save(struct output *output, const struct ceilings *ceilings)
+{
+	const mla_status status = save(output, ceilings);
+
+	output_abandon(output);
 	return status;
 }

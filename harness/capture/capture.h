@@ -13,6 +13,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "base/output.h"
 #include "case/case.h"
 
 enum capture_kind { CAPTURE_KERNEL_CALL, CAPTURE_MODEL_FORWARD, CAPTURE_SYNTHETIC };
@@ -57,22 +58,24 @@ mla_status capture_verify(const char *path, bool strict, FILE *log);
 void capture_print_info(struct capture *capture, FILE *out);
 
 /* Writes a case as a file of one step and one layer, kind synthetic; the same case gives the same
- * bytes. Any strides, bf16, fp16 or f32. The file is verified before it takes its name. */
+ * bytes. Any strides, bf16, fp16 or f32. The file is verified before it takes its name. output:
+ * open as OUTPUT_CAPTURE; closed here if all went well, else to be abandoned. */
 struct capture_writing {
 	const char *notes; /* provenance in words; never NULL */
 	const char *tool;  /* "mla make" */
 	bool compress;     /* shuffle + deflate 1 */
 };
-mla_status capture_write(const char *path, const struct mla_case *c,
+mla_status capture_write(struct output *output, const struct mla_case *c,
 			 const struct capture_writing *how);
 
 /* Writes a part of a file to another: chosen steps, layers, heads [head_begin, head_end), requests;
- * pages that nothing uses are dropped, page order is kept. Counts of 0 choose everything. */
+ * pages that nothing uses are dropped, page order is kept. Counts of 0 choose everything. output as
+ * for capture_write. */
 struct capture_part {
 	const int *steps, *layers, *requests; /* indices */
 	int num_steps, num_layers, num_requests;
 	int head_begin, head_end; /* 0, 0 = all */
 };
-mla_status capture_cut(const char *path, const char *out_path, const struct capture_part *part);
+mla_status capture_cut(const char *path, struct output *output, const struct capture_part *part);
 
 #endif

@@ -470,7 +470,7 @@ static mla_status copy_part(struct cut *cut)
 	return status ? status : cap_writer_commit(&cut->writer);
 }
 
-mla_status capture_cut(const char *path, const char *out_path, const struct capture_part *part)
+mla_status capture_cut(const char *path, struct output *output, const struct capture_part *part)
 {
 	struct cut cut = {.part = *part};
 	mla_status status = capture_open(path, &cut.from);
@@ -482,7 +482,7 @@ mla_status capture_cut(const char *path, const char *out_path, const struct capt
 	if (!status)
 		status = select_heads(&cut);
 	if (!status)
-		status = cap_writer_open(&cut.writer, out_path, false);
+		status = cap_writer_open(&cut.writer, output, false);
 	if (!status)
 		status = copy_part(&cut);
 	cap_writer_close(&cut.writer);

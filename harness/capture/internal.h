@@ -369,18 +369,19 @@ mla_status cap_fail_non_finite(const char *file, const struct cap_dataset *datas
 /* ---- writing (write.c) ---------------------------------------------------------------------- */
 
 struct cap_writer {
-	const char *path; /* what the caller asked for */
-	struct output output;
+	const char *path;      /* what the caller asked for */
+	struct output *output; /* belongs to the caller */
 	hid_t file;
 	hid_t type[CAP_NUM_ELEMENTS];
 	struct cap_attributes attributes;
 	bool compress;
+	bool broken; /* nothing more can be written: HDF5 must not touch the file again */
 };
 
-mla_status cap_writer_open(struct cap_writer *writer, const char *path, bool compress);
+mla_status cap_writer_open(struct cap_writer *writer, struct output *output, bool compress);
 /* Writes /@content_sha256, closes, verifies, renames. */
 mla_status cap_writer_commit(struct cap_writer *writer);
-/* Frees; removes what was not committed. */
+/* Frees. What was not committed is the caller's to abandon. */
 void cap_writer_close(struct cap_writer *writer);
 
 mla_status cap_write_group(struct cap_writer *writer, const char *path);

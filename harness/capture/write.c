@@ -10,26 +10,57 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* ---- what goes wrong ------------------------------------------------------------------------ */
+
+/* Of the stack of HDF5's errors, innermost first. */
+struct reason {
+	int error; /* the system's, 0: none is told */
+	char text[256];
+};
+
+static herr_t find_reason(unsigned n, const H5E_error2_t *entry, void *data)
+{
+	static const char key[] = "errno = ";
+	struct reason *reason = data;
+	const char *found = entry->desc ? strstr(entry->desc, key) : NULL;
+
+	if (found && !reason->error)
+		reason->error = atoi(found + strlen(key));
+	if (!n && entry->desc)
+		snprintf(reason->text, sizeof(reason->text), "%s", entry->desc);
+	return 0;
+}
+
+/* What HDF5 says of a failed write holds times and addresses: the system's reason is all that a
+ * reader needs. HDF5 would try again when the file is closed, and crash: it is left as it is. */
+static mla_status fail_write(struct cap_writer *writer, const char *object)
+{
+	struct reason reason = {.text = "no reason"};
+
+	writer->broken = true;
+	H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, find_reason, &reason);
+	if (reason.error)
+		return cap_fail(writer->path, "cannot be written: %s", strerror(reason.error));
+	return cap_fail(writer->path, "cannot be written: %s: HDF5 gives %s", object, reason.text);
+}
+
 /* ---- the writer ----------------------------------------------------------------------------- */
 
-mla_status cap_writer_open(struct cap_writer *writer, const char *path, bool compress)
+mla_status cap_writer_open(struct cap_writer *writer, struct output *output, bool compress)
 {
 	hid_t access, create;
-	mla_status status;
+	mla_status status = MLA_OK;
 
-	*writer = (struct cap_writer){.path = path, .compress = compress};
+	*writer = (struct cap_writer){.path = output->name, .output = output, .compress = compress};
 	cap_hdf5_quiet();
-	status = output_open(&writer->output, path, OUTPUT_NAMED);
-	if (status)
-		return status;
 	cap_types_make(writer->type);
 	access = H5Pcreate(H5P_FILE_ACCESS);
 	create = H5Pcreate(H5P_FILE_CREATE);
 	H5Pset_libver_bounds(access, H5F_LIBVER_V18, H5F_LIBVER_V110);
 	H5Pset_obj_track_times(create, false);
-	writer->file = H5Fcreate(writer->output.path, H5F_ACC_TRUNC, create, access);
+	writer->file = H5Fcreate(output->path, H5F_ACC_TRUNC, create, access);
 	if (writer->file < 0)
-		status = cap_fail_hdf5(path, "cannot be created");
+		status = fail_write(writer, "the file");
 	H5Pclose(create);
 	H5Pclose(access);
 	return status;
@@ -38,14 +69,14 @@ mla_status cap_writer_open(struct cap_writer *writer, const char *path, bool com
 /* What is found is said of the file that was asked for, not of the name it is written under. */
 static mla_status verify_written(const struct cap_writer *writer)
 {
-	const size_t length = strlen(writer->output.path);
-	const mla_status status = capture_verify(writer->output.path, false, NULL);
+	const size_t length = strlen(writer->output->path);
+	const mla_status status = capture_verify(writer->output->path, false, NULL);
 	char text[ERROR_SIZE];
 
 	if (!status)
 		return MLA_OK;
 	snprintf(text, sizeof(text), "%s", mla_last_error());
-	if (!strncmp(text, writer->output.path, length))
+	if (!strncmp(text, writer->output->path, length))
 		cap_fail(writer->path, "%s", text + length + strlen(": "));
 	return status;
 }
@@ -62,16 +93,15 @@ mla_status cap_writer_commit(struct cap_writer *writer)
 		return status;
 	writer->file = 0;
 	if (H5Fclose(file) < 0)
-		return cap_fail_hdf5(writer->path, "cannot be closed");
+		return fail_write(writer, "closing");
 	status = verify_written(writer);
-	return status ? status : output_commit(&writer->output);
+	return status ? status : output_commit(writer->output);
 }
 
 void cap_writer_close(struct cap_writer *writer)
 {
-	if (writer->file > 0)
+	if (writer->file > 0 && !writer->broken)
 		H5Fclose(writer->file);
-	output_abandon(&writer->output);
 	cap_types_close(writer->type);
 	cap_attributes_free(&writer->attributes);
 }
@@ -85,7 +115,7 @@ mla_status cap_write_group(struct cap_writer *writer, const char *path)
 	H5Pset_obj_track_times(plist, false);
 	group = H5Gcreate2(writer->file, path, H5P_DEFAULT, plist, H5P_DEFAULT);
 	if (group < 0)
-		status = cap_fail_hdf5(writer->path, path);
+		status = fail_write(writer, path);
 	else
 		H5Gclose(group);
 	H5Pclose(plist);
@@ -112,10 +142,10 @@ mla_status cap_write_attribute(struct cap_writer *writer, const struct cap_attri
 	id = H5Acreate_by_name(writer->file, attribute->object, attribute->name, type, space,
 			       H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
 	if (id < 0 || H5Awrite(id, type, value) < 0)
-		status = cap_fail_hdf5(writer->path, attribute->name);
+		status = fail_write(writer, attribute->name);
 	else
 		status = cap_attributes_add(&writer->attributes, attribute, writer->path);
-	if (id >= 0)
+	if (id >= 0 && !writer->broken)
 		H5Aclose(id);
 	H5Sclose(space);
 	H5Tclose(type);
@@ -214,7 +244,7 @@ mla_status cap_sink_open(struct cap_writer *writer, const char *path, enum cap_e
 	sink->id = H5Dcreate2(writer->file, path, writer->type[element], space, H5P_DEFAULT, plist,
 			      H5P_DEFAULT);
 	if (sink->id < 0)
-		status = cap_fail_hdf5(writer->path, path);
+		status = fail_write(writer, path);
 	H5Pclose(plist);
 	H5Sclose(space);
 	if (status)
@@ -237,7 +267,7 @@ mla_status cap_sink_rows(struct cap_sink *sink, const void *data, hsize_t rows)
 	memory = H5Screate_simple(sink->rank, count, NULL);
 	if (H5Sselect_hyperslab(space, H5S_SELECT_SET, start, NULL, count, NULL) < 0 ||
 	    H5Dwrite(sink->id, type, memory, space, H5P_DEFAULT, data) < 0)
-		status = cap_fail_hdf5(sink->writer->path, sink->path);
+		status = fail_write(sink->writer, sink->path);
 	H5Sclose(memory);
 	H5Sclose(space);
 	sha256_add(sink->sha, data, rows * sink->row_bytes);
@@ -251,8 +281,8 @@ mla_status cap_sink_close(struct cap_sink *sink, mla_status so_far)
 	mla_status status = so_far;
 
 	sha256_finish(sink->sha, hex);
-	if (H5Dclose(sink->id) < 0 && !status)
-		status = cap_fail_hdf5(sink->writer->path, sink->path);
+	if (!sink->writer->broken && H5Dclose(sink->id) < 0)
+		status = fail_write(sink->writer, sink->path);
 	if (!status)
 		status = cap_write_string(sink->writer, sink->path, "sha256", hex);
 	return status;
@@ -544,14 +574,14 @@ static mla_status check_writable(const char *path, const struct mla_case *c)
 	return MLA_OK;
 }
 
-mla_status capture_write(const char *path, const struct mla_case *c,
+mla_status capture_write(struct output *output, const struct mla_case *c,
 			 const struct capture_writing *how)
 {
 	struct cap_writer writer = {0};
-	mla_status status = check_writable(path, c);
+	mla_status status = check_writable(output->name, c);
 
 	if (!status)
-		status = cap_writer_open(&writer, path, how->compress);
+		status = cap_writer_open(&writer, output, how->compress);
 	if (!status)
 		status = write_case(&writer, c, how);
 	cap_writer_close(&writer);

@@ -12,7 +12,6 @@
 #include <string.h>
 
 #include "base/text.h"
-#include "capture/capture.h"
 #include "cli/cli.h"
 #include "lib/error.h"
 #include "lib/validate.h"
@@ -176,14 +175,6 @@ void cli_file_or_shape(struct argp_state *state, const char *file, bool shape_gi
 		cli_error(state, "a FILE and a shape exclude each other");
 	if (pattern && !file)
 		cli_error(state, "-c chooses a case of a FILE, which is missing");
-}
-
-const char *cli_report_file(struct argp_state *state, const char *option, const char *arg)
-{
-	if (capture_is_hdf5(arg))
-		cli_error(state, "%s: %s is a capture and would be lost, expected a file to write",
-			  option, arg);
-	return arg;
 }
 
 int cli_choice(struct argp_state *state, const char *option, const char *text,

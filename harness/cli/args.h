@@ -27,8 +27,6 @@ void cli_one_file(struct argp_state *state, const char **file, const char *arg);
  * about a FILE. Each may be NULL or false. */
 void cli_file_or_shape(struct argp_state *state, const char *file, bool shape_given,
 		       const char *pattern);
-/* arg, the file that a report is to be written to; never one that holds a capture (HDF5). */
-const char *cli_report_file(struct argp_state *state, const char *option, const char *arg);
 /* Index of text in names[n]. */
 int cli_choice(struct argp_state *state, const char *option, const char *text,
 	       const char *const *names, int n);

@@ -28,3 +28,9 @@ int cli_fail_file(const char *who)
 	say(who);
 	return CLI_BAD_FILE;
 }
+
+int cli_fail_output(const char *who, mla_status status)
+{
+	say(who);
+	return status == MLA_REFUSED ? CLI_USAGE : CLI_BAD_FILE;
+}

@@ -42,5 +42,8 @@ int cli_ceilings(int argc, char **argv);
 int cli_fail(const char *who, mla_status status);
 /* The same about a file that the verb was given: CLI_BAD_FILE, whatever the status. */
 int cli_fail_file(const char *who);
+/* The same about a file that the verb writes (base/output.h): CLI_USAGE where it must not replace
+ * what is there, else CLI_BAD_FILE. */
+int cli_fail_output(const char *who, mla_status status);
 
 #endif

@@ -8,6 +8,7 @@
 #include "capture/capture.h"
 #include "cli/args.h"
 #include "cli/cli.h"
+#include "cli/ending.h"
 
 static const struct cli_verb verbs[] = {
 	{"list", "the implementations, and which of them can run here", cli_list},
@@ -107,6 +108,7 @@ int main(int argc, char **argv)
 	static char name[] = "mla";
 	int verb_index = 0;
 
+	ending_prepare();
 	argv[0] = name; /* what argp puts before its messages, however the program was called */
 	/* Where it fails, the verb that needs it says so. */
 	(void)capture_start();
@@ -114,12 +116,5 @@ int main(int argc, char **argv)
 	argp_program_version_hook = print_version;
 	cli_parse(&argp, argc, argv, ARGP_IN_ORDER, &verb_index);
 
-	const int code = run_verb(argc - verb_index, argv + verb_index);
-
-	/* A full disk must not look like success. */
-	if (fflush(stdout) || ferror(stdout)) {
-		fputs("mla: standard output cannot be written\n", stderr);
-		return CLI_FAILED;
-	}
-	return code;
+	return ending_code(run_verb(argc - verb_index, argv + verb_index));
 }

@@ -5,12 +5,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/output.h"
 #include "base/text.h"
 #include "bench/bench.h"
 #include "bench/ceilings.h"
 #include "case/cell.h"
 #include "case/work.h"
+#include "cli/bench_files.h"
 #include "cli/cells.h"
 #include "cli/cli.h"
 #include "cli/shape.h"
@@ -26,7 +26,7 @@
 struct bench_verb {
 	struct cli_shape shape;
 	struct bench_options options;
-	const char *kernels, *pattern, *file, *json, *csv, *ceilings;
+	const char *kernels, *pattern, *file, *ceilings;
 	struct cli_cells cells;
 	bool list, explain;
 	bool host; /* the CPU's implementations are timed */
@@ -37,8 +37,7 @@ struct bench_verb {
 	struct ceilings known;
 	bool ceilings_known;
 	struct nvml *nvml;
-	json_t *root;
-	struct output csv_output; /* stream NULL without --csv */
+	struct bench_files files;
 	struct timings_matrix *matrix;
 	int done, total, timed, failed;
 	struct timings_marks marks;
@@ -133,8 +132,7 @@ static bool parse_measuring(int key, const char *arg, struct bench_verb *bench,
 	return false;
 }
 
-static bool parse_choice(int key, const char *arg, struct bench_verb *bench,
-			 struct argp_state *state)
+static bool parse_choice(int key, const char *arg, struct bench_verb *bench)
 {
 	switch (key) {
 	case 'k':
@@ -144,10 +142,10 @@ static bool parse_choice(int key, const char *arg, struct bench_verb *bench,
 		bench->pattern = arg;
 		return true;
 	case OPT_JSON:
-		bench->json = cli_report_file(state, "--json", arg);
+		bench->files.json = arg;
 		return true;
 	case OPT_CSV:
-		bench->csv = cli_report_file(state, "--csv", arg);
+		bench->files.csv = arg;
 		return true;
 	case OPT_CEILINGS:
 		bench->ceilings = arg;
@@ -173,6 +171,8 @@ static void check_arguments(const struct bench_verb *bench, struct argp_state *s
 				 "--cells: exactly one of them");
 	if (bench->list && !cli_cells_given(&bench->cells))
 		cli_error(state, "--list is for --suite and --cells");
+	if (bench->list && (bench->files.json || bench->files.csv))
+		cli_error(state, "--list runs nothing: there is nothing for --json and --csv");
 }
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -191,7 +191,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		check_arguments(bench, state);
 		return 0;
 	}
-	if (parse_measuring(key, arg, bench, state) || parse_choice(key, arg, bench, state))
+	if (parse_measuring(key, arg, bench, state) || parse_choice(key, arg, bench))
 		return 0;
 	return ARGP_ERR_UNKNOWN;
 }
@@ -367,23 +367,10 @@ static void print_head(const struct bench_verb *bench, const struct timings_show
 	putchar('\n');
 }
 
-/* What was measured so far stays if a later case ends the program. */
-static int write_out(struct bench_verb *bench, const struct timings_shown *shown)
+static int add_results(struct bench_verb *bench, const struct timings_shown *shown)
 {
-	int code = CLI_OK;
-
 	timings_matrix_add(bench->matrix, shown);
-	if (bench->csv_output.stream) {
-		timings_csv_rows(shown, bench->csv_output.stream);
-		if (output_publish(&bench->csv_output))
-			code = cli_fail_file("mla bench");
-	}
-	if (bench->json) {
-		results_add(bench->root, shown);
-		if (output_json(bench->json, bench->root))
-			code = cli_fail_file("mla bench");
-	}
-	return code;
+	return bench_files_add(&bench->files, shown);
 }
 
 /* What is known of a case before anything runs. */
@@ -436,7 +423,7 @@ static int time_case(struct bench_verb *bench, const struct mla_case *c, const c
 	print_head(bench, &shown);
 	timings_show(&shown, stdout);
 	fflush(stdout);
-	code = write_out(bench, &shown);
+	code = add_results(bench, &shown);
 	count_results(bench, results, count);
 	for (int i = 0; i < count; i++)
 		bench_result_free(&results[i]);
@@ -579,20 +566,20 @@ static int go_through_cells(struct bench_verb *bench)
 
 /* ---- the verb -------------------------------------------------------------------------------- */
 
+/* Before anything is timed. */
 static int open_outputs(struct bench_verb *bench, int argc, char **argv)
 {
 	const int count = bench->subjects.count;
+	const int code = bench_files_open(&bench->files, bench->file, bench->ceilings);
 
+	if (code)
+		return code;
 	bench->names = text_alloc((size_t)count * sizeof(*bench->names));
 	for (int i = 0; i < count; i++)
 		bench->names[i] = bench->subjects.list[i].name;
 	bench->matrix = timings_matrix_new(bench->names, count);
-	bench->root = results_new(argc, argv, known_ceilings(bench), bench->nvml);
-	if (!bench->csv)
-		return CLI_OK;
-	if (output_open(&bench->csv_output, bench->csv, OUTPUT_STREAM))
-		return cli_fail_file("mla bench");
-	timings_csv_head(bench->csv_output.stream);
+	bench_files_begin(&bench->files,
+			  results_new(argc, argv, known_ceilings(bench), bench->nvml));
 	return CLI_OK;
 }
 
@@ -609,9 +596,8 @@ static void print_foot(const struct bench_verb *bench)
 /* Files are whole after each case; where there was none, an earlier CSV stays. */
 static void close_outputs(struct bench_verb *bench)
 {
-	output_abandon(&bench->csv_output);
+	bench_files_close(&bench->files);
 	timings_matrix_free(bench->matrix);
-	json_decref(bench->root);
 	free(bench->names);
 }
 
@@ -640,6 +626,11 @@ static int run(struct bench_verb *bench, int argc, char **argv)
 	code = open_outputs(bench, argc, argv);
 	if (!code)
 		code = cells ? go_through_cells(bench) : time_source(bench);
+	if (bench->done) {
+		const int unwritten = bench_files_end(&bench->files);
+
+		code = code ? code : unwritten;
+	}
 	if (!code && !bench->list)
 		print_foot(bench);
 	close_outputs(bench);

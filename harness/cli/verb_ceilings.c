@@ -36,7 +36,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 
 	switch (key) {
 	case OPT_FILE:
-		verb->file = cli_report_file(state, "--ceilings", arg);
+		verb->file = arg;
 		return 0;
 	case OPT_TIME:
 		verb->stop.seconds = cli_positive(state, "--time", arg);
@@ -141,21 +141,44 @@ static int show(const struct ceilings_verb *verb, const char *path)
 	return CLI_SKIPPED;
 }
 
-static int measure(const struct ceilings_verb *verb, const char *path)
+static int measure(const struct ceilings_verb *verb, struct output *output)
 {
-	struct nvml *nvml = nvml_open(NULL, gpu_bus_id());
+	const char *path = output->name;
+	struct nvml *nvml;
 	struct ceilings ceilings;
-	const int measured = ceilings_measure(&verb->stop, nvml, show_progress, &ceilings);
+	mla_status status;
+	int measured;
 
+	if (gpu_missing()) {
+		text_print(stdout, "SKIPPED, %s\n", gpu_missing());
+		return CLI_SKIPPED;
+	}
+	nvml = nvml_open(NULL, gpu_bus_id());
+	measured = ceilings_measure(&verb->stop, nvml, show_progress, &ceilings);
 	nvml_close(nvml);
 	report_progress("%s", "");
 	print_ceilings(&ceilings);
 	if (measured == 0)
 		return CLI_FAILED;
-	if (ceilings_save(path, &ceilings))
-		return cli_fail_file("mla ceilings");
+	status = ceilings_save(output, &ceilings);
+	if (status)
+		return cli_fail_output("mla ceilings", status);
 	text_print(stdout, "kept in %s\n", path);
 	return CLI_OK;
+}
+
+/* A file that must not be replaced is told before anything else. */
+static int open_and_measure(const struct ceilings_verb *verb, const char *path)
+{
+	struct output output;
+	const mla_status status = ceilings_open(path, &output);
+	int code;
+
+	if (status)
+		return cli_fail_output("mla ceilings", status);
+	code = measure(verb, &output);
+	output_abandon(&output);
+	return code;
 }
 
 int cli_ceilings(int argc, char **argv)
@@ -173,11 +196,11 @@ int cli_ceilings(int argc, char **argv)
 						      "figures"));
 	if (verb.show) {
 		code = show(&verb, path);
-	} else if (gpu_missing()) {
+	} else if (gpu_missing() && !verb.file) {
 		text_print(stdout, "SKIPPED, %s\n", gpu_missing());
 		code = CLI_SKIPPED;
 	} else {
-		code = measure(&verb, path);
+		code = open_and_measure(&verb, path);
 	}
 	free(path);
 	return code;

@@ -96,7 +96,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		options->graph = true;
 		return 0;
 	case OPT_JSON:
-		options->json = cli_report_file(state, "--json", arg);
+		options->json = arg;
 		return 0;
 	case ARGP_KEY_ARG:
 		cli_strings_add(&options->files, arg);
@@ -129,6 +129,7 @@ struct run {
 	struct cli_subjects subjects;
 	struct suite_result total;
 	struct report_absence absence;
+	struct output output;
 	json_t *cases; /* NULL: no JSON wanted */
 	int matched;
 	int unusable; /* exit code of a source that could not be used, CLI_OK if all could */
@@ -392,13 +393,36 @@ static void check_sources(struct run *run)
 	}
 }
 
+#define SCHEMA "mla-check"
+
+/* Before anything is checked. An exit code. */
+static int open_json(struct run *run)
+{
+	const struct check_options *options = run->options;
+	const struct output_plan plan = {
+		.kind = OUTPUT_JSON,
+		.schema = SCHEMA,
+		.inputs = options->files.values,
+		.num_inputs = options->files.count,
+	};
+	mla_status status;
+
+	if (!options->json)
+		return CLI_OK;
+	status = output_open(&run->output, options->json, &plan);
+	if (status)
+		return cli_fail_output("mla check", status);
+	run->cases = json_array();
+	return CLI_OK;
+}
+
 /* An exit code. */
-static int write_json(const struct run *run)
+static int write_json(struct run *run)
 {
 	if (!run->cases)
 		return CLI_OK;
 
-	json_t *root = report_json_new("mla-check"), *total = json_object();
+	json_t *root = report_json_new(SCHEMA), *total = json_object();
 
 	report_json_set(total, "passed", json_integer(run->total.passed));
 	report_json_set(total, "failed", json_integer(run->total.failed));
@@ -408,21 +432,22 @@ static int write_json(const struct run *run)
 	report_json_set(root, "graph", json_boolean(run->options->graph));
 	report_json_set(root, "cases", run->cases);
 
-	const mla_status status = output_json(run->options->json, root);
+	const mla_status status = output_put_json(&run->output, root);
 
 	json_decref(root);
-	return status ? cli_fail_file("mla") : CLI_OK;
+	return status ? cli_fail_output("mla check", status) : CLI_OK;
 }
 
 static int run_checks(struct run *run)
 {
 	const char *pattern = run->options->pattern ? run->options->pattern : "*";
-	int unwritten, code;
+	int unwritten, code = open_json(run);
 
-	if (run->options->json)
-		run->cases = json_array();
+	if (code)
+		return code;
 	check_sources(run);
 	unwritten = write_json(run);
+	output_abandon(&run->output);
 	code = run->unusable;
 	report_absence_show(&run->absence, stdout);
 	if (run->matched)

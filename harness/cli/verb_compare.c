@@ -110,7 +110,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		verb->force = true;
 		return 0;
 	case OPT_JSON:
-		verb->json = cli_report_file(state, "--json", arg);
+		verb->json = arg;
 		return 0;
 	case ARGP_KEY_ARG:
 		take_file(state, arg, verb);
@@ -140,8 +140,11 @@ static const struct argp argp = {
 
 /* ---- the table ------------------------------------------------------------------------------- */
 
+#define SCHEMA "mla-compare"
+
 struct comparison {
 	const struct compare_verb *verb;
+	struct output output; /* not open without --json */
 	struct compare_file a, b;
 	const struct compare_file *second; /* &b, or &a if one file is compared with itself */
 	double threshold;
@@ -401,7 +404,7 @@ static void print_summary(const struct comparison *c)
 
 static json_t *comparison_json(const struct comparison *c, json_t *pairs)
 {
-	json_t *root = report_json_new("mla-compare"), *counts = json_object();
+	json_t *root = report_json_new(SCHEMA), *counts = json_object();
 
 	for (int v = 0; v <= COMPARE_WRONG; v++)
 		report_json_set(counts, compare_verdict_name((enum compare_verdict)v),
@@ -417,7 +420,7 @@ static json_t *comparison_json(const struct comparison *c, json_t *pairs)
 	return root;
 }
 
-static int finish(const struct comparison *c, const struct report_table *table, json_t *pairs)
+static int finish(struct comparison *c, const struct report_table *table, json_t *pairs)
 {
 	if (c->pairs == 0) {
 		mla_fail(MLA_INVALID,
@@ -440,11 +443,11 @@ static int finish(const struct comparison *c, const struct report_table *table, 
 	print_summary(c);
 
 	json_t *root = comparison_json(c, pairs);
-	const mla_status status = c->verb->json ? output_json(c->verb->json, root) : MLA_OK;
+	const mla_status status = c->verb->json ? output_put_json(&c->output, root) : MLA_OK;
 
 	json_decref(root);
 	if (status)
-		return cli_fail_file("mla compare");
+		return cli_fail_output("mla compare", status);
 	return c->counts[COMPARE_SLOWER] || c->counts[COMPARE_WRONG] ? CLI_FAILED : CLI_OK;
 }
 
@@ -556,6 +559,21 @@ static int open_files(struct comparison *c)
 	return same_machine(c) ? CLI_OK : CLI_USAGE;
 }
 
+/* Before anything is compared. An exit code. */
+static int open_json(struct comparison *c)
+{
+	const struct output_plan plan = {
+		.kind = OUTPUT_JSON,
+		.schema = SCHEMA,
+		.inputs = c->verb->files,
+		.num_inputs = c->verb->count,
+	};
+	const char *json = c->verb->json;
+	const mla_status status = json ? output_open(&c->output, json, &plan) : MLA_OK;
+
+	return status ? cli_fail_output("mla compare", status) : CLI_OK;
+}
+
 int cli_compare(int argc, char **argv)
 {
 	struct compare_verb verb = {0};
@@ -563,10 +581,13 @@ int cli_compare(int argc, char **argv)
 	int code;
 
 	cli_parse(&argp, argc, argv, 0, &verb);
-	code = open_files(&c);
+	code = open_json(&c);
+	if (!code)
+		code = open_files(&c);
 	if (!code)
 		code = compare_all(&c);
 	free_missing(&c);
+	output_abandon(&c.output);
 	compare_close(&c.a);
 	compare_close(&c.b);
 	free(verb.owned);

@@ -4,6 +4,7 @@
 #include <limits.h>
 #include <stdio.h>
 
+#include "base/output.h"
 #include "base/text.h"
 #include "capture/capture.h"
 #include "cli/args.h"
@@ -13,15 +14,17 @@
 struct cut_options {
 	struct cli_ints steps, layers, heads, requests;
 	const char *in, *out;
+	bool force;
 };
 
-enum { OPT_STEPS = 0x500, OPT_LAYERS, OPT_HEADS, OPT_REQUESTS };
+enum { OPT_STEPS = 0x500, OPT_LAYERS, OPT_HEADS, OPT_REQUESTS, OPT_FORCE };
 
 static const struct argp_option options[] = {
 	{"steps", OPT_STEPS, "LIST", 0, "Steps by number, as mla info shows them: 0,2", 0},
 	{"layers", OPT_LAYERS, "LIST", 0, "Layers by number: 5, or 0-3", 0},
 	{"heads", OPT_HEADS, "LIST", 0, "Neighbouring heads, first to last: 0-7", 0},
 	{"requests", OPT_REQUESTS, "LIST", 0, "Requests, counted from 0: 0-2", 0},
+	{"force", OPT_FORCE, 0, 0, "Replace a capture that is there", 0},
 	{0},
 };
 
@@ -36,6 +39,10 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		snprintf(option, sizeof(option), "--%s", options[key - OPT_STEPS].name);
 		/* One less, since the head behind the last must be a number, too. */
 		cli_int_list(state, option, arg, 0, INT_MAX - 1, lists[key - OPT_STEPS]);
+		return 0;
+	}
+	if (key == OPT_FORCE) {
+		cut->force = true;
 		return 0;
 	}
 	if (key == ARGP_KEY_ARG && state->arg_num < 2) {
@@ -97,7 +104,7 @@ static int choose(struct cut_options *cut)
 	return status ? cli_fail("mla cut", status) : CLI_OK;
 }
 
-static int write_part(const struct cut_options *cut)
+static int write_part(const struct cut_options *cut, struct output *output)
 {
 	const int n = cut->heads.count;
 	const struct capture_part part = {
@@ -110,10 +117,12 @@ static int write_part(const struct cut_options *cut)
 		.head_begin = n ? cut->heads.values[0] : 0,
 		.head_end = n ? cut->heads.values[n - 1] + 1 : 0,
 	};
+	mla_status status;
 
 	fflush(stdout);
-	if (capture_cut(cut->in, cut->out, &part))
-		return cli_fail_file("mla");
+	status = capture_cut(cut->in, output, &part);
+	if (status)
+		return cli_fail_output("mla", status);
 	text_print(stdout, "wrote %s\n", cut->out);
 	return CLI_OK;
 }
@@ -121,12 +130,18 @@ static int write_part(const struct cut_options *cut)
 int cli_cut(int argc, char **argv)
 {
 	struct cut_options cut = {0};
+	struct output_plan plan = {.kind = OUTPUT_CAPTURE, .inputs = &cut.in, .num_inputs = 1};
+	struct output output;
+	mla_status status;
 	int code;
 
 	cli_parse(&argp, argc, argv, 0, &cut);
-	code = choose(&cut);
+	plan.force = cut.force;
+	status = output_open(&output, cut.out, &plan);
+	code = status ? cli_fail_output("mla", status) : choose(&cut);
 	if (!code)
-		code = write_part(&cut);
+		code = write_part(&cut, &output);
+	output_abandon(&output);
 	cli_ints_free(&cut.steps);
 	cli_ints_free(&cut.layers);
 	cli_ints_free(&cut.heads);

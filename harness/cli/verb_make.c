@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/output.h"
 #include "base/text.h"
 #include "capture/capture.h"
 #include "cli/cli.h"
@@ -14,11 +15,14 @@
 struct make_options {
 	struct cli_shape shape;
 	const char *out;
-	bool compress;
+	bool compress, force;
 };
+
+enum { OPT_FORCE = 0x300 };
 
 static const struct argp_option options[] = {
 	{"output", 'o', "FILE", 0, "Where to write (needed)", 0},
+	{"force", OPT_FORCE, 0, 0, "Replace a capture that is there", 0},
 	{"compress", 'z', 0, 0, "Smaller and slower: shuffle and deflate", 0},
 	{0},
 };
@@ -36,6 +40,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		return 0;
 	case 'z':
 		make->compress = true;
+		return 0;
+	case OPT_FORCE:
+		make->force = true;
 		return 0;
 	case ARGP_KEY_ARG:
 		cli_error(state, "unexpected argument \"%s\"; the file to write is -o FILE", arg);
@@ -75,16 +82,16 @@ static char *command_line(int argc, char **argv)
 }
 
 static mla_status write_case(const struct make_options *make, const char *notes,
-			     const struct mla_case *c)
+			     struct output *output, const struct mla_case *c)
 {
 	const struct capture_writing how = {
 		.notes = notes, .tool = "mla make", .compress = make->compress};
 
 	fflush(stdout);
-	return capture_write(make->out, c, &how);
+	return capture_write(output, c, &how);
 }
 
-static int make_case(const struct make_options *make, const char *notes)
+static int make_case(const struct make_options *make, const char *notes, struct output *output)
 {
 	struct mla_case c;
 	struct cli_source source;
@@ -97,8 +104,9 @@ static int make_case(const struct make_options *make, const char *notes)
 	if (status)
 		return cli_source_fail(&source, status);
 	case_describe(&c, text, sizeof(text));
-	if (write_case(make, notes, &c))
-		code = cli_fail_file("mla");
+	status = write_case(make, notes, output, &c);
+	if (status)
+		code = cli_fail_output("mla", status);
 	else
 		text_print(stdout, "wrote %s: %s\n", make->out, text);
 	case_free(&c);
@@ -108,12 +116,17 @@ static int make_case(const struct make_options *make, const char *notes)
 int cli_make(int argc, char **argv)
 {
 	struct make_options make = {0};
+	struct output output;
+	mla_status status;
 	char *notes = command_line(argc, argv); /* argp reorders argv */
 	int code;
 
 	cli_shape_init(&make.shape);
 	cli_parse(&argp, argc, argv, 0, &make);
-	code = make_case(&make, notes);
+	status = output_open(&output, make.out,
+			     &(struct output_plan){.kind = OUTPUT_CAPTURE, .force = make.force});
+	code = status ? cli_fail_output("mla", status) : make_case(&make, notes, &output);
+	output_abandon(&output);
 	free(notes);
 	cli_shape_free(&make.shape);
 	return code;

@@ -120,9 +120,8 @@ static mla_status find_script(char **script)
 				  SCRIPT);
 }
 
-/* Joined by '=', so that a value may begin with a dash. *code: what the script ends with. */
-static mla_status draw(const struct plot_verb *plot, const char *python, const char *script,
-		       int *code)
+/* Joined by '=', so that a value may begin with a dash. Returns only if there is no drawing. */
+static mla_status draw(const struct plot_verb *plot, const char *python, const char *script)
 {
 	const struct {
 		const char *option, *value;
@@ -142,7 +141,7 @@ static mla_status draw(const struct plot_verb *plot, const char *python, const c
 				text_format("%s=%s", options[i].option, options[i].value);
 	words[n++] = "--";
 	words[n] = plot->file;
-	status = process_run(words, false, code);
+	status = process_become(words);
 	for (int i = 0; i < 5; i++)
 		free(joined[i]);
 	return status;
@@ -153,15 +152,14 @@ int cli_plot(int argc, char **argv)
 	struct plot_verb plot = {.kind = kinds[0]};
 	char *script = NULL, *python = NULL;
 	mla_status status;
-	int code = CLI_OK;
 
 	cli_parse(&argp, argc, argv, 0, &plot);
 	if (find_script(&script))
 		return cli_fail_file("mla plot");
 	status = find_python(&python);
 	if (!status)
-		status = draw(&plot, python, script, &code);
+		status = draw(&plot, python, script);
 	free(script);
 	free(python);
-	return status ? cli_fail("mla plot", status) : code;
+	return cli_fail("mla plot", status);
 }

@@ -145,7 +145,7 @@ static json_t *command_json(int argc, char *const *argv)
 json_t *results_new(int argc, char *const *argv, const struct ceilings *ceilings,
 		    const struct nvml *nvml)
 {
-	json_t *root = report_json_new("mla-results");
+	json_t *root = report_json_new(RESULTS_SCHEMA);
 
 	add_environment(json_object_get(root, "environment"), nvml);
 	report_json_set(root, "command", command_json(argc, argv));

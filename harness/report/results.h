@@ -8,6 +8,8 @@
 
 #include "report/timings.h"
 
+#define RESULTS_SCHEMA "mla-results"
+
 /* ceilings: NULL if not known. nvml may be NULL. */
 json_t *results_new(int argc, char *const *argv, const struct ceilings *ceilings,
 		    const struct nvml *nvml);
