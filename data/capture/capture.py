@@ -26,6 +26,7 @@ import torch
 import transformers
 from attention_fp64 import reference
 from batch import cut_prompts, make_schedule, page_tables, step_indices, step_tokens
+from mla import inputs, output
 from mla.h5 import CaptureError, write_dataset, write_f64, write_string, write_u32, writing
 
 import hf_mla
@@ -43,6 +44,7 @@ def parse_arguments(argv):
     add = parser.add_argument
     add("--model", required=True, help="checkpoint folder or hub name")
     add("--out", type=pathlib.Path, required=True, metavar="FILE", help="the .h5 file to write")
+    add("--force", action="store_true", help="replace a capture that is there")
     add("--prompt-file", type=pathlib.Path, nargs="+", required=True, metavar="FILE",
         help="UTF-8 text; request i reads on in file i modulo their number")
     add("--context", type=lengths, default=[1024], metavar="LIST",
@@ -326,14 +328,18 @@ def check_options(options, config):
     if options.shared_prefix > shortest:
         raise CaptureError(f"--shared-prefix {options.shared_prefix}: at most {shortest} is "
                            "possible, the shortest context")
-    if not options.out.parent.is_dir():
-        raise CaptureError(f"--out {options.out}: there is no folder {options.out.parent}")
     return slice(heads[0], heads[-1] + 1)
 
 
 def capture(options):
     config = hf_mla.load_config(options.model, options.trust_remote_code)
     heads = check_options(options, config)
+    with output.Output(options.out, "capture", inputs=options.prompt_file,
+                       force=options.force) as out:
+        capture_to(out, options, config, heads)
+
+
+def capture_to(out, options, config, heads):
     schedule = make_schedule(options.context, options.extend, options.decode)
     tables, pages = page_tables(schedule.kv_lens, options.page_size, options.page_order,
                                 options.shared_prefix)
@@ -354,7 +360,7 @@ def capture(options):
                           for name, values in zip(("ckv_cache", "kpe_cache"), seen)}
         if options.kind == "model-forward" or options.weights:
             tensors[layer] |= dict(zip(("w_uk", "w_uv"), weights))
-    with writing(options.out) as file:
+    with writing(out) as file:
         write_provenance(file, options, tokenizer, config, tokens, device_name(model.device))
         write_config(file, options, config, heads)
         write_steps(file, schedule, tables, tokens, options)
@@ -369,9 +375,9 @@ def main(argv=None):
     transformers.logging.disable_progress_bar()
     try:
         capture(parse_arguments(argv))
-    except (CaptureError, OSError) as error:
-        print(f"capture.py: {error}", file=sys.stderr)
-        return 1
+    except (CaptureError, OSError, *output.ERRORS) as error:
+        print(f"capture.py: {inputs.shown(error)}", file=sys.stderr)
+        return getattr(error, "code", 1)
     return 0
 
 

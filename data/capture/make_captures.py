@@ -13,6 +13,7 @@ import sysconfig
 
 import capture
 import hf_mla
+from mla import inputs, output
 from train_tiny import HELD_OUT
 
 
@@ -55,25 +56,35 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--checkpoint", type=pathlib.Path, required=True)
     parser.add_argument("--out", type=pathlib.Path, required=True, help="folder for the files")
+    parser.add_argument("--force", action="store_true", help="replace captures that are there")
     parser.add_argument("--device", default="cuda")
     options = parser.parse_args()
     training = json.loads((options.checkpoint / "training.json").read_text())
     options.out.mkdir(parents=True, exist_ok=True)
     library = pathlib.Path(sysconfig.get_path("stdlib"))
     common = ["--model", str(options.checkpoint), "--device", options.device, "--compress",
+              *(["--force"] if options.force else []),
               "--model-id", f"tiny MLA, {training['parameters'] / 1e6:.0f} M parameters",
               "--notes", notes(training),
               "--prompt-file", *(str(library / name) for name in HELD_OUT)]
     chosen = recipes(*(strongest(training, name)
                        for name in ("induction", "max_score", "sink_mass")))
+    for name in chosen:  # the question is asked before the first is made
+        with output.Output(options.out / name, "capture", force=options.force):
+            pass
     for name, arguments in chosen.items():
         print(f"{name}: {arguments}", flush=True)
-        if capture.main([*common, *arguments.split(), "--out", str(options.out / name)]):
-            return 1
-    (options.out / "SHA256SUMS").write_text("".join(
+        code = capture.main([*common, *arguments.split(), "--out", str(options.out / name)])
+        if code:
+            return code
+    output.write(options.out / "SHA256SUMS", "own", "".join(
         f"{hf_mla.files_sha256(options.out, name)}  {name}\n" for name in sorted(chosen)))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except output.ERRORS as error:
+        print(f"make_captures.py: {inputs.shown(error)}", file=sys.stderr)
+        sys.exit(error.code)

@@ -12,7 +12,7 @@ import checkout  # noqa: F401
 import h5py
 import numpy as np
 from batch import cut_prompts, make_schedule, page_tables, step_indices, step_tokens
-from mla import h5
+from mla import h5, output
 from mla.h5 import CaptureError, read_values
 
 CAPTURES = pathlib.Path(__file__).parent.parent / "captures"
@@ -78,7 +78,7 @@ class Files(unittest.TestCase):
 
     def write(self, compress=False):
         bits = np.arange(65536, dtype=np.uint16).reshape(256, 256)
-        with h5.writing(self.path) as file:
+        with output.Output(self.path, "capture", force=True) as out, h5.writing(out) as file:
             for dtype in ("bf16", "fp16"):
                 h5.write_dataset(file, dtype, bits.view(h5.STORAGE[dtype]), dtype, compress)
             h5.write_dataset(file, "none", np.empty((0, 3), np.int32), "i32")
@@ -106,6 +106,14 @@ class Files(unittest.TestCase):
             h5.write_string(file, "notes", "changed")
         with self.assertRaisesRegex(CaptureError, "content_sha256"):
             h5.verify(self.path)
+
+    def test_a_capture_that_is_there_stays(self):
+        self.write()
+        before = self.path.read_bytes()
+        with self.assertRaisesRegex(output.Refused, "--force replaces it"), h5.writing(self.path):
+            pass
+        self.assertEqual(self.path.read_bytes(), before)
+        self.assertEqual(list(pathlib.Path(self.folder.name).iterdir()), [self.path])
 
     def test_a_failed_write_leaves_nothing(self):
         with self.assertRaises(KeyError), h5.writing(self.path):

@@ -21,6 +21,7 @@ import time
 
 import checkout  # noqa: F401
 import torch
+from mla import inputs, output
 from mla.h5 import CaptureError
 
 from hf_mla import BYTE_BOS, AttentionRecorder, absorption_weights, check_scale
@@ -191,12 +192,19 @@ def print_table(rows):
 def save(model, folder, facts):
     """The checkpoint in bf16 and training.json. Rotary frequencies are not part of a state dict."""
     state = {name: tensor.bfloat16() for name, tensor in model.state_dict().items()}
-    model.save_pretrained(folder, state_dict=state)
-    (folder / "training.json").write_text(json.dumps(facts, indent=2) + "\n")
+    model.save_pretrained(folder.beside, state_dict=state)
+    output.write(os.path.join(folder.beside, "training.json"), "json",
+                 json.dumps(facts, indent=2) + "\n")
+    folder.publish()
 
 
 def main():
     options = parse_arguments()
+    with output.Folder(options.out) as folder:
+        train_and_save(options, folder)
+
+
+def train_and_save(options, folder):
     torch.manual_seed(options.seed)
     train_data, held_out = (data.to(options.device)
                             for data in read_corpus(options.corpus_mb * 10**6, options.seed))
@@ -210,7 +218,7 @@ def main():
     text = torch.nn.functional.pad(held_out[:options.length - 1].long(), (1, 0), value=BYTE_BOS)
     rows = head_statistics(model.model, text)
     print_table(rows)
-    save(model, options.out, dict(
+    save(model, folder, dict(
         parameters=parameters, seconds=options.seconds, steps=steps,
         tokens=steps * options.batch * options.length, held_out_bits_per_byte=bits, layers=rows,
         corpus="Python source: the CPython standard library and installed packages",
@@ -223,3 +231,6 @@ if __name__ == "__main__":
         main()
     except CaptureError as problem:
         sys.exit(f"train_tiny.py: {problem}")
+    except output.ERRORS as problem:
+        print(f"train_tiny.py: {inputs.shown(problem)}", file=sys.stderr)
+        sys.exit(problem.code)

@@ -34,7 +34,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.normpath(os.path.join(HERE, "..", ".."))
 sys.path.insert(0, os.path.join(HERE, "..", "python"))
 
-from mla import plot, program, results  # noqa: E402
+from mla import output, plot, program, results  # noqa: E402
 import numbers_quoted  # noqa: E402
 from numbers_quoted import number  # noqa: E402
 
@@ -515,8 +515,7 @@ def update(root, check):
                   file=sys.stderr)
             bad += 1
         else:
-            with open(path, "w", encoding="utf-8") as file:
-                file.write(new)
+            output.write(path, "own", new)
             print(f"docs: {page} written")
     for sentence in numbers_quoted.unexplained(root):
         print(f"docs: {sentence}", file=sys.stderr)
@@ -532,7 +531,8 @@ def draw(root):
             files = [path for path in (os.path.join(folder, name) for name in names)
                      if os.path.exists(path)]
             if os.path.exists(picture) and files:
-                plot.draw(plot.parse([files[0], "-o", picture, "--kind", kind]))
+                output.write(picture, "svg", plot.draw(plot.parse(
+                    [files[0], "-o", picture, "--kind", kind])), inputs=files[:1])
                 print(f"docs: {os.path.relpath(picture, root)} drawn")
 
 
@@ -581,9 +581,8 @@ def write_registers(root, logs, nvcc):
     root_object = {"schema": "mla-registers", "schema_version": 1,
                    "toolkit": re.search(r"release ([\d.]+)", version).group(1),
                    "kernels": dict(sorted(kernels.items()))}
-    with open(os.path.join(root, REGISTERS), "w", encoding="utf-8") as file:
-        json.dump(root_object, file, indent=1)
-        file.write("\n")
+    output.write(os.path.join(root, REGISTERS), "json", json.dumps(root_object, indent=1) + "\n",
+                 schema=root_object["schema"])
 
 
 def main(arguments=None):
@@ -601,9 +600,9 @@ def main(arguments=None):
         if not options.check and plot.matplotlib:
             draw(options.root)
         return 1 if update(options.root, options.check) else 0
-    except results.ResultError as error:
+    except (results.ResultError, *output.ERRORS) as error:
         print(f"docs: {error}", file=sys.stderr)
-        return 3
+        return getattr(error, "code", 3)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,10 @@ import os
 import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.append(os.path.join(HERE, "..", "python", "mla"))  # the package itself wants numpy
+
+import output  # noqa: E402
+
 TABLE = os.path.join(HERE, "..", "layers.def")
 PICTURE = os.path.join(HERE, "..", "map.svg")
 WIDTH, HEIGHT, GAP_X, GAP_Y, MARGIN = 178, 46, 22, 34, 14
@@ -157,8 +161,11 @@ def main():
         return 2
     picture = draw(read_table())
     if "--check" not in sys.argv:
-        with open(PICTURE, "w", encoding="utf-8") as file:
-            file.write(picture)
+        try:
+            output.write(PICTURE, "svg", picture)
+        except output.ERRORS as error:
+            print(f"map: {error}", file=sys.stderr)
+            return error.code
         return 0
     with open(PICTURE, encoding="utf-8") as file:
         if file.read() == picture:

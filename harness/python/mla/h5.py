@@ -8,6 +8,7 @@ the word "bf16" goes with them. Run as a program, it checks files:
 """
 import contextlib
 import hashlib
+import io
 import os
 import struct
 import sys
@@ -18,7 +19,7 @@ import numpy as np
 if not __package__:  # run by its path: the package is found where it lies, not in its own folder
     sys.path[:1] = [os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
 
-from mla import inputs  # noqa: E402
+from mla import inputs, output  # noqa: E402
 
 SCHEMA = "mla-capture"
 SCHEMA_VERSION = 1
@@ -195,23 +196,24 @@ def verify_digest(what, expected, found):
 
 
 @contextlib.contextmanager
-def writing(path):
-    """Opens PATH.partial; when the block ends well, closes, verifies and renames it to PATH."""
-    partial = f"{path}.partial"
-    try:
-        with h5py.File(partial, "w", libver=("v108", "v110")) as file:
-            write_string(file, "schema", SCHEMA)
-            write_u32(file, "schema_version", SCHEMA_VERSION)
+def writing(out):
+    """The file to fill, for an output.Output("...", "capture") or a path; when the block ends well,
+    it is written, verified and given its name.
+
+    HDF5 makes it in memory: where a disk is full or a limit is reached, HDF5 does not only fail but
+    crashes, when the file is closed or the process ends.
+    """
+    if not isinstance(out, output.Output):
+        with output.Output(out, "capture") as opened, writing(opened) as file:
             yield file
-            write_string(file, "content_sha256", content_sha256(file))
-        verify(partial)
-        with open(partial, "rb") as data:
-            os.fsync(data.fileno())
-        os.replace(partial, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(partial)
-        raise
+        return
+    image = io.BytesIO()
+    with h5py.File(image, "w", libver=("v108", "v110")) as file:
+        write_string(file, "schema", SCHEMA)
+        write_u32(file, "schema_version", SCHEMA_VERSION)
+        yield file
+        write_string(file, "content_sha256", content_sha256(file))
+    out.write(image.getbuffer(), check=verify)
 
 
 def main(paths):

@@ -19,6 +19,7 @@ inside. The result file has the form that mla bench writes.
 Needs torch with CUDA, and libmla.so. Exit codes: 0 good, 1 an implementation is wrong, 2 wrong
 usage, 3 a file cannot be used, 77 no CUDA device.
 """
+import contextlib
 import fnmatch
 import importlib
 import json
@@ -37,7 +38,7 @@ if not __package__:  # run by its path: the package is found where it lies, not 
     sys.path[:1] = [os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
 
 import mla  # noqa: E402
-from mla import inputs, nvml, peers_case, program, results  # noqa: E402
+from mla import inputs, nvml, output, peers_case, program, results  # noqa: E402
 
 CALLS = 10  # per graph, at least
 MAX_COPIES = 128
@@ -499,15 +500,12 @@ def environment(place):
             "peers": {name: version for name, version in versions.items() if version}}
 
 
-def write(path, root):
-    partial = f"{path}.partial"
-    try:
-        with open(partial, "w", encoding="utf-8") as file:
-            json.dump(root, file, indent=1, allow_nan=False)
-            file.write("\n")
-        os.replace(partial, path)
-    except OSError as error:
-        raise results.ResultError(f"{path}: cannot be written: {error.strerror}") from None
+def opened(options):
+    """The result file, before anything is measured; None without -o."""
+    if not options.output:
+        return contextlib.nullcontext()
+    return output.Output(options.output, "json", schema=results.SCHEMA,
+                         inputs=[options.file, options.ceilings])
 
 
 # ---- the program --------------------------------------------------------------------------------
@@ -600,17 +598,18 @@ def find_place(options):
     return Cuda(torch)
 
 
-def measure(options, place):
+def measure(options, place, out):
     measurements, told, said = [], set(), describe(options, place)
     for case in cases(options, place, said):
         found = Contest(case, place, choose(options), options.samples).run()
         show(found, told)
         measurements += found
-    if options.output:
-        write(options.output, {"schema": results.SCHEMA, "schema_version": results.SCHEMA_VERSION,
-                               "command": " ".join(["peers.py", *sys.argv[1:]]),
-                               "environment": environment(place),
-                               "ceilings": said["ceilings"], "measurements": measurements})
+    if out:
+        root = {"schema": results.SCHEMA, "schema_version": results.SCHEMA_VERSION,
+                "command": " ".join(["peers.py", *sys.argv[1:]]),
+                "environment": environment(place),
+                "ceilings": said["ceilings"], "measurements": measurements}
+        out.write(json.dumps(root, indent=1, allow_nan=False) + "\n")
     return measurements
 
 
@@ -620,10 +619,11 @@ def main(arguments=None):
         place = find_place(options)
         if place is None:
             return 77
-        measurements = measure(options, place)
-    except (results.ResultError, mla.MlaError, OSError) as error:
+        with opened(options) as out:
+            measurements = measure(options, place, out)
+    except (results.ResultError, mla.MlaError, OSError, *output.ERRORS) as error:
         print(f"peers: {inputs.shown(error)}", file=sys.stderr)
-        return 3
+        return getattr(error, "code", 3)
     return 1 if any(m["status"] == "FAIL" for m in measurements) else 0
 
 

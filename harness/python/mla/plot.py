@@ -7,6 +7,7 @@
 the program mla. Exit codes: 0 good, 2 wrong usage, 3 the file cannot be used, 77 matplotlib is
 missing.
 """
+import io
 import math
 import os
 import sys
@@ -22,7 +23,7 @@ except ImportError:
 if not __package__:  # run by its path: the package is found where it lies, not in its own folder
     sys.path[:1] = [os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
 
-from mla import inputs, program, results  # noqa: E402
+from mla import inputs, output, program, results  # noqa: E402
 
 MAX_PANELS = 6
 # Okabe and Ito's palette without its yellow, which is faint on white; marks differ as well, so that
@@ -487,22 +488,19 @@ def parse(arguments):
 
 
 def draw(options):
-    """Writes the picture. ResultError."""
+    """The picture's bytes. ResultError."""
     root = program.load_results(options.file)
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
     with matplotlib.rc_context(STYLE):
         fig = KINDS[options.kind](plt, root, samples(root, options))
         # no date: the same results give the same file
-        metadata = {"Date": None} if options.output.endswith(".svg") else {"Software": None}
-        partial = options.output[:-4] + ".partial" + options.output[-4:]
-        try:
-            fig.savefig(partial, metadata=metadata, dpi=160, bbox_inches="tight")
-            os.replace(partial, options.output)
-        except OSError as error:
-            raise results.ResultError(f"{options.output}: cannot be written: {error.strerror}") \
-                from None
+        kind = options.output[-3:]
+        metadata = {"Date": None} if kind == "svg" else {"Software": None}
+        picture = io.BytesIO()
+        fig.savefig(picture, format=kind, metadata=metadata, dpi=160, bbox_inches="tight")
         plt.close(fig)
+    return picture.getvalue()
 
 
 def main(arguments=None):
@@ -512,10 +510,11 @@ def main(arguments=None):
               "Python that has it", file=sys.stderr)
         return 77
     try:
-        draw(options)
-    except results.ResultError as error:
-        print(f"plot: {error}", file=sys.stderr)
-        return 3
+        with output.Output(options.output, options.output[-3:], inputs=[options.file]) as out:
+            out.write(draw(options))
+    except (results.ResultError, *output.ERRORS) as error:
+        print(f"plot: {inputs.shown(error)}", file=sys.stderr)
+        return getattr(error, "code", 3)
     return 0
 
 
