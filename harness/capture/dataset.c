@@ -76,7 +76,7 @@ static mla_status ask(const struct capture *capture, const struct cap_dataset *d
 	memcpy(request.count, count, (size_t)d->rank * sizeof(*count));
 	status = cap_reader_ask(capture->reader, &request);
 	if (!status)
-		memcpy(to, cap_reader_window(capture->reader), bytes);
+		memcpy(to, cap_reader_window(), bytes);
 	return status;
 }
 

@@ -163,7 +163,7 @@ static mla_status read_listing(struct capture *capture, size_t bytes)
 
 	if (!copy)
 		return cap_fail_memory(capture->path);
-	memcpy(copy, cap_reader_window(capture->reader), bytes);
+	memcpy(copy, cap_reader_window(), bytes);
 	status = cap_listing_read(&capture->listing, capture->path, copy, bytes);
 	free(copy);
 	return status;

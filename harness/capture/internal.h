@@ -285,7 +285,7 @@ struct cap_reply {
  * then stand in the window. On failure *reader is NULL. */
 mla_status cap_reader_open(const char *path, int descriptor, struct cap_reader **reader,
 			   size_t *bytes);
-const void *cap_reader_window(const struct cap_reader *reader);
+const void *cap_reader_window(void);
 /* The box's elements, contiguous, then stand in the window. */
 mla_status cap_reader_ask(struct cap_reader *reader, const struct cap_request *request);
 void cap_reader_close(struct cap_reader *reader);

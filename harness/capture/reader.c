@@ -26,24 +26,27 @@
 enum {
 	WORK_SECONDS = 4,  /* of processor time, for one piece of work: the listing, or one box */
 	WAIT_SECONDS = 60, /* the same, by the clock: a disk may be slow */
-	NUM_HANDED = 4,    /* descriptors of a launch */
+	NUM_HANDED = 3,    /* descriptors of a launch */
 };
 
-/* Beyond the window and what is mapped when the parser starts: four chunks on their way through the
- * filters, and the listing. */
+/* Beyond what is mapped when the parser starts, the window included: four chunks on their way
+ * through the filters, and the listing. */
 #define PARSER_BYTES ((rlim_t)512 << 20)
 
-enum { HAND_FILE, HAND_SOCKET, HAND_WINDOW, HAND_STATUS };
+enum { HAND_FILE, HAND_SOCKET, HAND_STATUS };
 
 struct cap_reader {
 	char *path;
-	void *window;
 	int socket, status; /* to the parser; from its watcher */
 };
 
 /* The verb's end of the keeper's socket. */
 static int keeper = -1;
 static pid_t keeper_of; /* the process that started it: a fork of a verb starts its own */
+
+/* Shared with the keeper and all that it starts; a verb asks one parser at a time, and takes what
+ * it asked for. Memory without a file: a limit on the size of files is not one on what is read. */
+static void *window;
 
 /* ---- the parser ----------------------------------------------------------------------------- */
 
@@ -83,7 +86,7 @@ static rlim_t mapped_bytes(void)
 
 static void confine(void)
 {
-	const rlim_t limit = mapped_bytes() + CAP_WINDOW_BYTES + PARSER_BYTES;
+	const rlim_t limit = mapped_bytes() + PARSER_BYTES;
 	const struct rlimit memory = {limit, limit}, none = {0, 0};
 
 	setrlimit(RLIMIT_CORE, &none);
@@ -93,13 +96,8 @@ static void confine(void)
 
 static void parse(const char *path, const int *handed)
 {
-	void *window;
-
 	confine();
-	window = mmap(NULL, CAP_WINDOW_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED,
-		      handed[HAND_WINDOW], 0);
-	if (window != MAP_FAILED)
-		cap_parser_serve(path, handed[HAND_FILE], handed[HAND_SOCKET], window, begin_work);
+	cap_parser_serve(path, handed[HAND_FILE], handed[HAND_SOCKET], window, begin_work);
 	_exit(0);
 }
 
@@ -184,6 +182,11 @@ mla_status capture_start(void)
 
 	if (keeper >= 0 && keeper_of == getpid())
 		return MLA_OK;
+	window = mmap(NULL, CAP_WINDOW_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
+		      -1, 0);
+	if (window == MAP_FAILED)
+		return mla_fail(MLA_NO_MEMORY, "no memory to share with the reading process: %s",
+				strerror(errno));
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends))
 		return mla_fail(MLA_NO_MEMORY, "no socket to the reading process: %s",
 				strerror(errno));
@@ -273,32 +276,18 @@ static mla_status await(const struct cap_reader *reader, uint64_t *bytes)
 			(int)sizeof(reply.sentence) - 1, reply.sentence);
 }
 
-/* The window has no name and no pages until something is written to it. */
-static mla_status map_window(struct cap_reader *reader, int descriptor)
-{
-	if (descriptor < 0 || ftruncate(descriptor, CAP_WINDOW_BYTES))
-		return fail_to_read(reader->path, "no memory to share");
-	reader->window = mmap(NULL, CAP_WINDOW_BYTES, PROT_READ, MAP_SHARED, descriptor, 0);
-	if (reader->window != MAP_FAILED)
-		return MLA_OK;
-	reader->window = NULL;
-	return fail_to_read(reader->path, "no memory to share");
-}
-
 /* What is handed over is closed here: the parser holds it now, or nobody does. */
 static mla_status launch(struct cap_reader *reader, int file)
 {
 	int sockets[2] = {-1, -1}, statuses[2] = {-1, -1};
-	const int window = memfd_create("mla-capture", MFD_CLOEXEC);
-	mla_status status = map_window(reader, window);
+	mla_status status = MLA_OK;
 
-	if (!status && (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets) ||
-			pipe2(statuses, O_CLOEXEC)))
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets) ||
+	    pipe2(statuses, O_CLOEXEC)) {
 		status = fail_to_read(reader->path, "no socket to the reading process");
-	if (!status) {
+	} else {
 		const int handed[NUM_HANDED] = {[HAND_FILE] = file,
 						[HAND_SOCKET] = sockets[1],
-						[HAND_WINDOW] = window,
 						[HAND_STATUS] = statuses[1]};
 
 		if (!hand_over(reader->path, handed))
@@ -306,8 +295,6 @@ static mla_status launch(struct cap_reader *reader, int file)
 	}
 	reader->socket = sockets[0];
 	reader->status = statuses[0];
-	if (window >= 0)
-		close(window);
 	if (sockets[1] >= 0)
 		close(sockets[1]);
 	if (statuses[1] >= 0)
@@ -342,9 +329,9 @@ mla_status cap_reader_open(const char *path, int descriptor, struct cap_reader *
 	return status;
 }
 
-const void *cap_reader_window(const struct cap_reader *reader)
+const void *cap_reader_window(void)
 {
-	return reader->window;
+	return window;
 }
 
 mla_status cap_reader_ask(struct cap_reader *reader, const struct cap_request *request)
@@ -369,8 +356,6 @@ void cap_reader_close(struct cap_reader *reader)
 		;
 	if (reader->status >= 0)
 		close(reader->status);
-	if (reader->window)
-		munmap(reader->window, CAP_WINDOW_BYTES);
 	free(reader->path);
 	free(reader);
 }
