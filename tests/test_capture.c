@@ -132,8 +132,8 @@ static void expect_round_trip(const struct mla_case *c, const struct capture_wri
 	expect_reads_back(c);
 }
 
-/* A case with a NaN in a query is a test of kernels, nothing that a model captured: it is refused.
- */
+/* A case with a NaN in a query or in a key, or with a page twice in a request, is a test of
+ * kernels, nothing that a model captured: it is refused. */
 Test(capture, adversarial_cases_round_trip)
 {
 	int refused = 0;
@@ -143,8 +143,8 @@ Test(capture, adversarial_cases_round_trip)
 
 		cr_assert(!generate_adversarial(11, i, &c));
 		if (put_capture(in_folder("trip.h5"), &c, i % 4 ? &plain : &packed)) {
-			cr_expect(strstr(mla_last_error(), "q_nope: ") &&
-					  strstr(mla_last_error(), "non-finite values"),
+			cr_expect(strstr(mla_last_error(), "non-finite values") ||
+					  strstr(mla_last_error(), " twice "),
 				  "%s", mla_last_error());
 			refused++;
 		} else {
@@ -152,7 +152,7 @@ Test(capture, adversarial_cases_round_trip)
 		}
 		case_free(&c);
 	}
-	cr_expect(refused > 0 && refused < 30, "%d of 60 refused", refused);
+	cr_expect(refused > 0 && refused < 45, "%d of 60 refused", refused);
 }
 
 /* A case of one dtype, fused or not, with references. */

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/poison.h"
+#include "check/variants.h"
 #include "check_fixture.h"
 #include "device/gpu.h"
 
@@ -50,7 +51,9 @@ static struct check_verdict judge(const struct problem *p, struct outputs *o)
 {
 	struct check_verdict v = {0};
 
-	check_outputs(&p->c, &p->truth, o->out, o->lse, &v);
+	const mla_tensors outputs = check_packed(&p->c, o->out, o->lse);
+
+	check_outputs(&p->c, &p->truth, &outputs, &v);
 	free(o->out);
 	free(o->lse);
 	return v;
@@ -277,6 +280,77 @@ Test(truth, samples_first_last_and_rows_between)
 	free_problem(&p);
 }
 
+/* A row whose truth was not computed may be NaN where its query or a key of its request is. */
+Test(truth, rows_between_may_be_nan_where_their_inputs_are)
+{
+	for (int n = 0; n < 32; n++) {
+		struct problem p;
+		struct check_verdict v;
+
+		cr_assert_eq(generate_adversarial(1, n, &p.c), MLA_OK);
+		cr_assert_eq(check_truth_make(&p.c, 3, &p.truth), MLA_OK);
+		v = judge_run(&p, mla_reference);
+		cr_expect_eq(v.outcome, CHECK_PASS, "%s: %s", p.c.name, v.why);
+		free_problem(&p);
+	}
+}
+
+Test(truth, rows_between_must_be_written_all_the_same)
+{
+	struct problem p;
+	struct outputs o;
+	struct check_verdict v;
+
+	make_named("nan", &p); /* rows 2, 5, ... */
+	o = right_outputs(&p);
+	check_truth_free(&p.truth);
+	cr_assert_eq(check_truth_make(&p.c, 2, &p.truth), MLA_OK);
+	memset((char *)o.out + 5 * 512 * 2, 0xff, 512 * 2);
+	v = judge(&p, &o);
+	cr_expect_eq(v.outcome, CHECK_FAIL);
+	cr_expect_eq(v.num_wrong, 512);
+	cr_expect(strstr(v.why, "(512 never written)"), "%s", v.why);
+	free_problem(&p);
+}
+
+/* The last of four queries sees a NaN that the others do not: those may be NaN, in part or all. */
+Test(truth, a_nan_that_a_later_query_sees_is_free)
+{
+	enum { HEADS = 16, FIRST = 2 * HEADS + 3, LAST = 3 * HEADS + 3 };
+	struct problem p;
+	struct outputs o;
+	struct check_verdict v;
+
+	make_named("nan_keys", &p);
+	cr_expect(isnan(p.truth.values.lse[LAST]) && !isnan(p.truth.values.lse[FIRST]));
+	o = right_outputs(&p);
+	v = judge(&p, &o);
+	cr_expect_eq(v.outcome, CHECK_PASS, "%s", v.why);
+	cr_expect_eq(v.num_free, (3 + 1) * HEADS); /* of both requests */
+	cr_expect_eq(v.num_nan, 0);
+
+	o = right_outputs(&p);
+	set_out(&p, &o, FIRST, 7, NAN);
+	v = judge(&p, &o);
+	cr_expect_eq(v.outcome, CHECK_PASS, "%s", v.why);
+	cr_expect_eq(v.num_nan, 1);
+
+	o = right_outputs(&p);
+	set_out(&p, &o, FIRST, 7, 1e30); /* free to be NaN, not to be wrong */
+	cr_expect_eq(judge(&p, &o).outcome, CHECK_FAIL);
+
+	o = right_outputs(&p);
+	set_out(&p, &o, LAST, 7, 0); /* sees it, and must not hide it */
+	cr_expect_eq(judge(&p, &o).outcome, CHECK_FAIL);
+	free_problem(&p);
+
+	make_named("peaked", &p); /* no NaN, no freedom */
+	o = right_outputs(&p);
+	set_out(&p, &o, FIRST, 7, NAN);
+	cr_expect_eq(judge(&p, &o).outcome, CHECK_FAIL);
+	free_problem(&p);
+}
+
 Test(truth, says_where_a_wrong_scale_would_not_be_noticed)
 {
 	static const struct {
@@ -440,6 +514,54 @@ Test(instance, notices_every_write_where_none_belongs)
 	expect_fault(&i, (char *)t->kpe.data + 2 * t->kpe.stride[1] + 2, "kpe[0, 2, 1]");
 	expect_fault(&i, (char *)t->kv_indices + 5 * 4, "kv_indices[5]");
 	check_instance_free(&i);
+	free_problem(&p);
+}
+
+/* Outputs lie as the case says; the gaps between their rows are watched as the guards are. */
+Test(instance, places_outputs_as_the_case_says)
+{
+	struct problem p;
+	struct check_instance i;
+	char *out, *lse;
+
+	make_named("strided", &p);
+	p.c.out_rows = (struct case_rows){.lead = 256, .query = 5 * 160, .head = 160, .spare = 2};
+	p.c.lse_rows = (struct case_rows){.lead = 8, .query = 64, .head = 4, .spare = 1};
+	cr_assert_eq(check_instance_make(&p.c, &i), MLA_OK);
+	cr_expect_eq(i.host.out.stride[0], 800);
+	cr_expect_eq(i.host.out.stride[1], 160);
+	cr_expect_eq(i.host.out.extent[0], 6 + 2);
+	cr_expect_eq(i.host.lse.stride[0], 64);
+	out = i.host.out.data;
+	lse = i.host.lse.data;
+	expect_fault(&i, out + 128, "between the rows of out, 128 bytes after its first");
+	expect_fault(&i, out - 1, "in front of out, 1 bytes before");
+	expect_fault(&i, out + 5 * 800 + 4 * 160 + 128, "behind out, 0 bytes after");
+	expect_fault(&i, out + 6 * 800, "behind out, 32 bytes after");
+	expect_fault(&i, lse + 5 * 4, "between the rows of lse, 20 bytes after its first");
+	cr_expect_eq(mla_reference(&p.c.config, &p.c.batch, &i.host), MLA_OK);
+	cr_expect(check_instance_intact(&i, (char[200]){0}, 200));
+	check_instance_free(&i);
+	free_problem(&p);
+}
+
+/* An lse that is not wanted is not judged either. */
+Test(instance, outputs_without_lse)
+{
+	struct problem p;
+	struct check_instance i;
+
+	make_named("spec", &p);
+	for (int k = 0; k < variants_count; k++) {
+		struct check_verdict v = {0};
+
+		cr_assert_eq(check_instance_make(&p.c, &i), MLA_OK);
+		i.host.lse.data = NULL;
+		cr_expect_eq(variants[k].run(&p.c.config, &p.c.batch, &i.host), MLA_OK);
+		check_outputs(&p.c, &p.truth, &i.host, &v);
+		cr_expect_eq(v.outcome, CHECK_PASS, "%s: %s", variants[k].name, v.why);
+		check_instance_free(&i);
+	}
 	free_problem(&p);
 }
 

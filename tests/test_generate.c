@@ -2,6 +2,7 @@
  */
 #include <math.h>
 #include <omp.h>
+#include <stdbool.h>
 
 #include "check_fixture.h"
 
@@ -40,7 +41,11 @@ Test(generator, gives_these_bits_everywhere)
 		0x196ccc492b717b79u, 0xd60aabd5914da643u, 0xb1d1563a16fc461cu, 0x24802c6c2d6a7dc0u,
 		0x58c9b93e66db6224u, 0xd8c6f9977e6b3dbbu, 0x4d2555ce647d0eb4u, 0x79d1ed749648dcb7u,
 		0x93345435e41165ddu, 0xf3f1c2cc5962d26du, 0x59bb11de2a723369u, 0xadf562cd2c2a1528u,
-		0x7f7327c3008e59c0u, 0xee3c82f9fe1833f5u,
+		0x7f7327c3008e59c0u, 0xee3c82f9fe1833f5u, 0x9d4d68d45c0c8098u, 0xa236446bd4206860u,
+		0xd3f0a64535f6b165u, 0xdf3c0e6c147a6311u, 0x61da8b8ec6028fdau, 0x8ab76349b0003c8du,
+		0xa8888110e97be039u, 0x797b820685cb5597u, 0x3b24853235bdb83fu, 0x30963af04cc2e6c9u,
+		0xb2130aed594cb277u, 0x9eacb26e208f06c9u, 0xcc97ec1a1a2c4c11u, 0xd1f23fb4387c2e0fu,
+		0x13f3c01adfc09f6cu,
 	};
 	struct mla_case c;
 
@@ -185,11 +190,97 @@ Test(generator, pages_are_laid_out_as_asked)
 	case_free(&c);
 }
 
+/* Bytes of a row of elements, and of a whole first index. */
+static int64_t packed_stride(const mla_tensor *t, int32_t dim)
+{
+	int64_t bytes = t->stride[t->ndim - 1];
+
+	for (int32_t i = t->ndim - 1; i > dim; i--)
+		bytes *= t->extent[i];
+	return bytes;
+}
+
+/* Each stride of each tensor is another than that of a contiguous one in some case, each address is
+ * off its buffer's start, and outputs lie where rows do not meet. */
+Test(generator, gaps_come_in_every_stride)
+{
+	int other[4][2] = {0}, offset[4] = {0}, lse = 0, out[2] = {0}, spare = 0;
+	struct generate_spec spec = named_cases[0].spec;
+
+	spec.gaps = 16;
+	spec.fused = 0;
+	for (spec.seed = 1; spec.seed <= 12; spec.seed++) {
+		struct mla_case c;
+
+		cr_assert_eq(generate_case(&spec, &c), 0);
+
+		const mla_tensors *t = &c.tensors;
+		const mla_tensor *of[] = {&t->q_nope, &t->q_pe, &t->ckv, &t->kpe};
+		const int64_t row = 512 * 2, heads = c.config.num_heads;
+
+		for (int k = 0; k < 4; k++) {
+			for (int dim = 0; dim < 2; dim++) {
+				other[k][dim] += of[k]->stride[dim] != packed_stride(of[k], dim);
+				cr_expect_eq(of[k]->stride[dim] % 16, 0);
+			}
+			offset[k] += (uintptr_t)of[k]->data % 64 != 0;
+			cr_expect_eq((uintptr_t)of[k]->data % 16, 0);
+		}
+		spare += t->q_nope.extent[0] > 3;
+		out[0] += c.out_rows.query != heads * row;
+		out[1] += c.out_rows.head != row;
+		lse += c.lse_rows.query != heads * 4;
+		cr_expect(c.out_rows.head >= row && c.out_rows.query >= row);
+		case_free(&c);
+	}
+	for (int k = 0; k < 4; k++)
+		cr_expect(other[k][0] && other[k][1] && offset[k], "tensor %d", k);
+	cr_expect(out[0] && out[1] && lse && spare);
+}
+
 /* What a sequence of adversarial cases must have shown. */
 struct variety {
 	int empty_batch, no_queries, no_keys, more_queries, causal, positions, fused, dtype[3];
 	int mixed, odd_heads, odd_pages, long_request, toy;
+	int far_pages, far_keys, round_keys, many_requests, many_heads, many_queries, large_pages;
+	int far_positions, limit_positions, negative, tiny_scale, huge_scale, gaps, repeated;
+	int nan_keys, table_gaps, odd_dims;
 };
+
+/* Pages: ids, and pages that a request has twice. */
+static void look_at_table(const struct mla_case *c, struct variety *v)
+{
+	bool far = false, repeated = false;
+
+	for (int32_t r = 0; r < c->batch.batch_size; r++) {
+		const int32_t *pages = c->tensors.kv_indices + c->batch.kv_indptr[r];
+		const int64_t n =
+			(c->batch.kv_len[r] + c->config.page_size - 1) / c->config.page_size;
+
+		for (int64_t i = 0; i < n; i++) {
+			far |= pages[i] > 65536;
+			for (int64_t k = i > 8 ? i - 8 : 0; k < i; k++)
+				repeated |= pages[i] == pages[k];
+		}
+	}
+	v->far_pages += far;
+	v->repeated += repeated;
+	v->table_gaps += c->batch.batch_size &&
+			 c->tensors.num_kv_indices > c->batch.kv_indptr[c->batch.batch_size];
+}
+
+/* Does an input hold a NaN where a query sees it? */
+static bool sees_nan(const struct mla_case *c)
+{
+	struct check_truth truth;
+	bool any = false;
+
+	cr_assert_eq(check_truth_make(c, 0, &truth), MLA_OK);
+	for (int64_t row = 0; row < truth.n; row++)
+		any |= truth.may_be_nan[row];
+	check_truth_free(&truth);
+	return any;
+}
 
 static void look_at_requests(const struct mla_case *c, struct variety *v)
 {
@@ -203,6 +294,15 @@ static void look_at_requests(const struct mla_case *c, struct variety *v)
 		v->no_keys += kv == 0;
 		v->more_queries += qo > kv;
 		v->long_request += kv > 1000;
+		v->far_keys += kv > 32768;
+		v->round_keys += kv >= 1024 && kv % 1024 == 0;
+		v->many_queries += qo > 64;
+		if (c->config.causal && c->batch.q_pos0) {
+			const int32_t position = c->batch.q_pos0[r];
+
+			v->far_positions += position > 32768 || position < -32768;
+			v->limit_positions += position == 1 << 30 || position == -(1 << 30);
+		}
 		work += (double)qo * kv * c->config.num_heads *
 			(2 * c->config.head_dim_ckv + c->config.head_dim_kpe);
 	}
@@ -224,7 +324,16 @@ static void look_at(const struct mla_case *c, struct variety *v)
 	v->odd_heads += config->num_heads % 16 != 0;
 	v->odd_pages += config->page_size == 3;
 	v->toy += config->head_dim_ckv != 512;
+	v->many_requests += c->batch.batch_size > 1024;
+	v->many_heads += config->num_heads > 256;
+	v->large_pages += config->page_size > 512;
+	v->negative += config->sm_scale < 0;
+	v->tiny_scale += fabs(config->sm_scale) < 1e-6;
+	v->huge_scale += fabs(config->sm_scale) > 1e6;
+	v->gaps += c->out_rows.query > 0;
+	v->odd_dims += config->head_dim_ckv % 8 != 0;
 	look_at_requests(c, v);
+	look_at_table(c, v);
 }
 
 Test(generator, adversarial_cases_are_valid_and_varied)
@@ -244,6 +353,8 @@ Test(generator, adversarial_cases_are_valid_and_varied)
 		snprintf(name, sizeof(name), "random:9.%d", n);
 		cr_expect_str_eq(c.name, name);
 		look_at(&c, &v);
+		if (n < 64)
+			v.nan_keys += sees_nan(&c);
 		case_free(&c);
 	}
 	cr_expect(v.empty_batch && v.no_queries && v.no_keys && v.more_queries);
@@ -251,6 +362,13 @@ Test(generator, adversarial_cases_are_valid_and_varied)
 	cr_expect(v.fused > 30 && v.dtype[MLA_BF16] > 50 && v.dtype[MLA_F16] > 20 &&
 		  v.dtype[MLA_F32] > 0 && v.mixed > 10);
 	cr_expect(v.odd_heads > 50 && v.odd_pages > 5 && v.long_request > 10 && v.toy > 20);
+	cr_expect(v.far_pages > 5 && v.repeated > 10 && v.table_gaps > 50 && v.large_pages > 5);
+	cr_expect(v.far_keys > 5 && v.round_keys > 20 && v.many_requests > 5 && v.many_heads > 5 &&
+		  v.many_queries > 5 && v.odd_dims > 30);
+	cr_expect(v.far_positions > 20 && v.limit_positions > 5);
+	cr_expect(v.negative > 40 && v.tiny_scale > 2 && v.huge_scale > 2);
+	cr_expect(v.gaps > 60 && v.gaps < 140 && v.nan_keys > 3, "%d with gaps, %d with NaN keys",
+		  v.gaps, v.nan_keys);
 }
 
 Test(generator, the_same_number_gives_the_same_case)

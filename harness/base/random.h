@@ -33,6 +33,26 @@ RANDOM_BOTH uint64_t random_stream(uint64_t seed, uint32_t use)
 	return random_mix(random_mix(seed) + use);
 }
 
+/* The next number of a sequence, its state kept by who draws. */
+RANDOM_BOTH uint64_t random_next(uint64_t *state)
+{
+	return random_mix(*state += 0x9e3779b97f4a7c15u);
+}
+
+/* A state for item `index` of stream `stream`. */
+RANDOM_BOTH uint64_t random_state(uint64_t seed, uint64_t stream, uint64_t index)
+{
+	uint64_t state = seed + stream * 0xd1342543de82ef95u;
+	uint64_t mixed = random_next(&state) ^ index;
+
+	return random_next(&mixed);
+}
+
+RANDOM_BOTH int64_t random_below(uint64_t *state, int64_t n) /* 0 .. n - 1 */
+{
+	return (int64_t)(random_next(state) % (uint64_t)n);
+}
+
 /* bf16, mean 0, deviation 1, at most 3.46: the sum of four uniforms, because a Gaussian's log and
  * cos differ between libraries. One product of exact factors is rounded, then cut to bf16. */
 RANDOM_BOTH uint16_t random_value(uint64_t seed, uint64_t index)

@@ -365,6 +365,14 @@ static mla_status make_sample(struct bench_problem *problem, struct filled *f)
 
 /* ---- judging --------------------------------------------------------------------------------- */
 
+static void judge_gathered(const struct mla_case *sample, const struct check_truth *truth,
+			   void *out, float *lse, struct check_verdict *verdict)
+{
+	const mla_tensors outputs = check_packed(sample, out, lse);
+
+	check_outputs(sample, truth, &outputs, verdict);
+}
+
 /* Outputs of the sampled requests against the fp64 truth. dtype: what out holds. */
 static void judge_sample(const struct bench_problem *problem, const void *out, const void *lse,
 			 int32_t dtype, struct check_verdict *verdict)
@@ -383,7 +391,7 @@ static void judge_sample(const struct bench_problem *problem, const void *out, c
 		 gather_rows(problem, lse, host_lse, heads * (int64_t)sizeof(float)))
 		bench_verdict_fail(verdict, "%s", mla_last_error());
 	else
-		check_outputs(&sample, &f->truth, host_out, host_lse, verdict);
+		judge_gathered(&sample, &f->truth, host_out, host_lse, verdict);
 	free(host_out);
 	free(host_lse);
 }

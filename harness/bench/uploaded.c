@@ -28,7 +28,7 @@ static void judge_uploaded(struct bench_problem *problem, int copy, struct check
 
 	if (check_device_collect(&up->devices[copy], host->out.data, host->lse.data, why,
 				 sizeof(why)))
-		check_outputs(problem->c, up->truth, host->out.data, host->lse.data, verdict);
+		check_outputs(problem->c, up->truth, host, verdict);
 	else
 		bench_verdict_fail(verdict, "%s", why);
 }

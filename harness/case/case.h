@@ -8,11 +8,20 @@
 
 #include "mla.h"
 
+/* Where the rows of an output lie in their memory, in bytes. Zeros: one behind the other. */
+struct case_rows {
+	int64_t lead;        /* in front of the first row */
+	int64_t query, head; /* from query to query, from head to head */
+	int64_t spare;       /* rows (of all heads) behind those of the last query */
+};
+
 struct mla_case {
 	char name[96];       /* "tiny_decode.h5:001/005", "random:17" */
 	mla_config config;   /* fixed_split is 0 */
 	mla_batch batch;     /* arrays below belong to the case */
 	mla_tensors tensors; /* host; q, caches and kv_indices set; out, lse, scratch NULL */
+
+	struct case_rows out_rows, lse_rows; /* where those who run the case place outputs */
 
 	/* What a capture may carry besides; data NULL where absent. */
 	mla_tensor q_raw;     /* [total_q, H, nope] un-absorbed q_nope */

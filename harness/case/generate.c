@@ -26,37 +26,21 @@
 
 enum { NUM_TOPICS = 16, VALUE_WORK = 24 /* multiply-adds that a drawn value takes as long as */ };
 
-/* ---- random numbers: splitmix64 -------------------------------------------------------------- */
+/* Deviation of the scores of N(0, 1) values, at most; DeepSeek-V3's is 3.2. */
+static const double MOST_NORMAL = 30;
 
-static uint64_t next(uint64_t *state)
-{
-	return random_mix(*state += 0x9e3779b97f4a7c15u);
-}
-
-/* A state for item `index` of stream `stream`. */
-static uint64_t seed_of(uint64_t seed, uint64_t stream, uint64_t index)
-{
-	uint64_t state = seed + stream * 0xd1342543de82ef95u;
-	uint64_t mixed = next(&state) ^ index;
-
-	return next(&mixed);
-}
+/* ---- random numbers -------------------------------------------------------------------------- */
 
 static double uniform(uint64_t *state) /* [0, 1) */
 {
-	return (double)(next(state) >> 11) * 0x1p-53;
-}
-
-static int64_t below(uint64_t *state, int64_t n)
-{
-	return (int64_t)(next(state) % (uint64_t)n);
+	return (double)(random_next(state) >> 11) * 0x1p-53;
 }
 
 /* Sum of four uniforms: mean 0, deviation 1, at most 3.46. A Gaussian's far tails would need log
  * and cos, whose last bits differ between libraries. */
 static double normal(uint64_t *state)
 {
-	const uint64_t x = next(state);
+	const uint64_t x = random_next(state);
 	const int64_t sum =
 		(int64_t)((x & 0xffff) + (x >> 16 & 0xffff) + (x >> 32 & 0xffff) + (x >> 48));
 
@@ -70,12 +54,15 @@ struct recipe {
 	double key_topic, key_noise; /* key = amplitude * key_topic * topic + key_noise * N */
 	double query_topic, query_noise;
 	double score; /* scores reach this; 0: queries stay as they are */
+	double base;  /* of the first topic in each key, and in each query with either sign */
 };
 static const struct recipe recipes[] = {
-	[GENERATE_PEAKED] = {"peaked", 1, 0.5, 1, 0.3, 60},
-	[GENERATE_NORMAL] = {"normal", 0, 1, 0, 1, 0},
-	[GENERATE_FLAT] = {"flat", 0, 1, 0, 1, 0.001},
-	[GENERATE_HUGE] = {"huge", 1, 0.5, 1, 0.3, 600},
+	[GENERATE_PEAKED] = {"peaked", 1, 0.5, 1, 0.3, 60, 0},
+	[GENERATE_NORMAL] = {"normal", 0, 1, 0, 1, 0, 0},
+	[GENERATE_FLAT] = {"flat", 0, 1, 0, 1, 0.001, 0},
+	[GENERATE_HUGE] = {"huge", 1, 0.5, 1, 0.3, 600, 0},
+	[GENERATE_FAR] = {"far", 0.3, 0.1, 0.05, 0.02, 1600, 1},
+	[GENERATE_FARTHEST] = {"farthest", 0.3, 0.1, 0.05, 0.02, 300000, 1},
 };
 
 /* Where the keys of a page stand; request -1: nobody uses it. */
@@ -88,7 +75,6 @@ struct generator {
 	const struct generate_spec *spec;
 	const struct recipe *recipe;
 	struct mla_case *c;
-	int32_t gap;               /* unused page table entries behind each request, at most */
 	int32_t dims;              /* ckv + kpe */
 	double query_gain;         /* makes scores reach recipe->score */
 	signed char *topics;       /* [NUM_TOPICS, dims] +1 or -1 */
@@ -97,7 +83,15 @@ struct generator {
 	struct case_size size;
 };
 
-enum stream { STREAM_TOPICS, STREAM_PAGES, STREAM_QUERIES, STREAM_KEYS, STREAM_SHAPES };
+/* Numbers 4 and from 259 on, in steps of 256, are taken too: by adversarial.c, and by keys. */
+enum stream {
+	STREAM_TOPICS,
+	STREAM_PAGES,
+	STREAM_QUERIES,
+	STREAM_KEYS,
+	STREAM_LAYOUT = 5,
+	STREAM_REPEATS,
+};
 
 /* A row to be: lean * topic + second_lean * second_topic + noise * N, times gain. */
 struct row {
@@ -149,13 +143,19 @@ static void fill_queries(const struct generator *g)
 
 #pragma omp parallel for schedule(static) num_threads(threads)
 	for (int64_t r = 0; r < rows; r++) {
-		struct row row = {.state = seed_of(g->spec->seed, STREAM_QUERIES, (uint64_t)r)};
-		const double sign = next(&row.state) & 1 ? 1 : -1;
+		struct row row = {.state =
+					  random_state(g->spec->seed, STREAM_QUERIES, (uint64_t)r)};
+		const double sign = random_next(&row.state) & 1 ? 1 : -1;
 
-		row.topic = g->topics + below(&row.state, NUM_TOPICS) * g->dims;
-		row.second_topic = g->topics + below(&row.state, NUM_TOPICS) * g->dims;
+		row.topic = g->topics + random_below(&row.state, NUM_TOPICS) * g->dims;
+		row.second_topic = g->topics + random_below(&row.state, NUM_TOPICS) * g->dims;
 		row.lean = g->recipe->query_topic * sign * (0.15 + 0.85 * uniform(&row.state));
 		row.second_lean = g->recipe->query_topic * 0.3 * (uniform(&row.state) - 0.5);
+		if (g->recipe->base > 0) {
+			row.second_topic = g->topics;
+			row.second_lean =
+				random_next(&row.state) & 1 ? g->recipe->base : -g->recipe->base;
+		}
 		row.noise = g->recipe->query_noise;
 		row.gain = g->query_gain;
 		fill_row(&row, pair, r / heads, r % heads);
@@ -174,6 +174,33 @@ static void spoil_queries(const struct generator *g)
 		ref_store((char *)q->data + r / heads * q->stride[0] + r % heads * q->stride[1] +
 				  r % config->head_dim_ckv * q->stride[2],
 			  config->q_dtype, NAN);
+}
+
+/* A NaN in one element of a key that the last query of its request sees and the first does not, of
+ * every nan_keys-th request that has such a key. */
+static void spoil_keys(const struct generator *g)
+{
+	const mla_config *config = &g->spec->config;
+	const mla_batch *batch = &g->c->batch;
+	const mla_tensor *ckv = &g->c->tensors.ckv;
+	int32_t found = 0;
+
+	for (int32_t r = 0; r < batch->batch_size && g->spec->nan_keys > 0; r++) {
+		const int64_t queries = batch->qo_indptr[r + 1] - batch->qo_indptr[r];
+		const int64_t first = geometry_seen(config, batch, r, 0);
+		const int64_t key = geometry_seen(config, batch, r, queries - 1) - 1;
+
+		if (queries == 0 || key < first || ++found % g->spec->nan_keys)
+			continue;
+
+		const int32_t page =
+			g->c->tensors.kv_indices[batch->kv_indptr[r] + key / config->page_size];
+
+		ref_store((char *)ckv->data + page * ckv->stride[0] +
+				  key % config->page_size * ckv->stride[1] +
+				  key % config->head_dim_ckv * ckv->stride[2],
+			  config->ckv_dtype, NAN);
+	}
 }
 
 /* Rising, falling, a mountain, waves: requests take turns. In (0, 1]. */
@@ -195,14 +222,15 @@ static void fill_page(const struct generator *g, int64_t page)
 
 	for (int64_t slot = 0; slot < g->spec->config.page_size && owner.request >= 0; slot++) {
 		const int64_t key = owner.first_key + slot;
-		struct row row = {.state = seed_of(g->spec->seed,
-						   STREAM_KEYS + ((uint64_t)page << 8),
-						   (uint64_t)slot)};
-		const double sign = next(&row.state) & 1 ? 1 : -1;
+		struct row row = {.state = random_state(g->spec->seed,
+							STREAM_KEYS + ((uint64_t)page << 8),
+							(uint64_t)slot)};
+		const double sign = random_next(&row.state) & 1 ? 1 : -1;
 		const double height = envelope(owner.request, key, g->spec->kv_len[owner.request]);
 
-		row.topic = g->topics + below(&row.state, NUM_TOPICS) * g->dims;
-		row.second_topic = row.topic;
+		row.topic = g->topics + random_below(&row.state, NUM_TOPICS) * g->dims;
+		row.second_topic = g->topics;
+		row.second_lean = g->recipe->base;
 		row.lean = g->recipe->key_topic * sign * (0.1 + 0.9 * height) *
 			   (0.5 + 0.5 * uniform(&row.state));
 		row.noise = g->recipe->key_noise;
@@ -227,8 +255,10 @@ static double query_gain(const struct generator *g)
 	/* |topic|^2 = dims; noise against noise adds up like a walk. */
 	const double dot = g->recipe->query_topic > 0 ? g->dims : sqrt((double)g->dims);
 
-	if (!(g->recipe->score > 0) || !(scale > 0))
+	if (!(scale > 0))
 		return 1;
+	if (!(g->recipe->score > 0)) /* as they are, unless the scale is no model's */
+		return fmin(1, MOST_NORMAL / (scale * dot));
 	return fmin(g->recipe->score / (scale * dot), 4096); /* far inside fp16 */
 }
 
@@ -249,7 +279,9 @@ static int64_t shared_pages(const struct generate_spec *spec, int32_t request)
 
 static int32_t gap_behind(const struct generator *g, int32_t request)
 {
-	return g->gap ? (request * 5 + 1) % (g->gap + 1) : 0;
+	const int32_t most = g->spec->table_gap;
+
+	return most ? (request * 5 + 1) % (most + 1) : 0;
 }
 
 static mla_status no_memory(void)
@@ -293,14 +325,14 @@ static mla_status make_batch(struct generator *g)
 static int32_t *page_order(const struct generator *g)
 {
 	int32_t *order = malloc((size_t)g->num_pages * sizeof(*order));
-	uint64_t state = seed_of(g->spec->seed, STREAM_PAGES, 0);
+	uint64_t state = random_state(g->spec->seed, STREAM_PAGES, 0);
 
 	for (int64_t i = 0; order && i < g->num_pages; i++)
 		order[i] = (int32_t)i;
 	if (!order || g->spec->pages == GENERATE_PAGES_CONTIGUOUS)
 		return order;
 	for (int64_t i = g->num_pages - 1; i > 0; i--) {
-		const int64_t j = below(&state, i + 1);
+		const int64_t j = random_below(&state, i + 1);
 		const int32_t swap = order[i];
 
 		order[i] = order[j];
@@ -334,6 +366,7 @@ static void assign_pages(struct generator *g, const int32_t *order, int64_t pref
 			 int32_t *indices)
 {
 	const struct generate_spec *spec = g->spec;
+	uint64_t state = random_state(spec->seed, STREAM_REPEATS, 0);
 	int64_t fresh = prefix;
 
 	for (int64_t page = 0; page < g->num_pages; page++)
@@ -343,7 +376,11 @@ static void assign_pages(struct generator *g, const int32_t *order, int64_t pref
 		int32_t *entry = indices + g->c->batch.kv_indptr[r];
 
 		for (int64_t i = 0; i < pages_of(spec, r); i++) {
-			const int32_t page = order[i < shared ? i : fresh++];
+			const bool again = spec->pages == GENERATE_PAGES_REPEATED && fresh > 0 &&
+					   random_below(&state, 4) == 0;
+			const int32_t page = order[again        ? random_below(&state, fresh)
+						   : i < shared ? i
+								: fresh++];
 
 			entry[i] = page;
 			if (g->owners[page].request < 0)
@@ -368,7 +405,7 @@ static mla_status ask_memory(const struct generator *g)
 static mla_status make_page_table(struct generator *g)
 {
 	const int64_t prefix = count_pages(g);
-	const int64_t entries = g->c->batch.kv_indptr[g->spec->batch_size];
+	const int64_t entries = g->c->batch.kv_indptr[g->spec->batch_size] + g->spec->table_gap;
 	const mla_status status = ask_memory(g);
 
 	if (status)
@@ -383,12 +420,106 @@ static mla_status make_page_table(struct generator *g)
 		return no_memory();
 	}
 	for (int64_t i = 0; i < entries; i++)
-		indices[i] = POISON_PAGE; /* what stays so lies in a gap */
+		indices[i] = POISON_PAGE; /* what stays so lies in a gap, or behind all requests */
 	assign_pages(g, order, prefix, indices);
 	free(order);
 	g->c->tensors.kv_indices = indices;
 	g->c->tensors.num_kv_indices = entries;
 	return MLA_OK;
+}
+
+/* ---- where rows lie -------------------------------------------------------------------------- */
+
+enum loose { LOOSE_Q_NOPE, LOOSE_Q_PE, LOOSE_CKV, LOOSE_KPE, LOOSE_OUT, LOOSE_LSE };
+
+/* Of a tensor with gaps: from the start of its memory to its first element, from element to
+ * element, and altogether, in bytes. */
+struct layout {
+	int64_t lead, stride[3], bytes;
+};
+
+/* Gaps behind rows, behind whole rows of rows and in front of everything; of three dimensions the
+ * first two change places in memory now and then. */
+static struct layout lay_loosely(const struct generator *g, enum loose which, int32_t dtype,
+				 int32_t ndim, const int64_t *extent)
+{
+	const int64_t size = ref_dtype_size(dtype);
+	const int64_t unit = g->spec->gaps > size ? g->spec->gaps : size;
+	uint64_t state = random_state(g->spec->seed, STREAM_LAYOUT, which);
+	const bool transposed = random_below(&state, 4) == 0 && ndim == 3;
+	struct layout layout = {0};
+	int64_t bytes = (extent[ndim - 1] * size + unit - 1) / unit * unit;
+
+	layout.stride[ndim - 1] = size;
+	for (int32_t i = ndim - 2; i >= 0; i--) {
+		const int32_t dim = transposed ? ndim - 2 - i : i;
+		const int64_t more = i == 0 && random_below(&state, 2) ? bytes : 0;
+
+		layout.stride[dim] = bytes + more + random_below(&state, 4) * unit;
+		bytes = layout.stride[dim] * extent[dim];
+	}
+	layout.lead = random_below(&state, 9) * unit;
+	layout.bytes = layout.lead + bytes;
+	return layout;
+}
+
+/* data is NULL if memory ran out. */
+static mla_tensor make_tensor(const struct generator *g, enum loose which, int32_t dtype,
+			      const int64_t extent[3])
+{
+	mla_tensor tensor = {.dtype = dtype, .ndim = 3};
+	struct layout layout;
+	char *memory;
+
+	if (!g->spec->gaps)
+		return case_tensor(g->c, dtype, 3, extent);
+	layout = lay_loosely(g, which, dtype, 3, extent);
+	memory = case_alloc(g->c, (size_t)layout.bytes);
+	if (!memory)
+		return tensor;
+	memset(memory, POISON_BYTE, (size_t)layout.bytes);
+	tensor.data = memory + layout.lead;
+	memcpy(tensor.extent, extent, sizeof(tensor.extent));
+	memcpy(tensor.stride, layout.stride, sizeof(tensor.stride));
+	return tensor;
+}
+
+/* Captured graphs are sized for one query at least. */
+static int64_t least_queries(const struct generator *g)
+{
+	return case_total_q(g->c) > 0 ? case_total_q(g->c) : 1;
+}
+
+/* Rows of q or of an output behind the last query. */
+static int64_t spare_queries(const struct generator *g, enum loose which)
+{
+	uint64_t state = random_state(g->spec->seed, STREAM_LAYOUT, 16 + which);
+
+	return g->spec->gaps ? random_below(&state, 3) : 0;
+}
+
+static struct case_rows loose_rows(const struct generator *g, enum loose which, int32_t dtype,
+				   int32_t ndim, const int64_t *extent)
+{
+	const struct layout layout = lay_loosely(g, which, dtype, ndim, extent);
+
+	return (struct case_rows){.lead = layout.lead,
+				  .query = layout.stride[0],
+				  .head = layout.stride[1],
+				  .spare = extent[0] - least_queries(g)};
+}
+
+static void place_outputs(struct generator *g)
+{
+	const mla_config *config = &g->spec->config;
+	int64_t extent[3] = {0, config->num_heads, config->head_dim_ckv};
+
+	if (!g->spec->gaps)
+		return;
+	extent[0] = least_queries(g) + spare_queries(g, LOOSE_OUT);
+	g->c->out_rows = loose_rows(g, LOOSE_OUT, config->out_dtype, 3, extent);
+	extent[0] = least_queries(g) + spare_queries(g, LOOSE_LSE);
+	g->c->lse_rows = loose_rows(g, LOOSE_LSE, MLA_F32, 2, extent);
 }
 
 /* The first `dim` elements of each row of a wider tensor, from element `from` on. */
@@ -399,6 +530,15 @@ static mla_tensor columns(mla_tensor whole, int64_t from, int64_t dim)
 	return whole;
 }
 
+/* Unused elements between the ckv and the kpe of a fused key. */
+static int64_t between_columns(const struct generator *g)
+{
+	uint64_t state = random_state(g->spec->seed, STREAM_LAYOUT, 32);
+	const int64_t size = ref_dtype_size(g->spec->config.ckv_dtype);
+
+	return g->spec->gaps ? random_below(&state, 3) * ((g->spec->gaps + size - 1) / size) : 0;
+}
+
 static mla_status make_cache(struct generator *g)
 {
 	const mla_config *config = &g->spec->config;
@@ -407,55 +547,57 @@ static mla_status make_cache(struct generator *g)
 	int64_t extent[3] = {g->num_pages, config->page_size, ckv};
 
 	if (g->spec->fused && kpe > 0 && config->ckv_dtype == config->kpe_dtype) {
-		extent[2] = ckv + kpe;
+		const int64_t from = ckv + between_columns(g);
 
-		const mla_tensor whole = case_tensor(g->c, config->ckv_dtype, 3, extent);
+		extent[2] = from + kpe;
+
+		const mla_tensor whole = make_tensor(g, LOOSE_CKV, config->ckv_dtype, extent);
 
 		if (!whole.data)
 			return no_memory();
 		t->ckv = columns(whole, 0, ckv);
-		t->kpe = columns(whole, ckv, kpe);
+		t->kpe = columns(whole, from, kpe);
 		return MLA_OK;
 	}
-	t->ckv = case_tensor(g->c, config->ckv_dtype, 3, extent);
+	t->ckv = make_tensor(g, LOOSE_CKV, config->ckv_dtype, extent);
 	extent[2] = kpe;
 	if (kpe > 0)
-		t->kpe = case_tensor(g->c, config->kpe_dtype, 3, extent);
+		t->kpe = make_tensor(g, LOOSE_KPE, config->kpe_dtype, extent);
 	return t->ckv.data && (t->kpe.data || kpe == 0) ? MLA_OK : no_memory();
 }
 
 static mla_status make_queries(struct generator *g)
 {
 	const mla_config *config = &g->spec->config;
-	const int64_t queries = case_total_q(g->c);
+	const int64_t queries = least_queries(g);
 	mla_tensors *t = &g->c->tensors;
-	/* Captured graphs are sized for one query at least. */
-	int64_t extent[3] = {queries > 0 ? queries : 1, config->num_heads, config->head_dim_ckv};
+	int64_t extent[3] = {queries + spare_queries(g, LOOSE_Q_NOPE), config->num_heads,
+			     config->head_dim_ckv};
 
-	t->q_nope = case_tensor(g->c, config->q_dtype, 3, extent);
+	t->q_nope = make_tensor(g, LOOSE_Q_NOPE, config->q_dtype, extent);
+	extent[0] = queries + spare_queries(g, LOOSE_Q_PE);
 	extent[2] = config->head_dim_kpe;
 	if (config->head_dim_kpe > 0)
-		t->q_pe = case_tensor(g->c, config->q_dtype, 3, extent);
+		t->q_pe = make_tensor(g, LOOSE_Q_PE, config->q_dtype, extent);
 	return t->q_nope.data && (t->q_pe.data || config->head_dim_kpe == 0) ? MLA_OK : no_memory();
 }
 
 static mla_status make_topics(struct generator *g)
 {
 	const size_t size = (size_t)NUM_TOPICS * (size_t)g->dims;
-	uint64_t state = seed_of(g->spec->seed, STREAM_TOPICS, 0);
+	uint64_t state = random_state(g->spec->seed, STREAM_TOPICS, 0);
 
 	g->topics = malloc(size);
 	for (size_t i = 0; g->topics && i < size; i++)
-		g->topics[i] = next(&state) & 1 ? 1 : -1;
+		g->topics[i] = random_next(&state) & 1 ? 1 : -1;
 	return g->topics ? MLA_OK : no_memory();
 }
 
-static mla_status generate(const struct generate_spec *spec, int32_t gap, struct mla_case *c)
+mla_status generate_case(const struct generate_spec *spec, struct mla_case *c)
 {
 	struct generator g = {.spec = spec,
 			      .recipe = &recipes[spec->values],
 			      .c = c,
-			      .gap = gap,
 			      .dims = spec->config.head_dim_ckv + spec->config.head_dim_kpe};
 	mla_status status;
 
@@ -477,135 +619,15 @@ static mla_status generate(const struct generate_spec *spec, int32_t gap, struct
 	if (!status)
 		status = make_cache(&g);
 	if (!status) {
+		place_outputs(&g);
 		fill_queries(&g);
 		spoil_queries(&g);
 		fill_cache(&g);
+		spoil_keys(&g);
 	}
 	free(g.topics);
 	free(g.owners);
 	if (status)
 		case_free(c);
-	return status;
-}
-
-mla_status generate_case(const struct generate_spec *spec, struct mla_case *c)
-{
-	return generate(spec, 0, c);
-}
-
-/* ---- adversarial shapes ---------------------------------------------------------------------- */
-
-enum { MAX_REQUESTS = 9 };
-static const double work_limit = 1e8; /* multiply-adds */
-
-#define PICK(state, list) ((list)[below((state), (int64_t)(sizeof(list) / sizeof((list)[0])))])
-
-static bool one_in(uint64_t *state, int64_t n)
-{
-	return below(state, n) == 0;
-}
-
-static void draw_dims(uint64_t *state, mla_config *config)
-{
-	static const int32_t toys[][2] = {{4, 2},   {32, 0}, {100, 10}, {576, 64},
-					  {512, 0}, {8, 0},  {64, 16},  {128, 64}};
-	static const int32_t heads[] = {1, 3, 9, 16, 63, 64, 96, 126, 128};
-	static const int32_t page_sizes[] = {1, 3, 16, 32, 64, 64, 64, 128};
-	static const double scales[] = {0.1352337788608801, 0.07216878364870323, 1 / 24.0, 0.3};
-
-	config->head_dim_ckv = 512;
-	config->head_dim_kpe = 64;
-	if (one_in(state, 4)) {
-		const int64_t toy = below(state, sizeof(toys) / sizeof(toys[0]));
-
-		config->head_dim_ckv = toys[toy][0];
-		config->head_dim_kpe = toys[toy][1];
-	}
-	config->num_heads = PICK(state, heads);
-	config->page_size = PICK(state, page_sizes);
-	config->sm_scale = PICK(state, scales);
-	config->causal = one_in(state, 2);
-	config->lse_base = one_in(state, 2) ? MLA_LSE_BASE2 : MLA_LSE_NATURAL;
-}
-
-static void draw_dtypes(uint64_t *state, mla_config *config)
-{
-	static const int32_t sixteen[] = {MLA_BF16, MLA_F16};
-	static const int32_t any[] = {MLA_BF16, MLA_F16, MLA_F32};
-	const int32_t usual = one_in(state, 3) ? MLA_F16 : MLA_BF16;
-
-	config->q_dtype = config->ckv_dtype = config->kpe_dtype = config->out_dtype = usual;
-	if (one_in(state, 4))
-		config->out_dtype = MLA_F32;
-	if (one_in(state, 6))
-		config->kpe_dtype = PICK(state, sixteen);
-	if (one_in(state, 8)) {
-		config->q_dtype = PICK(state, any);
-		config->ckv_dtype = PICK(state, any);
-		config->kpe_dtype = PICK(state, any);
-		config->out_dtype = PICK(state, any);
-	}
-}
-
-/* Cuts a request down to its share of the work: queries first, then keys. */
-static void limit_request(const mla_config *config, double share, int32_t *qo_len, int32_t *kv_len)
-{
-	const double row = (2.0 * config->head_dim_ckv + config->head_dim_kpe) * config->num_heads;
-
-	if (row * *qo_len * *kv_len > share && *qo_len > 1)
-		*qo_len = (int32_t)fmax(share / (row * *kv_len), 1);
-	if (row * *qo_len * *kv_len > share)
-		*kv_len = (int32_t)fmax(share / (row * *qo_len), 1);
-}
-
-static void draw_requests(uint64_t *state, struct generate_spec *spec, int32_t *qo_len,
-			  int32_t *kv_len, int32_t *q_pos0)
-{
-	static const int32_t kv_lens[] = {0, 1, 17, 63, 64, 65, 97, 128, 514, -1};
-	static const int32_t qo_lens[] = {1, 1, 1, 1, 0, 2, 3, 4, 9, 17, -1};
-
-	for (int32_t r = 0; r < spec->batch_size; r++) {
-		kv_len[r] = PICK(state, kv_lens);
-		if (kv_len[r] < 0)
-			kv_len[r] = (int32_t)(1000 + below(state, 8000));
-		qo_len[r] = PICK(state, qo_lens);
-		if (qo_len[r] < 0) /* more queries than keys */
-			qo_len[r] = kv_len[r] % 100 + 3;
-		limit_request(&spec->config, work_limit / spec->batch_size, &qo_len[r], &kv_len[r]);
-		q_pos0[r] = (int32_t)below(state, kv_len[r] + 20) - 10;
-	}
-}
-
-mla_status generate_adversarial(uint64_t seed, int n, struct mla_case *c)
-{
-	static const enum generate_values values[] = {
-		GENERATE_PEAKED, GENERATE_PEAKED, GENERATE_PEAKED, GENERATE_NORMAL,
-		GENERATE_NORMAL, GENERATE_FLAT,   GENERATE_HUGE};
-	static const enum generate_pages pages[] = {GENERATE_PAGES_SHUFFLED,
-						    GENERATE_PAGES_SHUFFLED, GENERATE_PAGES_SHARED,
-						    GENERATE_PAGES_CONTIGUOUS};
-	int32_t qo_len[MAX_REQUESTS], kv_len[MAX_REQUESTS], q_pos0[MAX_REQUESTS];
-	uint64_t state = seed_of(seed, STREAM_SHAPES, (uint64_t)n);
-	struct generate_spec spec = {.qo_len = qo_len, .kv_len = kv_len};
-
-	spec.seed = next(&state);
-	draw_dims(&state, &spec.config);
-	draw_dtypes(&state, &spec.config);
-	spec.batch_size = (int32_t)below(&state, MAX_REQUESTS + 1);
-	draw_requests(&state, &spec, qo_len, kv_len, q_pos0);
-	spec.q_pos0 = one_in(&state, 4) ? q_pos0 : NULL;
-	spec.values = PICK(&state, values);
-	spec.pages = PICK(&state, pages);
-	spec.fused = (int32_t)one_in(&state, 2);
-	spec.extra_pages = (int32_t)below(&state, 5);
-
-	const int32_t gap = (int32_t)below(&state, 4);
-
-	spec.nan_rows = one_in(&state, 5) ? 1 + (int32_t)below(&state, 40) : 0;
-
-	const mla_status status = generate(&spec, gap, c);
-
-	if (!status)
-		snprintf(c->name, sizeof(c->name), "random:%llu.%d", (unsigned long long)seed, n);
 	return status;
 }

@@ -65,7 +65,7 @@ static void check_on_host(const struct mla_case *c, const struct check_truth *tr
 		end_with_status(verdict, status);
 		return;
 	}
-	check_outputs(c, truth, instance->host.out.data, instance->host.lse.data, verdict);
+	check_outputs(c, truth, &instance->host, verdict);
 	if (!check_instance_intact(instance, fault, sizeof(fault)))
 		add_fault(verdict, fault);
 }
@@ -121,7 +121,7 @@ static void collect(const struct mla_case *c, const struct check_truth *truth, s
 	/* The instance's own outputs, still poisoned, receive the device's. */
 	if (check_device_collect(&gpu->device, host->out.data, host->lse.data, fault,
 				 sizeof(fault)))
-		check_outputs(c, truth, host->out.data, host->lse.data, verdict);
+		check_outputs(c, truth, host, verdict);
 	else
 		end_with(verdict, CHECK_FAIL, fault);
 }

@@ -49,7 +49,10 @@ struct check_truth {
 	int64_t *rows; /* [n] packed rows of the batch, or NULL for all */
 	struct ref_truth values;
 	double *lse_bound; /* [n] */
-	bool low_power;    /* attention so flat that a wrong scale would not be noticed */
+	/* [n] Sees no NaN itself, but a later query of its request sees one: mla.h lets its
+	 * elements be NaN as well as right. */
+	bool *may_be_nan;
+	bool low_power; /* attention so flat that a wrong scale would not be noticed */
 };
 /* max_rows: 0 = all, else this many rows spread over the batch, first and last included. */
 mla_status check_truth_make(const struct mla_case *c, int64_t max_rows, struct check_truth *truth);
@@ -79,6 +82,7 @@ struct check_verdict {
 	double worst_lse;     /* largest lse error over its bound */
 	int64_t num_wrong;    /* elements (lse included) beyond their bound */
 	struct check_element first, worst; /* valid if num_wrong > 0; dim -1: the lse */
+	int64_t num_free, num_nan; /* rows that may be NaN, and those of them that are, in part */
 	bool low_power;
 	double microseconds; /* wall time of the run, not a benchmark */
 };
@@ -87,10 +91,13 @@ struct check_verdict {
 void check_subject(const struct mla_case *c, const struct check_truth *truth,
 		   const struct check_subject *subject, struct check_verdict *verdict);
 
-/* Judges given outputs alone: out [total_q, H, d] of out_dtype and lse [total_q, H] f32,
- * contiguous, in the case's lse base; lse may be NULL. Fills everything but microseconds. */
-void check_outputs(const struct mla_case *c, const struct check_truth *truth, const void *out,
-		   const float *lse, struct check_verdict *verdict);
+/* Judges out and lse of `outputs` alone, in host memory: out [total_q, H, d] of out_dtype, lse
+ * [total_q, H] f32 in the case's lse base, its data NULL if it was not wanted. Fills everything but
+ * microseconds. */
+void check_outputs(const struct mla_case *c, const struct check_truth *truth,
+		   const mla_tensors *outputs, struct check_verdict *verdict);
+/* The outputs of a case at these addresses, contiguous; the inputs are not set. lse may be NULL. */
+mla_tensors check_packed(const struct mla_case *c, void *out, float *lse);
 
 /* ---- the poisoned instance, for those who run things themselves (suites, benchmark) ---------- */
 
@@ -118,8 +125,9 @@ struct check_device {
 mla_status check_device_make(const struct check_instance *instance, struct check_device *device);
 void check_device_free(struct check_device *device);
 mla_status check_device_repoison(struct check_device *device);
-/* Copies outputs (guards included) and inputs back into scratch copies; false and a sentence if a
- * guard or an input changed. out and lse receive the outputs (sizes as the host image's). */
+/* Brings outputs (guards included) and inputs back; false and a sentence if something changed that
+ * is no row of a query. out and lse receive the outputs from their first element on, with the
+ * strides and the size of the host image's. */
 bool check_device_collect(struct check_device *device, void *out, float *lse, char *why,
 			  size_t size);
 

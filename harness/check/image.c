@@ -110,10 +110,10 @@ mla_status check_device_repoison(struct check_device *device)
 	return status ? status : gpu_sync(NULL);
 }
 
-/* Brings a block back, a chunk at a time, and looks at it; keeps what lies between the guards if
- * `keep` is given. */
+/* Brings a block back, a chunk at a time, and looks at it; keeps what lies between byte `first` and
+ * the second guard if `keep` is given. */
 static bool collect_block(struct check_device *device, int index, unsigned char *chunk, char *keep,
-			  char *why, size_t size)
+			  size_t first, char *why, size_t size)
 {
 	const size_t bytes = check_blocks_of(device->instance)->block[index].bytes;
 
@@ -126,19 +126,27 @@ static bool collect_block(struct check_device *device, int index, unsigned char 
 		if (!check_bytes_intact(device->instance, index, at, chunk, n, why, size))
 			return false;
 
-		const size_t from = at < GUARD_BYTES ? GUARD_BYTES : at;
+		const size_t from = at < first ? first : at;
 		const size_t to = at + n < bytes - GUARD_BYTES ? at + n : bytes - GUARD_BYTES;
 
 		if (keep && from < to)
-			memcpy(keep + (from - GUARD_BYTES), chunk + (from - at), to - from);
+			memcpy(keep + (from - first), chunk + (from - at), to - from);
 	}
 	return true;
+}
+
+/* Where an output's first element is in its block. */
+static size_t first_byte(const struct check_device *device, int index, const mla_tensor *host)
+{
+	return (size_t)((unsigned char *)host->data -
+			check_blocks_of(device->instance)->block[index].image);
 }
 
 bool check_device_collect(struct check_device *device, void *out, float *lse, char *why,
 			  size_t size)
 {
 	const struct check_blocks *blocks = check_blocks_of(device->instance);
+	const mla_tensors *host = &device->instance->host;
 	unsigned char *chunk = malloc(CHUNK);
 	bool intact = chunk;
 
@@ -146,11 +154,13 @@ bool check_device_collect(struct check_device *device, void *out, float *lse, ch
 		snprintf(why, size, "no memory to bring the outputs back");
 	/* Outputs first: they are wanted even where an input was changed. */
 	if (intact)
-		intact = collect_block(device, blocks->out, chunk, out, why, size) &&
-			 collect_block(device, blocks->lse, chunk, (char *)lse, why, size);
+		intact = collect_block(device, blocks->out, chunk, out,
+				       first_byte(device, blocks->out, &host->out), why, size) &&
+			 collect_block(device, blocks->lse, chunk, (char *)lse,
+				       first_byte(device, blocks->lse, &host->lse), why, size);
 	for (int i = 0; i < blocks->count && intact; i++)
 		if (!is_output(device, i))
-			intact = collect_block(device, i, chunk, NULL, why, size);
+			intact = collect_block(device, i, chunk, NULL, 0, why, size);
 	free(chunk);
 	return intact;
 }

@@ -107,12 +107,16 @@ static struct check_block *add_block(struct maker *m, size_t bytes, size_t lead,
 {
 	struct check_block *block = &m->blocks->block[m->blocks->count];
 	unsigned char *image = case_alloc(&m->memory, bytes + lead);
-	unsigned char *pristine = input ? case_alloc(&m->memory, bytes) : NULL;
+	unsigned char *pristine = case_alloc(&m->memory, bytes);
+	unsigned char *rows = input ? NULL : case_alloc(&m->memory, bytes);
 
-	if (!image || (input && !pristine))
+	if (!image || !pristine || (!input && !rows))
 		return NULL;
-	*block = (struct check_block){
-		.image = image + lead, .pristine = pristine, .bytes = bytes, .lead = lead};
+	*block = (struct check_block){.image = image + lead,
+				      .pristine = pristine,
+				      .rows = rows,
+				      .bytes = bytes,
+				      .lead = lead};
 	m->blocks->count++;
 	memset(block->image, POISON_BYTE, bytes);
 	return block;
@@ -211,45 +215,83 @@ static bool copy_page_table(struct maker *m)
 
 static void poison_output(const struct check_block *block)
 {
-	memset(block->image, GUARD_BYTE, block->bytes);
-	memset(block->image + GUARD_BYTES, POISON_BYTE, block->bytes - 2 * GUARD_BYTES);
+	memcpy(block->image, block->pristine, block->bytes);
 }
 
-/* A contiguous output of the given shape; returns its block's index, or -1. */
-static int add_output(struct maker *m, const char *name, mla_tensor *tensor)
+/* Where rows lie: as the case says, or one behind the other. Returns the bytes of all of it. */
+static size_t place_rows(const struct case_rows *rows, mla_tensor *tensor)
 {
-	int64_t bytes = ref_dtype_size(tensor->dtype);
+	const int32_t last = tensor->ndim - 1;
+	int64_t bytes = ref_dtype_size(tensor->dtype), end;
 
-	for (int32_t i = tensor->ndim - 1; i >= 0; i--) {
+	for (int32_t i = last; i >= 0; i--) {
 		tensor->stride[i] = bytes;
 		bytes *= tensor->extent[i];
 	}
+	if (rows->query == 0)
+		return (size_t)bytes;
+	tensor->stride[0] = rows->query;
+	tensor->stride[1] = rows->head;
+	end = ref_dtype_size(tensor->dtype);
+	for (int32_t i = 0; i <= last; i++)
+		end += (tensor->extent[i] - 1) * tensor->stride[i];
+	return (size_t)(rows->lead + end);
+}
 
-	struct check_block *block = add_block(m, (size_t)bytes + 2 * GUARD_BYTES, 0, false);
+static void mark_rows(const struct maker *m, struct check_block *block, const mla_tensor *tensor)
+{
+	const int64_t heads = tensor->extent[1], rows = case_total_q(m->c) * heads;
+	const int64_t elements = tensor->ndim > 2 ? tensor->extent[2] : 1;
+	const size_t bytes = (size_t)(elements * ref_dtype_size(tensor->dtype));
+	const size_t origin = (size_t)((unsigned char *)tensor->data - block->image);
+
+	block->first = rows > 0 ? block->bytes : origin;
+	block->end = origin;
+	for (int64_t row = 0; row < rows; row++) {
+		const size_t at = origin + (size_t)(row / heads * tensor->stride[0] +
+						    row % heads * tensor->stride[1]);
+
+		memset(block->rows + at, 1, bytes);
+		block->first = at < block->first ? at : block->first;
+		block->end = at + bytes > block->end ? at + bytes : block->end;
+	}
+}
+
+/* An output of the given shape; returns its block's index, or -1. */
+static int add_output(struct maker *m, const char *name, const struct case_rows *rows,
+		      mla_tensor *tensor)
+{
+	const size_t bytes = place_rows(rows, tensor);
+	struct check_block *block = add_block(m, bytes + 2 * GUARD_BYTES, 0, false);
 
 	if (!block)
 		return -1;
 	block->name = name;
-	block->used = case_total_q(m->c) > 0 ? (size_t)bytes : 0;
+	tensor->data = block->image + GUARD_BYTES + rows->lead;
+	mark_rows(m, block, tensor);
+	memset(block->pristine, GUARD_BYTE, block->bytes);
+	memset(block->pristine + GUARD_BYTES, POISON_BYTE, bytes);
 	poison_output(block);
-	tensor->data = block->image + GUARD_BYTES;
 	return m->blocks->count - 1;
 }
 
 static bool add_outputs(struct maker *m)
 {
 	const mla_config *config = &m->c->config;
+	const int64_t queries = case_total_q(m->c);
 	/* Captured graphs are sized for one query and one page at least. */
-	const int64_t queries = case_total_q(m->c) > 0 ? case_total_q(m->c) : 1;
+	const int64_t least = queries > 0 ? queries : 1;
 	mla_tensors *host = &m->instance->host;
 
-	host->out = (mla_tensor){.dtype = config->out_dtype,
-				 .ndim = 3,
-				 .extent = {queries, config->num_heads, config->head_dim_ckv}};
-	host->lse =
-		(mla_tensor){.dtype = MLA_F32, .ndim = 2, .extent = {queries, config->num_heads}};
-	m->blocks->out = add_output(m, "out", &host->out);
-	m->blocks->lse = add_output(m, "lse", &host->lse);
+	host->out = (mla_tensor){
+		.dtype = config->out_dtype,
+		.ndim = 3,
+		.extent = {least + m->c->out_rows.spare, config->num_heads, config->head_dim_ckv}};
+	host->lse = (mla_tensor){.dtype = MLA_F32,
+				 .ndim = 2,
+				 .extent = {least + m->c->lse_rows.spare, config->num_heads}};
+	m->blocks->out = add_output(m, "out", &m->c->out_rows, &host->out);
+	m->blocks->lse = add_output(m, "lse", &m->c->lse_rows, &host->lse);
 	return m->blocks->out >= 0 && m->blocks->lse >= 0;
 }
 
@@ -309,9 +351,13 @@ static bool name_element(const struct check_instance *instance, const unsigned c
 	for (int view = 0; view < CHECK_NUM_INPUT_VIEWS; view++) {
 		const mla_tensor *t = const_view_of(&instance->host, view);
 		int64_t rest = address - (const unsigned char *)t->data, index[3] = {0};
+		const bool transposed = t->stride[1] > t->stride[0];
+		const int32_t by_stride[] = {transposed, !transposed, 2}; /* the largest first */
 		bool inside = t->data && rest >= 0;
 
-		for (int32_t i = 0; i < t->ndim && inside; i++) {
+		for (int32_t k = 0; k < t->ndim && inside; k++) {
+			const int32_t i = by_stride[k];
+
 			index[i] = t->stride[i] > 0 ? rest / t->stride[i] : 0;
 			rest -= index[i] * t->stride[i];
 			inside = index[i] < t->extent[i];
@@ -338,44 +384,36 @@ static void say_input_changed(const struct check_instance *instance,
 		snprintf(why, size, "changed memory between the rows of its inputs");
 }
 
-static void say_guard_changed(const struct check_block *block, size_t at, char *why, size_t size)
+/* An output was written at `at`, where no row of a query lies. */
+static void say_written(const struct check_block *block, size_t at, char *why, size_t size)
 {
-	const size_t end = GUARD_BYTES + block->used;
-
-	if (at < GUARD_BYTES)
+	if (at < block->first)
 		snprintf(why, size, "wrote in front of %s, %zu bytes before its first element",
-			 block->name, GUARD_BYTES - at);
-	else
+			 block->name, block->first - at);
+	else if (at >= block->end)
 		snprintf(why, size, "wrote behind %s, %zu bytes after its last element",
-			 block->name, at - end);
-}
-
-/* What the byte at `at` of a block must be after a run; -1: anything. */
-static int expected_byte(const struct check_block *block, size_t at)
-{
-	if (block->pristine)
-		return block->pristine[at];
-	if (at < GUARD_BYTES || at >= block->bytes - GUARD_BYTES)
-		return GUARD_BYTE;
-	return at < GUARD_BYTES + block->used ? -1 : POISON_BYTE;
+			 block->name, at - block->end);
+	else
+		snprintf(why, size,
+			 "wrote between the rows of %s, %zu bytes after its first element",
+			 block->name, at - block->first);
 }
 
 bool check_bytes_intact(const struct check_instance *instance, int index, size_t offset,
 			const unsigned char *bytes, size_t n, char *why, size_t size)
 {
 	const struct check_block *block = &check_blocks_of(instance)->block[index];
+	const unsigned char *pristine = block->pristine + offset;
 
-	if (block->pristine && !memcmp(bytes, block->pristine + offset, n))
+	if (!block->rows && !memcmp(bytes, pristine, n))
 		return true;
 	for (size_t i = 0; i < n; i++) {
-		const int expected = expected_byte(block, offset + i);
-
-		if (expected < 0 || bytes[i] == expected)
+		if (bytes[i] == pristine[i] || (block->rows && block->rows[offset + i]))
 			continue;
-		if (block->pristine)
-			say_input_changed(instance, block, offset + i, why, size);
+		if (block->rows)
+			say_written(block, offset + i, why, size);
 		else
-			say_guard_changed(block, offset + i, why, size);
+			say_input_changed(instance, block, offset + i, why, size);
 		return false;
 	}
 	return true;

@@ -24,6 +24,18 @@ double check_element_ratio(const mla_config *config, const struct check_row *row
 double check_rms_ratio(const mla_config *config, const struct check_row *row, const double *got);
 double check_lse_ratio(const struct check_row *row, double got_natural);
 
+/* ---- what inputs hold (truth.c) ---------------------------------------------------------------
+ */
+
+/* Of the keys of a request. */
+struct check_keys {
+	double longest;        /* |key|, of those that are finite */
+	int64_t last_infinite; /* the last that is not, of those that a query sees; -1: none */
+};
+struct check_keys check_keys_of(const struct mla_case *c, int32_t request);
+/* |query|^2; not finite where an element is not. */
+double check_query_squares(const struct mla_case *c, int64_t query, int64_t head);
+
 /* ---- memory (truth.c) ------------------------------------------------------------------------ */
 
 /* Zeros [rows, columns], never empty; NULL if memory ran out. */
@@ -40,10 +52,12 @@ enum {
 struct check_block {
 	const char *name;        /* "out"; NULL for an input, whose tensors tell */
 	unsigned char *image;    /* what the subject works on */
-	unsigned char *pristine; /* inputs: what the image was; outputs: NULL */
-	size_t bytes;            /* guards included */
-	size_t used;             /* outputs: what belongs to queries, behind the first guard */
-	size_t lead;             /* input's address modulo 64 in the case, kept in every copy */
+	unsigned char *pristine; /* what the image was */
+	/* outputs: [bytes] 1 where a row of a query lies; inputs: NULL */
+	unsigned char *rows;
+	size_t first, end; /* outputs: where those rows begin and end; the same if there are none */
+	size_t bytes;      /* guards included */
+	size_t lead;       /* input's address modulo 64 in the case, kept in every copy */
 };
 
 struct check_blocks {

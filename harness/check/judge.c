@@ -134,23 +134,41 @@ enum { DIM_LSE = -1 };
 
 struct judge {
 	const struct mla_case *c;
-	const char *out;
-	const float *lse;      /* or NULL */
+	const mla_tensor *out, *lse;
 	double *got;           /* [head_dim_ckv] the current row */
+	bool may_be_nan;       /* the current row, element by element */
+	bool is_nan;           /* it is, somewhere */
+	int64_t request;       /* whose keys were last searched for a NaN; -1: none yet */
+	bool request_has_nan;  /* what was found */
 	int64_t elements;      /* looked at */
 	int64_t unwritten;     /* wrong ones that still hold the poison */
 	int64_t worst_rms_row; /* packed row of the batch */
 	struct check_verdict *verdict;
 };
 
+/* The last request that begins at or before a query: those without queries begin where the next
+ * one does. */
+static int64_t request_of(const struct mla_case *c, int64_t query)
+{
+	int64_t low = 0, high = c->batch.batch_size - 1;
+
+	while (low < high) {
+		const int64_t middle = (low + high + 1) / 2;
+
+		if (c->batch.qo_indptr[middle] <= query)
+			low = middle;
+		else
+			high = middle - 1;
+	}
+	return low;
+}
+
 static struct check_element locate(const struct judge *j, int64_t row, int32_t dim)
 {
 	const int64_t heads = j->c->config.num_heads, query = row / heads;
 	const int32_t *qo_indptr = j->c->batch.qo_indptr;
-	int64_t request = 0;
+	int64_t request = request_of(j->c, query);
 
-	while (qo_indptr[request + 1] <= query)
-		request++;
 	return (struct check_element){.request = request,
 				      .query = query - qo_indptr[request],
 				      .head = row % heads,
@@ -167,6 +185,10 @@ static void note(struct judge *j, int64_t row, int32_t dim, double got, double w
 	const bool unwritten = !memcmp(bits, poison, (size_t)size);
 
 	j->elements++;
+	if (j->may_be_nan && isnan(got)) {
+		j->is_nan = true;
+		ratio = 0;
+	}
 	if (unwritten) /* the poison is NaN: no answer, even where NaN is wanted */
 		ratio = INFINITY;
 	if (!(ratio <= *worst))
@@ -174,27 +196,35 @@ static void note(struct judge *j, int64_t row, int32_t dim, double got, double w
 	if (ratio <= 1)
 		return;
 
-	struct check_element element = locate(j, row, dim);
-
-	element.got = got;
-	element.want = want;
-	element.ratio = ratio;
+	if (v->num_wrong == 0 || !(ratio <= v->worst.ratio)) {
+		v->worst = locate(j, row, dim);
+		v->worst.got = got;
+		v->worst.want = want;
+		v->worst.ratio = ratio;
+	}
 	if (v->num_wrong == 0)
-		v->first = v->worst = element;
-	if (!(ratio <= v->worst.ratio))
-		v->worst = element;
+		v->first = v->worst;
 	v->num_wrong++;
 	j->unwritten += unwritten;
 }
 
-static void load_row(struct judge *j, int64_t row)
+static const char *row_at(const struct judge *j, const mla_tensor *t, int64_t row)
+{
+	const int64_t heads = j->c->config.num_heads;
+
+	return (const char *)t->data + row / heads * t->stride[0] + row % heads * t->stride[1];
+}
+
+/* Returns where it is. */
+static const char *load_row(struct judge *j, int64_t row)
 {
 	const int32_t d = j->c->config.head_dim_ckv, dtype = j->c->config.out_dtype;
 	const int32_t size = ref_dtype_size(dtype);
-	const char *element = j->out + row * d * size;
+	const char *first = row_at(j, j->out, row);
 
-	for (int32_t i = 0; i < d; i++, element += size)
-		j->got[i] = ref_load(element, dtype);
+	for (int32_t i = 0; i < d; i++)
+		j->got[i] = ref_load(first + (int64_t)i * size, dtype);
+	return first;
 }
 
 /* A lse as stored, in natural units. */
@@ -203,43 +233,73 @@ static double natural(const mla_config *config, double lse)
 	return config->lse_base == MLA_LSE_BASE2 ? lse * 0.69314718055994530942 : lse;
 }
 
-static void judge_row(struct judge *j, int64_t row, const struct check_row *truth)
+/* may_be_nan: see check_truth. */
+static void judge_row(struct judge *j, int64_t row, const struct check_row *truth, bool may_be_nan)
 {
 	const mla_config *config = &j->c->config;
 	const int32_t d = config->head_dim_ckv, size = ref_dtype_size(config->out_dtype);
+	const char *out = load_row(j, row);
 	double rms;
 
-	load_row(j, row);
+	j->may_be_nan = may_be_nan;
+	j->is_nan = false;
 	for (int32_t i = 0; i < d; i++)
 		note(j, row, i, j->got[i], truth->want[i],
-		     check_element_ratio(config, truth, i, j->got[i]),
-		     j->out + (row * d + i) * size, size);
+		     check_element_ratio(config, truth, i, j->got[i]), out + (int64_t)i * size,
+		     size);
+	if (j->lse->data) {
+		const char *lse = row_at(j, j->lse, row);
+		const double got = natural(config, ref_load(lse, MLA_F32));
+
+		note(j, row, DIM_LSE, got, truth->lse, check_lse_ratio(truth, got), lse,
+		     sizeof(float));
+	}
+	j->verdict->num_free += may_be_nan;
+	j->verdict->num_nan += j->is_nan;
+	if (j->is_nan)
+		return;
 	rms = check_rms_ratio(config, truth, j->got);
 	if (!(rms <= j->verdict->worst_rms)) {
 		j->verdict->worst_rms = rms;
 		j->worst_rms_row = row;
 	}
-	if (j->lse) {
-		const double got = natural(config, j->lse[row]);
-
-		note(j, row, DIM_LSE, got, truth->lse, check_lse_ratio(truth, got), j->lse + row,
-		     sizeof(float));
-	}
 }
 
-/* A row whose truth was not computed: at least it must have been written, with numbers. */
+/* Could a row whose truth was not computed be NaN: is there one in its query, or in a key of its
+ * request? */
+static bool nan_is_possible(struct judge *j, int64_t row)
+{
+	const int64_t heads = j->c->config.num_heads, query = row / heads;
+	const int64_t request = request_of(j->c, query);
+
+	if (request != j->request) {
+		j->request = request;
+		j->request_has_nan = check_keys_of(j->c, (int32_t)request).last_infinite >= 0;
+	}
+	return j->request_has_nan || !isfinite(check_query_squares(j->c, query, row % heads));
+}
+
+/* A row whose truth was not computed: at least it must have been written, with numbers where its
+ * inputs are numbers. */
 static void judge_unknown_row(struct judge *j, int64_t row)
 {
 	const int32_t d = j->c->config.head_dim_ckv;
 	const int32_t size = ref_dtype_size(j->c->config.out_dtype);
+	const char *out = load_row(j, row);
+	const char *lse = j->lse->data ? row_at(j, j->lse, row) : NULL;
+	const double got = lse ? ref_load(lse, MLA_F32) : 0;
+	bool any = isnan(got);
 
-	load_row(j, row);
+	for (int32_t i = 0; i < d && !any; i++)
+		any = isnan(j->got[i]);
+	if (!any)
+		return;
+	j->may_be_nan = nan_is_possible(j, row);
 	for (int32_t i = 0; i < d; i++)
 		if (isnan(j->got[i]))
-			note(j, row, i, j->got[i], NAN, INFINITY, j->out + (row * d + i) * size,
-			     size);
-	if (j->lse && isnan(j->lse[row]))
-		note(j, row, DIM_LSE, j->lse[row], NAN, INFINITY, j->lse + row, sizeof(float));
+			note(j, row, i, j->got[i], NAN, INFINITY, out + (int64_t)i * size, size);
+	if (isnan(got))
+		note(j, row, DIM_LSE, got, NAN, INFINITY, lse, sizeof(float));
 }
 
 static void judge_rows(struct judge *j, const struct check_truth *truth)
@@ -249,9 +309,10 @@ static void judge_rows(struct judge *j, const struct check_truth *truth)
 
 	for (int64_t row = 0, k = 0; row < rows; row++) {
 		if (k < truth->n && (truth->rows ? truth->rows[k] : k) == row) {
-			const struct check_row known = check_row_of(truth, d, k++);
+			const struct check_row known = check_row_of(truth, d, k);
 
-			judge_row(j, row, &known);
+			judge_row(j, row, &known, truth->may_be_nan[k]);
+			k++;
 		} else {
 			judge_unknown_row(j, row);
 		}
@@ -309,10 +370,32 @@ static void say_wrong_row(const struct judge *j)
 		 e.request, e.query, e.head, v->worst_rms * CHECK_ROW_RMS, CHECK_ROW_RMS);
 }
 
-void check_outputs(const struct mla_case *c, const struct check_truth *truth, const void *out,
-		   const float *lse, struct check_verdict *verdict)
+mla_tensors check_packed(const struct mla_case *c, void *out, float *lse)
 {
-	struct judge j = {.c = c, .out = out, .lse = lse, .verdict = verdict};
+	const int64_t heads = c->config.num_heads, d = c->config.head_dim_ckv;
+	const int64_t size = ref_dtype_size(c->config.out_dtype), number = sizeof(float);
+
+	return (mla_tensors){.struct_size = sizeof(mla_tensors),
+			     .out = {.data = out,
+				     .dtype = c->config.out_dtype,
+				     .ndim = 3,
+				     .extent = {case_total_q(c), heads, d},
+				     .stride = {heads * d * size, d * size, size}},
+			     .lse = {.data = lse,
+				     .dtype = MLA_F32,
+				     .ndim = 2,
+				     .extent = {case_total_q(c), heads},
+				     .stride = {heads * number, number}}};
+}
+
+void check_outputs(const struct mla_case *c, const struct check_truth *truth,
+		   const mla_tensors *outputs, struct check_verdict *verdict)
+{
+	struct judge j = {.c = c,
+			  .out = &outputs->out,
+			  .lse = &outputs->lse,
+			  .request = -1,
+			  .verdict = verdict};
 
 	*verdict = (struct check_verdict){.low_power = truth->low_power,
 					  .microseconds = verdict->microseconds};

@@ -6,6 +6,7 @@
 #include "case/work.h"
 #include "check/internal.h"
 #include "lib/error.h"
+#include "lib/geometry.h"
 
 /* Rows that are recomputed with a wrong scale, and how wrong it is. */
 enum { PROBE_ROWS = 16 };
@@ -40,7 +41,7 @@ static bool make_values(const struct mla_case *c, int64_t n, struct ref_truth *v
 	return values->out && values->lse && values->sum_abs && values->tokens && values->max_score;
 }
 
-/* ---- bound of the lse ------------------------------------------------------------------------ */
+/* ---- what inputs hold, and the bound of the lse --------------------------------------------- */
 
 /* Adds the squares of row [i, j]; a tensor without data has none. */
 static double squares(const mla_tensor *t, int64_t i, int64_t j)
@@ -59,31 +60,42 @@ static double squares(const mla_tensor *t, int64_t i, int64_t j)
 	return sum;
 }
 
-static double longest_key(const struct mla_case *c, int32_t request)
+struct check_keys check_keys_of(const struct mla_case *c, int32_t request)
 {
 	const int32_t *pages = c->tensors.kv_indices + c->batch.kv_indptr[request];
-	const int64_t page_size = c->config.page_size;
-	const double values = (double)c->batch.kv_len[request] *
-			      (c->config.head_dim_ckv + c->config.head_dim_kpe + 64);
+	const int64_t page_size = c->config.page_size, keys = c->batch.kv_len[request];
+	const int64_t last = c->batch.qo_indptr[request + 1] - c->batch.qo_indptr[request] - 1;
+	const int64_t seen = last < 0 ? 0 : geometry_seen(&c->config, &c->batch, request, last);
+	const double values = (double)keys * (c->config.head_dim_ckv + c->config.head_dim_kpe + 64);
+	const int threads = ref_threads(values);
+	int64_t last_infinite = -1;
 	double longest = 0;
 
-#pragma omp parallel for schedule(static) reduction(max : longest) num_threads(ref_threads(values))
-	for (int64_t key = 0; key < c->batch.kv_len[request]; key++) {
+#pragma omp parallel for reduction(max : longest, last_infinite) num_threads(threads)
+	for (int64_t key = 0; key < keys; key++) {
 		const int64_t page = pages[key / page_size], slot = key % page_size;
 		const double sum =
 			squares(&c->tensors.ckv, page, slot) + squares(&c->tensors.kpe, page, slot);
 
-		longest = fmax(longest, sum);
+		if (isfinite(sum))
+			longest = fmax(longest, sum);
+		else if (key < seen && key > last_infinite)
+			last_infinite = key;
 	}
-	return sqrt(longest);
+	return (struct check_keys){sqrt(longest), last_infinite};
+}
+
+double check_query_squares(const struct mla_case *c, int64_t query, int64_t head)
+{
+	return squares(&c->tensors.q_nope, query, head) + squares(&c->tensors.q_pe, query, head);
 }
 
 /* A score that is small because large products cancel is no more exact than a large one. */
-static void find_lse_bounds(const struct mla_case *c, struct check_truth *truth)
+static void find_bounds(const struct mla_case *c, struct check_truth *truth)
 {
 	const int64_t heads = c->config.num_heads;
 	int32_t request = -1;
-	double key = 0;
+	struct check_keys keys = {0};
 
 	for (int64_t k = 0; k < truth->n; k++) {
 		const int64_t row = truth->rows ? truth->rows[k] : k, query = row / heads;
@@ -91,16 +103,17 @@ static void find_lse_bounds(const struct mla_case *c, struct check_truth *truth)
 		if (request < 0 || query >= c->batch.qo_indptr[request + 1]) {
 			while (query >= c->batch.qo_indptr[request + 1])
 				request++;
-			key = longest_key(c, request);
+			keys = check_keys_of(c, request);
 		}
 
-		const double q = sqrt(squares(&c->tensors.q_nope, query, row % heads) +
-				      squares(&c->tensors.q_pe, query, row % heads));
-
-		const double reach = CHECK_LSE_CANCEL * q * key * fabs(c->config.sm_scale);
+		const double q = sqrt(check_query_squares(c, query, row % heads));
+		const double reach = CHECK_LSE_CANCEL * q * keys.longest * fabs(c->config.sm_scale);
 
 		truth->lse_bound[k] = CHECK_LSE_ABS + CHECK_LSE_SUM * c->batch.kv_len[request] +
 				      CHECK_LSE_REL * fmax(truth->values.max_score[k], reach);
+		truth->may_be_nan[k] =
+			keys.last_infinite >= geometry_seen(&c->config, &c->batch, request,
+							    query - c->batch.qo_indptr[request]);
 	}
 }
 
@@ -177,7 +190,8 @@ static bool make_room(const struct mla_case *c, int64_t total, struct check_trut
 			return false;
 	}
 	truth->lse_bound = check_array(truth->n, 1);
-	return truth->lse_bound && make_values(c, truth->n, &truth->values);
+	truth->may_be_nan = calloc((size_t)truth->n + 1, sizeof(*truth->may_be_nan));
+	return truth->lse_bound && truth->may_be_nan && make_values(c, truth->n, &truth->values);
 }
 
 /* false if memory ran out. */
@@ -195,7 +209,7 @@ mla_status check_truth_make(const struct mla_case *c, int64_t max_rows, struct c
 	*truth = (struct check_truth){.n = max_rows > 0 && max_rows < total ? max_rows : total};
 	made = make_room(c, total, truth) && find_values(c, truth);
 	if (made) {
-		find_lse_bounds(c, truth);
+		find_bounds(c, truth);
 		made = find_power(c, truth);
 	}
 	if (made)
@@ -208,6 +222,7 @@ void check_truth_free(struct check_truth *truth)
 {
 	free(truth->rows);
 	free(truth->lse_bound);
+	free(truth->may_be_nan);
 	free(truth->values.out);
 	free(truth->values.lse);
 	free(truth->values.sum_abs);

@@ -31,6 +31,9 @@ mla_status trial_upload(struct trial *t, const mla_batch *batch);
 mla_status trial_run(struct trial *t);
 /* Outputs to the host, guards and inputs checked; false and a sentence. */
 bool trial_collect(struct trial *t, char *why, size_t size);
+/* Are the outputs that t->out and t->lse hold those of c, which has the tensors of the trial's case
+ * and its batch or a smaller one? lse: it was wanted, too. */
+bool trial_judge(const struct trial *t, const struct mla_case *c, bool lse, char *why, size_t size);
 /* Collects: are these the outputs of c, which has the tensors of the trial's case and its batch or
  * a smaller one? */
 bool trial_right(struct trial *t, const struct mla_case *c, char *why, size_t size);

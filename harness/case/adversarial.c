@@ -1,0 +1,399 @@
+/* adversarial.c - random cases: each number of the contract is drawn up to a limit of its own,
+ * which tests/README.md states. Round numbers and their neighbours come as often as others, because
+ * that is where tiles end; where many things are counted, what is counted is tiny.
+ */
+#include <math.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/random.h"
+#include "case/generate.h"
+#include "reference/reference.h"
+
+enum { STREAM_SHAPES = 4 }; /* of the seed; generate.c has the others */
+
+enum {
+	FEW_REQUESTS = 9,
+	MOST_REQUESTS = 1400,
+	MOST_ROWS = 70000,         /* packed rows of a case */
+	MOST_ELEMENTS = 1 << 20,   /* of its output */
+	POOL_BYTES = 12 << 20,     /* of its cache ... */
+	FAR_POOL_BYTES = 96 << 20, /* ... and of the few that have many pages of DeepSeek's size */
+	MODEL_ALIGNMENT = 16,      /* what a kernel for DeepSeek's dimensions may ask for */
+};
+
+/* Multiply-adds of a case. A score costs as much as EXTRA of them besides. */
+static const double most_work = 5e7, most_tiny_work = 2e7;
+enum { EXTRA = 16 };
+
+enum dims {
+	DIMS_DEEPSEEK, /* what most kernels are made for */
+	DIMS_OTHER,
+	DIMS_TINY, /* where there can be many of everything else */
+};
+
+/* What a case has many of. Everything at once would be too much work, and one of many things is
+ * enough to show who counts it in too few bits. */
+enum theme { THEME_NOTHING, THEME_KEYS, THEME_QUERIES, THEME_REQUESTS, THEME_HEADS };
+
+struct draw {
+	uint64_t state;
+	struct generate_spec spec;
+	enum dims dims;
+	enum theme theme;
+	int64_t rows; /* left for further requests */
+	double work;
+	int32_t qo_len[MOST_REQUESTS], kv_len[MOST_REQUESTS], q_pos0[MOST_REQUESTS];
+};
+
+#define PICK(d, list) ((list)[below((d), (int64_t)(sizeof(list) / sizeof((list)[0])))])
+
+static int32_t below(struct draw *d, int64_t n)
+{
+	return (int32_t)random_below(&d->state, n);
+}
+
+static bool one_in(struct draw *d, int64_t n)
+{
+	return below(d, n) == 0;
+}
+
+/* ---- config ---------------------------------------------------------------------------------- */
+
+/* In turns and not by chance, so that eight or sixteen cases in a row have them all. */
+static void draw_kind(struct draw *d, int n)
+{
+	static const enum dims kinds[] = {DIMS_DEEPSEEK, DIMS_TINY, DIMS_DEEPSEEK, DIMS_TINY,
+					  DIMS_DEEPSEEK, DIMS_TINY, DIMS_DEEPSEEK, DIMS_OTHER};
+	static const enum theme tiny[] = {THEME_KEYS, THEME_REQUESTS, THEME_QUERIES,
+					  THEME_KEYS, THEME_REQUESTS, THEME_HEADS};
+	static const enum theme others[] = {THEME_NOTHING, THEME_NOTHING,  THEME_NOTHING,
+					    THEME_NOTHING, THEME_KEYS,     THEME_QUERIES,
+					    THEME_HEADS,   THEME_REQUESTS, THEME_NOTHING};
+
+	d->dims = kinds[n % 8];
+	d->theme = PICK(d, others);
+	if (d->dims == DIMS_TINY)
+		d->theme = tiny[n % 8 / 2 + n / 8 % 2 * 3];
+}
+
+static void draw_dims(struct draw *d)
+{
+	static const int32_t others[][2] = {{32, 0},   {100, 10},   {576, 64}, {512, 0}, {64, 16},
+					    {128, 64}, {1024, 128}, {256, 64}, {512, 1}, {511, 65}};
+	mla_config *config = &d->spec.config;
+
+	config->head_dim_ckv = 512;
+	config->head_dim_kpe = 64;
+	if (d->dims == DIMS_TINY) {
+		config->head_dim_ckv = 1 + below(d, 8);
+		config->head_dim_kpe = below(d, 5);
+	} else if (d->dims == DIMS_OTHER && one_in(d, 2)) {
+		config->head_dim_ckv = 1 + below(d, 1024);
+		config->head_dim_kpe = below(d, 129);
+	} else if (d->dims == DIMS_OTHER) {
+		const int64_t other = below(d, sizeof(others) / sizeof(others[0]));
+
+		config->head_dim_ckv = others[other][0];
+		config->head_dim_kpe = others[other][1];
+	}
+}
+
+static void draw_dtypes(struct draw *d)
+{
+	static const int32_t sixteen[] = {MLA_BF16, MLA_F16};
+	static const int32_t any[] = {MLA_BF16, MLA_F16, MLA_F32};
+	const int32_t usual = one_in(d, 3) ? MLA_F16 : MLA_BF16;
+	mla_config *config = &d->spec.config;
+
+	config->q_dtype = config->ckv_dtype = config->kpe_dtype = config->out_dtype = usual;
+	if (one_in(d, 4))
+		config->out_dtype = PICK(d, any);
+	if (one_in(d, 6))
+		config->kpe_dtype = PICK(d, sixteen);
+	if (one_in(d, 8)) {
+		config->q_dtype = PICK(d, any);
+		config->ckv_dtype = PICK(d, any);
+		config->kpe_dtype = PICK(d, any);
+		config->out_dtype = PICK(d, any);
+	}
+}
+
+static int32_t draw_heads(struct draw *d)
+{
+	static const int32_t models[] = {1, 3, 9, 16, 63, 64, 96, 126, 128};
+	static const int32_t more[] = {129, 136, 192, 200, 255, 256, 257, 300, 384, 512};
+
+	switch (d->theme) {
+	case THEME_KEYS:
+	case THEME_QUERIES:
+		return 1 + below(d, 4);
+	case THEME_HEADS:
+		return d->dims == DIMS_TINY ? 257 + below(d, MOST_ROWS - 257) : PICK(d, more);
+	default:
+		return one_in(d, 4) ? 1 + below(d, 136) : PICK(d, models);
+	}
+}
+
+static int32_t draw_page_size(struct draw *d)
+{
+	static const int32_t usual[] = {1, 3, 16, 32, 64, 64, 64, 100, 128, 768, 1000, 2048};
+	static const int32_t large[] = {600, 1000, 1024, 2048, 4096, 65536, 1 << 17};
+
+	if (d->dims == DIMS_TINY && d->theme == THEME_KEYS && !one_in(d, 3))
+		return PICK(d, large);
+	if (d->dims == DIMS_TINY && one_in(d, 2))
+		return 1 + below(d, 4);
+	return one_in(d, 5) ? 1 + below(d, 300) : PICK(d, usual);
+}
+
+/* A model's, any within reach of one, or one that f32 just takes; one in three is negative. */
+static double draw_scale(struct draw *d)
+{
+	static const double models[] = {0.1352337788608801, 0.07216878364870323, 1 / 24.0, 0.3};
+	static const double extremes[] = {1e-30, 1e-12, 1e-5, 1e4, 1e12, 1e30};
+	double scale = PICK(d, models);
+
+	if (one_in(d, 4))
+		scale = ldexp(1 + below(d, 1000) / 1000.0, below(d, 18) - 13);
+	if (one_in(d, 8))
+		scale = PICK(d, extremes);
+	return one_in(d, 3) ? -scale : scale;
+}
+
+static void draw_config(struct draw *d, int n)
+{
+	mla_config *config = &d->spec.config;
+
+	draw_kind(d, n);
+	draw_dims(d);
+	draw_dtypes(d);
+	config->num_heads = draw_heads(d);
+	config->page_size = draw_page_size(d);
+	config->sm_scale = draw_scale(d);
+	config->causal = one_in(d, 3); /* and where NaN keys or single ones ask for it */
+	config->lse_base = one_in(d, 2) ? MLA_LSE_BASE2 : MLA_LSE_NATURAL;
+}
+
+static int64_t slot_bytes(const mla_config *config)
+{
+	return config->head_dim_ckv * ref_dtype_size(config->ckv_dtype) +
+	       config->head_dim_kpe * ref_dtype_size(config->kpe_dtype);
+}
+
+/* ---- batch ----------------------------------------------------------------------------------- */
+
+static int32_t smaller(int64_t a, int64_t b)
+{
+	return (int32_t)(a < b ? a : b);
+}
+
+/* Heads and page sizes give way to the number of requests, for which a row and a page each must
+ * do. */
+static void draw_batch_size(struct draw *d)
+{
+	mla_config *config = &d->spec.config;
+	int32_t n = below(d, FEW_REQUESTS + 1);
+	int64_t places;
+
+	if (d->theme != THEME_NOTHING)
+		n = 1 + below(d, FEW_REQUESTS);
+	if (d->theme == THEME_REQUESTS)
+		n = one_in(d, 3) ? 257 + below(d, 768) : 1025 + below(d, MOST_REQUESTS - 1025);
+	places = n > 0 ? n : 1;
+	d->spec.batch_size = n;
+	d->rows = smaller(MOST_ROWS, MOST_ELEMENTS / config->head_dim_ckv);
+	d->work = d->dims == DIMS_TINY ? most_tiny_work : most_work;
+	config->num_heads = smaller(config->num_heads, d->rows > places ? d->rows / places : 1);
+	config->page_size =
+		smaller(config->page_size, POOL_BYTES / (slot_bytes(config) * places) + 1);
+}
+
+/* The theme is there for the first request at least. */
+static bool themed(struct draw *d, enum theme theme, int32_t r)
+{
+	return d->theme == theme && (r == 0 || one_in(d, 2));
+}
+
+static int32_t draw_kv_len(struct draw *d, int32_t r)
+{
+	static const int32_t usual[] = {0, 1, 17, 63, 64, 65, 97, 128, 514};
+	static const int32_t round[] = {256, 512, 1000, 1024, 1024, 1024, 1536, 2048, 2048, 4096};
+	static const int32_t far[] = {8192, 8200, 10000, 16384, 20000, 24576};
+	static const int32_t farther[] = {10000, 20000, 32768, 40000, 65536, 66000};
+
+	if (d->theme == THEME_REQUESTS && !one_in(d, 300))
+		return one_in(d, 8) ? 0 : below(d, 40);
+	if (themed(d, THEME_QUERIES, r))
+		return 1 + below(d, 300);
+	if (themed(d, THEME_KEYS, r))
+		return (d->dims == DIMS_TINY ? PICK(d, farther) : PICK(d, far)) + below(d, 3) - 1;
+	if (one_in(d, d->theme == THEME_KEYS || d->dims == DIMS_TINY ? 2 : 3))
+		return PICK(d, round) + (one_in(d, 3) ? below(d, 3) - 1 : 0);
+	return one_in(d, 6) ? 1000 + below(d, 8000) : PICK(d, usual);
+}
+
+static int32_t draw_qo_len(struct draw *d, int32_t r)
+{
+	static const int32_t usual[] = {1, 1, 1, 1, 0, 2, 3, 4, 9, 17};
+
+	if (d->theme == THEME_REQUESTS && !one_in(d, 300))
+		return one_in(d, 6) ? below(d, 4) : 1;
+	if (themed(d, THEME_QUERIES, r))
+		return d->dims == DIMS_TINY && one_in(d, 2) ? 1000 + below(d, 3000)
+							    : 65 + below(d, 260);
+	if (d->theme == THEME_KEYS)
+		return 1 + below(d, 2);
+	return one_in(d, 10) ? d->kv_len[r] % 100 + 3 /* more than keys, mostly */
+			     : PICK(d, usual);
+}
+
+/* Cuts a request down to half of what work and rows are left: queries first, then keys, to a round
+ * number now and then. */
+static void fit_request(struct draw *d, int32_t r)
+{
+	const mla_config *config = &d->spec.config;
+	const double row =
+		(2.0 * config->head_dim_ckv + config->head_dim_kpe + EXTRA) * config->num_heads;
+	const double most = d->work / 2;
+	int32_t qo_len = smaller(d->qo_len[r], d->rows / config->num_heads);
+	int32_t kv_len = d->kv_len[r];
+
+	if (row * qo_len * kv_len > most && qo_len > 1)
+		qo_len = (int32_t)fmax(most / (row * kv_len), 1);
+	if (row * qo_len * kv_len > most) {
+		const int32_t fits = (int32_t)fmax(most / (row * qo_len), 1);
+		int32_t round = 1;
+
+		while (round <= fits / 2)
+			round *= 2;
+		kv_len = one_in(d, 2) ? round : fits;
+	}
+	d->work -= row * qo_len * kv_len;
+	d->rows -= (int64_t)qo_len * config->num_heads;
+	d->qo_len[r] = qo_len;
+	d->kv_len[r] = kv_len;
+}
+
+/* Around the keys, or beyond what 15 or 16 bits hold, up to the limits of the contract. */
+static int32_t draw_q_pos0(struct draw *d, int32_t kv_len)
+{
+	const int32_t beyond = (1 + below(d, 3)) * 65536 + below(d, kv_len + 1);
+
+	switch (below(d, 8)) {
+	case 0:
+		return beyond;
+	case 1:
+		return kv_len - beyond;
+	case 2:
+		return one_in(d, 2) ? 1 << 30 : -(1 << 30);
+	default:
+		return below(d, kv_len + 20) - 10;
+	}
+}
+
+static void draw_requests(struct draw *d)
+{
+	for (int32_t r = 0; r < d->spec.batch_size; r++) {
+		d->kv_len[r] = draw_kv_len(d, r);
+		d->qo_len[r] = draw_qo_len(d, r);
+		fit_request(d, r);
+		d->q_pos0[r] = draw_q_pos0(d, d->kv_len[r]);
+	}
+	d->spec.q_pos0 = one_in(d, 2) ? d->q_pos0 : NULL;
+}
+
+/* ---- memory ---------------------------------------------------------------------------------- */
+
+/* Page ids of more than 15 and 16 bits, where such a pool is small; seldom where it is not. */
+static void draw_pages(struct draw *d, int n)
+{
+	static const enum generate_pages orders[] = {
+		GENERATE_PAGES_SHUFFLED, GENERATE_PAGES_SHUFFLED, GENERATE_PAGES_SHARED,
+		GENERATE_PAGES_REPEATED, GENERATE_PAGES_REPEATED, GENERATE_PAGES_CONTIGUOUS};
+	struct generate_spec *spec = &d->spec;
+	const bool tiny = d->dims == DIMS_TINY;
+	const int32_t many = 66000 + below(d, 17000);
+	const int64_t most = (tiny ? POOL_BYTES : FAR_POOL_BYTES) / many;
+	const int64_t fits = most / slot_bytes(&spec->config);
+	const bool far = tiny ? one_in(d, 2) && spec->config.page_size <= 512 : n % 40 == 30;
+
+	spec->pages = PICK(d, orders);
+	spec->extra_pages = below(d, 5);
+	if (far && fits > 0) {
+		spec->config.page_size = smaller(spec->config.page_size, tiny ? fits : 1);
+		spec->extra_pages = many;
+		if (spec->pages == GENERATE_PAGES_CONTIGUOUS)
+			spec->pages = GENERATE_PAGES_SHUFFLED;
+	}
+	spec->table_gap = one_in(d, 10) ? below(d, 300) : below(d, 4);
+}
+
+/* A kernel for DeepSeek's dimensions that loads 16 bytes at a time refuses what is not aligned. */
+static int32_t draw_gaps(struct draw *d)
+{
+	const mla_config *config = &d->spec.config;
+	const bool model = d->dims == DIMS_DEEPSEEK && config->q_dtype != MLA_F32 &&
+			   config->q_dtype == config->ckv_dtype &&
+			   config->q_dtype == config->kpe_dtype;
+
+	return one_in(d, 2) ? 0 : model ? MODEL_ALIGNMENT : 1;
+}
+
+/* Scores so large that f32 cannot weigh two of them: each query sees one key, or none. */
+static void draw_lonely(struct draw *d)
+{
+	d->spec.values = GENERATE_FARTHEST;
+	d->spec.config.causal = 1;
+	d->spec.q_pos0 = d->q_pos0;
+	for (int32_t r = 0; r < d->spec.batch_size; r++) {
+		d->q_pos0[r] = -(int32_t)one_in(d, 3);
+		d->qo_len[r] = smaller(d->qo_len[r], 1 - d->q_pos0[r]);
+	}
+}
+
+static void draw_values(struct draw *d, int n)
+{
+	static const enum generate_values values[] = {
+		GENERATE_PEAKED, GENERATE_PEAKED, GENERATE_PEAKED, GENERATE_NORMAL, GENERATE_NORMAL,
+		GENERATE_FLAT,   GENERATE_HUGE,   GENERATE_FAR,    GENERATE_FAR,    GENERATE_FAR};
+	const mla_config *config = &d->spec.config;
+
+	d->spec.values = PICK(d, values);
+	/* Of peaked attention a few keys decide: of these every one counts. */
+	if (d->theme == THEME_KEYS && one_in(d, 2))
+		d->spec.values =
+			d->dims == DIMS_TINY && one_in(d, 2) ? GENERATE_FLAT : GENERATE_NORMAL;
+	/* Of scores in the thousands f32 is off by more than fp16's bounds allow. */
+	if (d->spec.values == GENERATE_FAR && config->out_dtype != MLA_BF16 &&
+	    config->ckv_dtype != MLA_BF16)
+		d->spec.values = GENERATE_HUGE;
+	if (n % 16 == 4 || (d->theme == THEME_NOTHING && one_in(d, 6)))
+		draw_lonely(d);
+	d->spec.fused = one_in(d, 2);
+	d->spec.nan_rows = one_in(d, 5) ? 1 + below(d, 40) : 0;
+	d->spec.nan_keys = one_in(d, 4) ? 1 + below(d, 2) : 0;
+	if (d->spec.nan_keys)
+		d->spec.config.causal = 1;
+}
+
+mla_status generate_adversarial(uint64_t seed, int n, struct mla_case *c)
+{
+	struct draw d = {.state = random_state(seed, STREAM_SHAPES, (uint64_t)n)};
+	mla_status status;
+
+	d.spec.seed = random_next(&d.state);
+	d.spec.qo_len = d.qo_len;
+	d.spec.kv_len = d.kv_len;
+	draw_config(&d, n);
+	draw_batch_size(&d);
+	draw_requests(&d);
+	draw_pages(&d, n);
+	d.spec.gaps = draw_gaps(&d);
+	draw_values(&d, n);
+	status = generate_case(&d.spec, c);
+	if (!status)
+		snprintf(c->name, sizeof(c->name), "random:%llu.%d", (unsigned long long)seed, n);
+	return status;
+}
