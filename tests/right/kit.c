@@ -8,6 +8,8 @@
 
 #include "reference/reference.h"
 
+enum { SHARED_SCORES = 2000 }; /* that more than one thread is worth */
+
 /* ---- rows ------------------------------------------------------------------------------------ */
 
 static void load(const mla_tensor *t, int64_t i, int64_t j, float *values)
@@ -58,8 +60,7 @@ static int32_t first_position(const mla_batch *batch, int32_t request)
 	return batch->q_pos0 ? batch->q_pos0[request] : batch->kv_len[request] - qo_len;
 }
 
-static int32_t keys_seen(const mla_config *config, const mla_batch *batch, int32_t request,
-			 int64_t query)
+int32_t kit_seen(const mla_config *config, const mla_batch *batch, int32_t request, int64_t query)
 {
 	const int32_t kv_len = batch->kv_len[request];
 	const int64_t seen = config->causal ? first_position(batch, request) + query + 1 : kv_len;
@@ -77,7 +78,8 @@ static void run_row(const mla_config *config, const mla_batch *batch, const mla_
 	const int32_t d = config->head_dim_ckv, dims = d + config->head_dim_kpe;
 	float lse = -INFINITY, *q = memory, *out = memory + dims;
 	const struct kit_row job = {.config = config,
-				    .n = keys_seen(config, batch, request, query),
+				    .n = kit_seen(config, batch, request, query),
+				    .kv_len = batch->kv_len[request],
 				    .d = d,
 				    .dims = dims,
 				    .scale = (float)config->sm_scale,
@@ -102,7 +104,8 @@ static int run_request(const mla_config *config, const mla_batch *batch, const m
 	float *keys = load_keys(config, batch, tensors, request);
 	int failed = !keys;
 
-#pragma omp parallel
+	/* there may be a thousand small requests */
+#pragma omp parallel if (queries * config->num_heads * batch->kv_len[request] > SHARED_SCORES)
 	{
 		float *memory = malloc(dims * sizeof(*memory));
 
@@ -230,6 +233,98 @@ int32_t kit_batch_drop_front(const mla_config *config, struct kit_batch *copy, i
 	copy->kv_len[request] -= dropped;
 	copy->q_pos0[request] -= dropped;
 	return dropped;
+}
+
+/* A copy of the cache with one key per page, in order. */
+struct gathered {
+	mla_config config;
+	mla_tensors tensors;
+	int32_t *table;
+	int64_t keys; /* so far */
+};
+
+static int make_copy(mla_tensor *tensor, int64_t keys)
+{
+	const int64_t row = tensor->extent[2] * tensor->stride[2];
+
+	if (!tensor->data)
+		return 0;
+	tensor->data = malloc((size_t)(keys * row) + 1);
+	tensor->extent[0] = keys;
+	tensor->extent[1] = 1;
+	tensor->stride[0] = tensor->stride[1] = row;
+	return !tensor->data;
+}
+
+static void copy_key(const mla_tensor *from, const mla_tensor *to, int64_t page, int64_t slot,
+		     int64_t key)
+{
+	if (from->data)
+		memcpy((char *)to->data + key * to->stride[0],
+		       (const char *)from->data + page * from->stride[0] + slot * from->stride[1],
+		       (size_t)to->stride[0]);
+}
+
+static void gather(const mla_config *config, const mla_tensors *tensors, const int32_t *pages,
+		   int64_t keys, kit_key which, struct gathered *g)
+{
+	for (int64_t key = 0; key < keys; key++) {
+		const int64_t other = which(config, pages, key);
+
+		if (other < 0)
+			continue;
+
+		const int64_t page = pages[other / config->page_size];
+		const int64_t slot = other % config->page_size;
+
+		copy_key(&tensors->ckv, &g->tensors.ckv, page, slot, g->keys);
+		copy_key(&tensors->kpe, &g->tensors.kpe, page, slot, g->keys);
+		g->table[g->keys] = (int32_t)g->keys;
+		g->keys++;
+	}
+}
+
+mla_status kit_reference_of(const mla_config *config, const mla_batch *batch,
+			    const mla_tensors *tensors, kit_key which)
+{
+	struct gathered g = {.config = *config, .tensors = *tensors};
+	struct kit_batch twisted;
+	int64_t keys = 0;
+	int failed;
+
+	for (int32_t r = 0; r < batch->batch_size; r++)
+		keys += batch->kv_len[r];
+	if (kit_batch_copy(batch, &twisted))
+		return MLA_NO_MEMORY;
+	g.config.page_size = 1;
+	g.table = malloc((size_t)(keys + 1) * sizeof(*g.table));
+	failed = !g.table;
+	failed |= make_copy(&g.tensors.ckv, keys);
+	failed |= make_copy(&g.tensors.kpe, keys);
+	for (int32_t r = 0; r < batch->batch_size && !failed; r++) {
+		twisted.kv_indptr[r] = (int32_t)g.keys;
+		gather(config, tensors, tensors->kv_indices + batch->kv_indptr[r], batch->kv_len[r],
+		       which, &g);
+		twisted.kv_indptr[r + 1] = (int32_t)g.keys;
+		twisted.kv_len[r] = (int32_t)g.keys - twisted.kv_indptr[r];
+	}
+	g.tensors.kv_indices = g.table;
+	if (!failed)
+		kit_reference(&g.config, &twisted.view, &g.tensors);
+	free(g.table);
+	free(g.tensors.ckv.data);
+	free(g.tensors.kpe.data);
+	kit_batch_free(&twisted);
+	return failed ? MLA_NO_MEMORY : MLA_OK;
+}
+
+mla_tensor kit_packed(const mla_tensor *tensor)
+{
+	mla_tensor packed = *tensor;
+
+	for (int32_t i = tensor->ndim - 2; i >= 0; i--)
+		packed.stride[i] = packed.stride[i + 1] * tensor->extent[i + 1];
+	return packed;
 }
 
 int32_t kit_total_q(const mla_batch *batch)

@@ -11,10 +11,11 @@
 struct kit_row {
 	const mla_config *config;
 	int32_t n;         /* keys seen, >= 1: rows that see nothing are done by the kit */
+	int32_t kv_len;    /* keys of the request: those from n on are not seen */
 	int32_t d, dims;   /* head_dim_ckv; head_dim_ckv + head_dim_kpe */
 	float scale;       /* sm_scale */
 	const float *q;    /* [dims] */
-	const float *keys; /* [n, dims]; the first d of a key are its value */
+	const float *keys; /* [kv_len, dims]; the first d of a key are its value */
 	float *out;        /* [d] to be filled; the kit rounds it once, to out_dtype */
 	float *lse;        /* to be filled, natural log */
 };
@@ -57,7 +58,17 @@ void kit_batch_free(struct kit_batch *copy);
 int32_t kit_batch_drop_front(const mla_config *config, struct kit_batch *copy, int32_t request,
 			     int32_t keys);
 
+/* Stands in for a key of a request: another one of it, or none (-1). pages: the request's. */
+typedef int64_t (*kit_key)(const mla_config *config, const int32_t *pages, int64_t key);
+/* The reference on the keys that `which` names, in this order. */
+mla_status kit_reference_of(const mla_config *config, const mla_batch *batch,
+			    const mla_tensors *tensors, kit_key which);
+
 int32_t kit_total_q(const mla_batch *batch);
+/* Keys that a query, counted inside its request, sees. */
+int32_t kit_seen(const mla_config *config, const mla_batch *batch, int32_t request, int64_t query);
+/* A tensor taken for a contiguous one: the strides that it would have. */
+mla_tensor kit_packed(const mla_tensor *tensor);
 /* Addresses of an output row and an lse. */
 void *kit_out(const mla_tensors *tensors, int64_t query, int64_t head);
 float *kit_lse(const mla_tensors *tensors, int64_t query, int64_t head);
