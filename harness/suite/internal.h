@@ -62,9 +62,12 @@ void suite_peaked(const struct suite_context *x);        /* shapes.c */
 void suite_huge(const struct suite_context *x);          /* shapes.c */
 void suite_nothing(const struct suite_context *x);       /* shapes.c */
 void suite_unlike_splits(const struct suite_context *x); /* shapes.c */
+void suite_nan_keys(const struct suite_context *x);      /* shapes.c */
 void suite_graphs(const struct suite_context *x);        /* graphs.c */
 void suite_bits(const struct suite_context *x);          /* bits.c */
 void suite_many_splits(const struct suite_context *x);   /* bits.c */
 void suite_far_pages(const struct suite_context *x);     /* limits.c */
+void suite_far_rows(const struct suite_context *x);      /* limits.c */
+void suite_no_lse(const struct suite_context *x);        /* limits.c */
 
 #endif

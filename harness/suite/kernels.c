@@ -69,10 +69,10 @@ static void test_instrument(const struct suite_context *x)
 }
 
 static void (*const tests[])(const struct suite_context *) = {
-	test_instrument, suite_launches,    suite_lost_capture,  suite_merge,
-	suite_refusals,  suite_captures,    suite_adversarial,   suite_peaked,
-	suite_huge,      suite_nothing,     suite_unlike_splits, suite_graphs,
-	suite_bits,      suite_many_splits, suite_far_pages,
+	test_instrument,     suite_launches,    suite_lost_capture, suite_merge, suite_refusals,
+	suite_captures,      suite_adversarial, suite_peaked,       suite_huge,  suite_nothing,
+	suite_unlike_splits, suite_nan_keys,    suite_graphs,       suite_bits,  suite_many_splits,
+	suite_far_pages,     suite_far_rows,    suite_no_lse,
 };
 
 static void choose_kernels(struct suite_context *x, const char *const *kernels, int num_kernels)
