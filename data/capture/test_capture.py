@@ -4,9 +4,12 @@
 The shipped captures are recomputed here from what they store, by way of their page tables: a
 second implementation beside reference/, written from data/FORMAT.md.
 """
+import os
 import pathlib
+import sys
 import tempfile
 import unittest
+from unittest import mock
 
 import checkout  # noqa: F401
 import h5py
@@ -106,6 +109,37 @@ class Files(unittest.TestCase):
             h5.write_string(file, "notes", "changed")
         with self.assertRaisesRegex(CaptureError, "content_sha256"):
             h5.verify(self.path)
+
+    def test_what_happens_to_hdf5_is_a_sentence(self):
+        """The process that reads is ended in each of the ways in which HDF5 may end it."""
+        self.write()
+        reader = pathlib.Path(self.folder.name) / "python"
+        for end, expected in (("kill -SEGV $$", "crashed \\(signal 11\\)"),
+                              ("kill -PROF $$", "no progress in 10 s"),
+                              ("exit 7", "crashed \\(exit code 7\\)")):
+            reader.write_text(f"#!/bin/sh\n{end}\n")
+            reader.chmod(0o755)
+            with mock.patch.object(sys, "executable", str(reader)), \
+                    self.assertRaisesRegex(CaptureError, expected), h5.reading(self.path):
+                pass
+        reader.unlink()
+
+    def test_what_is_no_file_of_its_size_is_refused(self):
+        pipe = pathlib.Path(self.folder.name) / "pipe"
+        os.mkfifo(pipe)
+        for path, expected in ((pipe, "not a regular file"), (self.folder.name, "not a regular"),
+                               (f"{pipe}2", "No such file")):
+            with self.assertRaisesRegex(CaptureError, expected):
+                h5.verify(path)
+        pipe.unlink()
+        for rows, chunk, expected in ((40, 40 << 20, "chunks of 41943040 bytes"),
+                                      (5000, 1 << 20, "holds 5242880000 bytes of elements")):
+            with h5py.File(self.path, "w", libver=("v108", "v110")) as file:
+                h5.write_string(file, "schema", h5.SCHEMA)
+                h5.write_u32(file, "schema_version", h5.SCHEMA_VERSION)
+                file.create_dataset("x", (rows << 20,), np.uint8, chunks=(chunk,), compression=9)
+            with self.assertRaisesRegex(CaptureError, expected):
+                h5.verify(self.path)
 
     def test_a_capture_that_is_there_stays(self):
         self.write()

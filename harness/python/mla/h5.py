@@ -9,8 +9,13 @@ the word "bf16" goes with them. Run as a program, it checks files:
 import contextlib
 import hashlib
 import io
+import math
 import os
+import resource
+import signal
+import stat
 import struct
+import subprocess
 import sys
 
 import h5py
@@ -24,6 +29,11 @@ from mla import inputs, output  # noqa: E402
 SCHEMA = "mla-capture"
 SCHEMA_VERSION = 1
 CHUNK_BYTES = 1 << 20
+MAX_CHUNK_BYTES = 32 << 20
+SLAB_BYTES = 32 << 20
+MEMORY_BYTES = 1 << 30  # for HDF5 and a slab, beyond what is mapped when it starts
+WORK_SECONDS = 10       # of processor time, for the listing and then for each slab
+CONFINED = "--confined"
 
 STORAGE = {"bf16": np.uint16, "fp16": np.float16, "f32": np.float32, "f64": np.float64,
            "i32": np.int32, "u8": np.uint8}
@@ -168,25 +178,127 @@ def attribute_text(path, name, value):
 
 
 def verify(path):
-    """Checks every checksum; CaptureError says what is wrong. `mla verify` checks more."""
+    """Checks every checksum; CaptureError says what is wrong. `mla verify` checks more.
+
+    HDF5 crashes, hangs or takes all memory on some files: it reads this one in another process,
+    whose memory and time are limited, and what becomes of it is a sentence here.
+    """
+    check_regular(path)
+    command = [sys.executable, "-B", os.path.abspath(__file__), CONFINED, os.fspath(path)]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.DEVNULL, check=False)
+    if done.returncode == 0:
+        return
+    if done.returncode == 1 and done.stdout:
+        raise CaptureError(done.stdout.decode(errors="replace"))
+    if done.returncode == -signal.SIGPROF:
+        raise CaptureError(f"HDF5 made no progress in {WORK_SECONDS} s: treat it as hostile or "
+                           "damaged")
+    how = f"signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
+    raise CaptureError(f"HDF5 crashed ({how}) reading this file: treat it as hostile or damaged")
+
+
+def check_regular(path):
+    """A pipe would be waited for, by HDF5 for ever."""
+    try:
+        regular = stat.S_ISREG(os.stat(path).st_mode)
+    except OSError as error:
+        raise CaptureError(error.strerror) from None
+    if not regular:
+        raise CaptureError("not a regular file")
+
+
+@contextlib.contextmanager
+def reading(path):
+    """The open h5py.File of a capture that verify() found good."""
+    verify(path)
+    with h5py.File(path, "r") as file:
+        yield file
+
+
+def begin_work():
+    """Winds up the clock of processor time that ends a process without progress."""
+    signal.setitimer(signal.ITIMER_PROF, WORK_SECONDS)
+
+
+def verify_confined(path):
+    """verify()'s other process. An exit code."""
+    with open("/proc/self/statm", encoding="ascii") as statm:
+        mapped = int(statm.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (mapped + MEMORY_BYTES,) * 2)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    begin_work()
+    try:
+        verify_here(path, begin_work)
+    except CaptureError as error:
+        print(error, end="")
+        return 1
+    except MemoryError:
+        print(f"HDF5 asks for more than {MEMORY_BYTES >> 20} MiB to read it: treat it as hostile "
+              "or damaged", end="")
+        return 1
+    return 0
+
+
+def verify_here(path, begin=lambda: None):
+    """verify() in this process: for a file that was just written here. begin() comes before each
+    slab that is read."""
     try:
         with h5py.File(path, "r") as file:
             schema, version = read_string(file, "schema"), file.attrs.get("schema_version")
             if (schema, version) != (SCHEMA, SCHEMA_VERSION):
                 raise CaptureError(f"schema is {schema!r} version {version}, expected {SCHEMA!r} "
                                    f"version {SCHEMA_VERSION}")
-            file.visititems(verify_object)
+            check_sizes(file, os.path.getsize(path))
+            file.visititems(lambda _, obj: verify_object(obj, begin))
             if "content_sha256" in file.attrs:
                 verify_digest("content_sha256", read_string(file, "content_sha256"),
                               content_sha256(file))
-    except OSError as error:
+    except (OSError, RuntimeError) as error:
         raise CaptureError(f"HDF5 cannot read it: {error}") from error
 
 
-def verify_object(_, obj):
+def check_sizes(file, file_bytes):
+    """What FORMAT.md bounds by the file's own size."""
+    total = 0
+
+    def visit(_, obj):
+        nonlocal total
+        if not isinstance(obj, h5py.Dataset):
+            return
+        chunk = math.prod(obj.chunks or (1,)) * obj.dtype.itemsize
+        if chunk > MAX_CHUNK_BYTES:
+            raise CaptureError(f"{obj.name}: chunks of {chunk} bytes, expected about {CHUNK_BYTES} "
+                               f"and at most {MAX_CHUNK_BYTES}")
+        total += obj.size * obj.dtype.itemsize
+
+    file.visititems(visit)
+    if total > (4 << 30) + 64 * file_bytes:
+        raise CaptureError(f"holds {total} bytes of elements, expected at most 4 GiB and 64 times "
+                           f"the file's {file_bytes} bytes")
+
+
+def verify_object(obj, begin):
     """Compares a dataset with its @sha256; groups have none."""
     if isinstance(obj, h5py.Dataset):
-        verify_digest(obj.name, read_string(obj, "sha256"), sha256(read_raw(obj)[0]))
+        verify_digest(obj.name, read_string(obj, "sha256"), stored_sha256(obj, begin))
+
+
+def stored_sha256(dataset, begin):
+    """sha256() of the elements as stored, slab by slab."""
+    digest, kind = hashlib.sha256(), dataset.id.get_type()
+    storage = STORAGE[dataset_dtype(dataset)]
+    rows = max(1, SLAB_BYTES * dataset.shape[0] // (dataset.nbytes + 1)) if dataset.shape else 1
+    if dataset.chunks:
+        rows = max(rows // dataset.chunks[0], 1) * dataset.chunks[0]
+    for first in range(0, dataset.shape[0] if dataset.size else 0, rows):
+        begin()
+        count = (min(rows, dataset.shape[0] - first), *dataset.shape[1:])
+        slab, space = np.empty(count, storage), dataset.id.get_space()
+        space.select_hyperslab((first,) + (0,) * (len(count) - 1), count)
+        dataset.id.read(h5py.h5s.create_simple(count), space, slab, mtype=kind)
+        digest.update(slab)
+    return digest.hexdigest()
 
 
 def verify_digest(what, expected, found):
@@ -213,10 +325,12 @@ def writing(out):
         write_u32(file, "schema_version", SCHEMA_VERSION)
         yield file
         write_string(file, "content_sha256", content_sha256(file))
-    out.write(image.getbuffer(), check=verify)
+    out.write(image.getbuffer(), check=verify_here)
 
 
 def main(paths):
+    if len(paths) == 2 and paths[0] == CONFINED:
+        return verify_confined(paths[1])
     if not paths or paths[0].startswith("-"):
         print(__doc__, file=sys.stderr)
         return 2

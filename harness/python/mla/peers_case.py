@@ -109,7 +109,7 @@ def load_capture(path, said, index=0):
     """The Case of a capture's case that the program described. ResultError."""
     h5 = _reader()
     try:
-        with h5.h5py.File(path, "r") as file:
+        with h5.reading(path) as file:
             return _load_open(h5, path, file, said, said["cases"][index])
     except (OSError, KeyError, h5.CaptureError) as error:
         raise results.ResultError(f"{path}: {error}") from None
