@@ -34,7 +34,6 @@ from mla import output  # noqa: E402
 SHAPE = "--heads 2 --kv-len 5,3 --page-size 2 --ckv-dim 8 --kpe-dim 4".split()
 BENCH = ["-k", "online", "--heads", "2", "--kv-len", "50", "--samples", "3", "--time", "0.01"]
 COMPARE = ["--implementation", "07_ldmatrix=08_tall"]
-# The limit counts memory that is shared, too: a capture may be written and not be read back.
 SIGNALS = ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM", "SIGPIPE", "SIGXFSZ", "SIGXCPU", "SIGUSR1")
 # Numpy's threads may get a signal, too, which does not wake the one that sleeps.
 SLEEP = "[time.sleep(0.02) for _ in range(3000)]"
@@ -345,7 +344,7 @@ class Failures(Outputs):
         for size in (0, 1024, 16384, 30000):  # a new file
             with self.unchanged():
                 self.mla("make", *SHAPE, "-o", "new.h5", code=3, size=size,
-                         says=f"new.h5: cannot be written: File too large")
+                         says="new.h5: cannot be written: File too large")
         for words in (["make", *SHAPE, "--force", "-o"], ["make", *SHAPE, "-z", "--force", "-o"],
                       ["cut", "--force", capture]):
             self.mla(*words, "out.h5")

@@ -66,7 +66,7 @@ def file_type(dtype):
 def write_string(obj, name, text):
     """Writes a fixed-length string; h5py's own assignment would make it variable-length."""
     data = (text or "none").encode()
-    if any(byte < 32 or byte == 127 for byte in data) or len(data) > 32767:
+    if inputs.shown(text or "") != (text or "") or len(data) > 32767:
         raise CaptureError(f"attribute {name}: a string of {len(data)} bytes, expected at most "
                            "32767 and no control characters")
     obj.attrs.create(name, np.bytes_(data), dtype=f"S{len(data)}")
