@@ -14,12 +14,12 @@
 #include "base/input.h"
 #include "base/memory.h"
 #include "base/text.h"
-#include "capture/capture.h"
 #include "case/generate.h"
 #include "case/size.h"
 #include "cli_fixture.h"
 #include "lib/error.h"
 #include "lib/plain.h"
+#include "output_fixture.h"
 #include "report/json.h"
 #include "report/table.h"
 
@@ -269,8 +269,8 @@ Test(words, a_program_by_another_name)
 	done(&r);
 }
 
-/* An attribute is what its writer put there. */
-Test(words, hostile_attributes_are_shown)
+/* Neither read nor written: tests/test_capture_damage.c has files of other writers. */
+Test(words, hostile_attributes_are_refused)
 {
 	struct mla_case c;
 	const int32_t one[] = {1};
@@ -285,12 +285,11 @@ Test(words, hostile_attributes_are_shown)
 					   .kv_len = one};
 	cr_assert(!generate_case(&spec, &c));
 	const struct capture_writing how = {.notes = "n\xc2\x9b\xe2\x80\xae\xff", .tool = "test"};
-	if (!capture_write("notes.h5", &c, &how)) {
-		struct result r = mla("info notes.h5");
-		expect_plain(&r, "info");
-		cr_expect(strstr(r.out, "n\\u009b\\u202e\\xff"), "%s", r.out);
-		done(&r);
-	}
+	cr_expect_eq(put_capture("notes.h5", &c, &how), MLA_INVALID);
+	cr_expect(!strcmp(mla_last_error(),
+			  "notes.h5: attribute /@notes has byte 0xc2 at 1, expected "
+			  "UTF-8 without control characters, padded with zeros"),
+		  "%s", mla_last_error());
 	case_free(&c);
 }
 

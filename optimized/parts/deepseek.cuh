@@ -25,7 +25,8 @@ template <> inline constexpr float weight_shift<__half> = 14.f;
 
 /* lse, natural, of a row whose largest score is m (in powers of two) and whose weights, at most
  * 2^shift, sum up to l. The shift is taken off l, which is exact, not off the logarithm: lse near 0
- * would be the difference of two large numbers. m is what the weights were made with, as rounded. */
+ * would be the difference of two large numbers. m is what the weights were made with, as rounded.
+ */
 static __device__ inline float lse_of_row(float m, float shift, float l)
 {
 	const float reference = __fsub_ru(m, shift);
