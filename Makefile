@@ -430,7 +430,8 @@ lint: $(SO)
 
 format:
 	@$(call setup,format)
-	clang-format-14 -i $(wildcard $(foreach folder,reference optimized harness harness/* tests tests/*, \
+	clang-format-14 -i $(wildcard $(foreach folder,reference optimized optimized/* harness harness/* tests \
+		tests/*, \
 		$(addprefix $(folder)/,*.c *.h *.cu *.cuh)))
 
 # ---- the main job, bundle, install ------------------------------------------------------------

@@ -611,8 +611,8 @@ static void expect_no_bad_end(bool repaired)
 {
 	long ends[NUM_ENDS] = {0};
 
-	fuzz_all(210, 7, repaired, false, ends);
-	cr_expect(ends[END_REFUSED] > 70, "only %ld of 210 were refused", ends[END_REFUSED]);
+	fuzz_all(150, 7, repaired, false, ends);
+	cr_expect(ends[END_REFUSED] > 50, "only %ld of 150 were refused", ends[END_REFUSED]);
 	cr_expect_eq(ends[END_CRASHED], 0);
 	cr_expect_eq(ends[END_HUNG], 0);
 	cr_expect_eq(ends[END_SILENT], 0);

@@ -42,6 +42,7 @@ struct cap_reader {
 
 /* The verb's end of the keeper's socket. */
 static int keeper = -1;
+static pid_t keeper_process;
 static pid_t keeper_of; /* the process that started it: a fork of a verb starts its own */
 
 /* Shared with the keeper and all that it starts; a verb asks one parser at a time, and takes what
@@ -175,8 +176,20 @@ static void keep(int socket)
 	_exit(0);
 }
 
+/* At exit, so that nobody else has to wait for the keeper. */
+static void stop(void)
+{
+	if (keeper_of != getpid())
+		return;
+	close(keeper);
+	while (waitpid(keeper_process, NULL, 0) < 0 && errno == EINTR)
+		;
+}
+
 mla_status capture_start(void)
 {
+	static bool stops;
+
 	int ends[2];
 	pid_t child;
 
@@ -202,7 +215,9 @@ mla_status capture_start(void)
 		return mla_fail(MLA_NO_MEMORY, "no reading process: %s", strerror(errno));
 	}
 	keeper = ends[0];
+	keeper_process = child;
 	keeper_of = getpid();
+	stops = stops || !atexit(stop);
 	return MLA_OK;
 }
 
