@@ -1,6 +1,6 @@
 /* bench_capture.c - how fast a capture is written, verified and loaded. Loading checks fletcher32
- * and looks for values that are not finite; it must stay above 0.3 GB per second of processor time,
- * so that a conversion by HDF5 (0.01 GB/s) cannot slip in.
+ * and looks for values that are not finite; it must stay above 0.1 GB/s, so that a conversion by
+ * HDF5 (0.01 GB/s) cannot slip in.
  */
 #define _GNU_SOURCE
 #include <stdio.h>
@@ -14,11 +14,11 @@
 
 enum { REPEATS = 5 };
 
-static double now(clockid_t which)
+static double now(void)
 {
 	struct timespec t;
 
-	clock_gettime(which, &t);
+	clock_gettime(CLOCK_MONOTONIC, &t);
 	return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
@@ -48,14 +48,14 @@ static int make_case(struct mla_case *c)
 	return generate_case(&spec, c);
 }
 
-/* Processor time, because a busy machine is not what is measured; best of some; the file is in the
- * page cache. */
+/* By the clock, since two processes work; best of some, because a busy machine is not what is
+ * measured; the file is in the page cache. */
 static double load_seconds(const char *path)
 {
 	double best = 1e9;
 
 	for (int i = 0; i < REPEATS; i++) {
-		const double start = now(CLOCK_PROCESS_CPUTIME_ID);
+		const double start = now();
 		double taken;
 		struct capture *capture;
 		struct mla_case c;
@@ -66,7 +66,7 @@ static double load_seconds(const char *path)
 			capture_close(capture);
 			return -1;
 		}
-		taken = now(CLOCK_PROCESS_CPUTIME_ID) - start;
+		taken = now() - start;
 		best = taken < best ? taken : best;
 		case_free(&c);
 		capture_close(capture);
@@ -79,24 +79,23 @@ static int measure(const char *path, const struct mla_case *c, bool compress)
 	const struct capture_writing how = {
 		.notes = "a benchmark", .tool = "bench_capture", .compress = compress};
 	const double bytes = (65536 + 64 * 16) * 576 * 2.0;
-	double start = now(CLOCK_MONOTONIC), written, verified, loaded;
+	double start = now(), written, verified, loaded;
 
 	if (put_capture(path, c, &how))
 		return fail();
-	written = now(CLOCK_MONOTONIC) - start;
-	start = now(CLOCK_MONOTONIC);
+	written = now() - start;
+	start = now();
 	if (capture_verify(path, false, NULL))
 		return fail();
-	verified = now(CLOCK_MONOTONIC) - start;
+	verified = now() - start;
 	loaded = load_seconds(path);
 	if (loaded < 0)
 		return fail();
-	printf("capture of %.1f MB, %s: written %.2f GB/s, verified %.2f GB/s, loaded %.2f GB per "
-	       "second of processor time\n",
+	printf("capture of %.1f MB, %s: written %.2f GB/s, verified %.2f GB/s, loaded %.2f GB/s\n",
 	       bytes * 1e-6, compress ? "shuffle + deflate" : "fletcher32 only",
 	       bytes * 1e-9 / written, bytes * 1e-9 / verified, bytes * 1e-9 / loaded);
-	if (!compress && bytes * 1e-9 / loaded < 0.3) {
-		printf("FAILED: loading is slower than 0.3 GB/s\n");
+	if (!compress && bytes * 1e-9 / loaded < 0.1) {
+		printf("FAILED: loading is slower than 0.1 GB/s\n");
 		return 1;
 	}
 	return 0;
