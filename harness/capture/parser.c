@@ -14,7 +14,10 @@
 
 #include "base/text.h"
 
-enum { KEY_BYTES = 16 };
+enum {
+	KEY_BYTES = 16,
+	OBJECTS_AT_ONCE = 4096, /* a piece of work */
+};
 
 struct parser {
 	const char *path; /* as the user gave it */
@@ -25,7 +28,8 @@ struct parser {
 	unsigned char (*key)[KEY_BYTES]; /* [keys_capacity] where each object lies */
 	size_t num_keys, keys_capacity;
 	void *window;
-	hid_t open; /* the dataset that was read last; 0: none */
+	void (*begin)(void); /* of a piece of work: winds the clocks up */
+	hid_t open;          /* the dataset that was read last; 0: none */
 	uint64_t open_index;
 };
 
@@ -237,7 +241,11 @@ static mla_status note_object(struct walk *walk, hid_t id, const char *path, boo
 {
 	struct parser *parser = walk->parser;
 	struct cap_listing *listing = &parser->listing;
-	mla_status status = cap_listing_add(listing, parser->path, path, group);
+	mla_status status;
+
+	if (listing->num_objects % OBJECTS_AT_ONCE == 0)
+		parser->begin();
+	status = cap_listing_add(listing, parser->path, path, group);
 
 	if (!status)
 		status = note_key(parser, id, path);
@@ -437,7 +445,7 @@ static bool answer(int socket, mla_status status, uint64_t bytes)
 void cap_parser_serve(const char *path, int descriptor, int socket, void *window,
 		      void (*begin)(void))
 {
-	struct parser parser = {.path = path, .window = window};
+	struct parser parser = {.path = path, .window = window, .begin = begin};
 	const off_t end = lseek(descriptor, 0, SEEK_END);
 	struct cap_request request;
 	mla_status status;

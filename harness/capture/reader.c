@@ -24,7 +24,7 @@
 #include <unistd.h>
 
 enum {
-	WORK_SECONDS = 4,  /* of processor time, for one piece of work: the listing, or one box */
+	WORK_SECONDS = 4,  /* of processor time, for one piece of work: 4,096 objects, or one box */
 	WAIT_SECONDS = 60, /* the same, by the clock: a disk may be slow */
 	NUM_HANDED = 3,    /* descriptors of a launch */
 };
