@@ -253,6 +253,20 @@ Test(cli, random_cases_pass_on_the_cpu)
 	expect("check --random 3 -k split-k --fixed-split 64", 0, "3 passed", NULL);
 }
 
+/* The shipped capture of a model carries all that is judged, each in a row of its own. */
+Test(cli, every_kind_of_fact_has_its_row)
+{
+	static const char *const kinds[] = {"\nunabsorbed ", "\nout_model ", "\nout_ref ",
+					    "\nlse_ref "};
+	struct result r =
+		mla("check -k online,unabsorbed -c 000/* data/captures/tiny_model_forward.h5");
+	cr_assert_eq(r.code, 0, "exit code %d\n%s%s", r.code, r.out, r.err);
+	for (int i = 0; i < COUNT(kinds); i++)
+		cr_expect(strstr(r.out, kinds[i]), "no row \"%s\" in\n%s", kinds[i] + 1, r.out);
+	cr_expect_eq(COUNT(kinds), FACTS_KINDS);
+	done(&r);
+}
+
 Test(cli, a_suite_prints_a_line_per_test)
 {
 	struct result r = mla("check --suite smoke -k cpu");

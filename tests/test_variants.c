@@ -77,7 +77,7 @@ static struct fact textbook_of(const struct mla_case *c)
 }
 
 /* On so many rows of the truth; 0 = all. */
-static int carried_of(const struct mla_case *c, int64_t rows, struct fact facts[FACTS_MOST])
+static int carried_of(const struct mla_case *c, int64_t rows, struct fact facts[FACTS_CARRIED])
 {
 	struct check_truth truth;
 	int n;
@@ -90,7 +90,7 @@ static int carried_of(const struct mla_case *c, int64_t rows, struct fact facts[
 
 static struct fact fact_of(const struct mla_case *c, const char *name)
 {
-	struct fact facts[FACTS_MOST];
+	struct fact facts[FACTS_CARRIED];
 	const int n = carried_of(c, 0, facts);
 
 	for (int k = 0; k < n; k++)
@@ -103,7 +103,7 @@ static struct fact fact_of(const struct mla_case *c, const char *name)
 Test(facts, a_generated_case_has_none)
 {
 	struct mla_case c;
-	struct fact facts[FACTS_MOST];
+	struct fact facts[FACTS_CARRIED];
 	make_case(&c);
 	cr_expect(facts_weights(&c));
 	c.q_raw.data = NULL;
@@ -133,12 +133,12 @@ Test(facts, what_is_right_passes)
 Test(facts, rows_of_a_sample_are_enough)
 {
 	struct mla_case c;
-	struct fact all[FACTS_MOST], some[FACTS_MOST];
+	struct fact all[FACTS_CARRIED], some[FACTS_CARRIED];
 	make_case(&c);
 	add_references(&c);
-	cr_assert_eq(carried_of(&c, 0, all), FACTS_MOST);
-	cr_assert_eq(carried_of(&c, 4, some), FACTS_MOST);
-	for (int k = 0; k < FACTS_MOST; k++)
+	cr_assert_eq(carried_of(&c, 0, all), FACTS_CARRIED);
+	cr_assert_eq(carried_of(&c, 4, some), FACTS_CARRIED);
+	for (int k = 0; k < FACTS_CARRIED; k++)
 		cr_expect(facts_good(&some[k]) && some[k].out_worst <= all[k].out_worst &&
 			  some[k].lse_worst <= all[k].lse_worst);
 	((float *)c.lse_ref.data)[0] += 1; /* the first row is always among them */
@@ -151,7 +151,7 @@ Test(facts, rows_of_a_sample_are_enough)
 Test(facts, a_kernel_call_is_judged_by_the_truth)
 {
 	struct mla_case c;
-	struct fact facts[FACTS_MOST];
+	struct fact facts[FACTS_CARRIED];
 	make_case(&c);
 	c.q_raw.data = NULL;
 	c.out_model = case_tensor(&c, MLA_BF16, 3, (const int64_t[]){QUERIES, HEADS, CKV});

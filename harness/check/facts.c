@@ -142,7 +142,7 @@ static double eps_of(int32_t dtype)
 
 /* out: [n, D] of the truth, D that of the capture's outputs. */
 static int compare_carried(const struct mla_case *c, const struct states *s, const double *out,
-			   int64_t d, const double *lse, struct fact facts[FACTS_MOST])
+			   int64_t d, const double *lse, struct fact facts[FACTS_CARRIED])
 {
 	const int64_t heads = c->config.num_heads;
 	const struct rows want = {.values = out, .d = d}, want_lse = {.values = lse, .d = 1};
@@ -187,7 +187,7 @@ static int compare_carried(const struct mla_case *c, const struct states *s, con
 }
 
 mla_status facts_carried(const struct mla_case *c, const struct check_truth *truth,
-			 struct fact facts[FACTS_MOST], int *count)
+			 struct fact facts[FACTS_CARRIED], int *count)
 {
 	struct states s = {.n = truth->n, .rows = truth->rows};
 	mla_status status = MLA_OK;

@@ -30,11 +30,13 @@ struct fact {
  * 0.1 rms. */
 #define FACTS_MODEL_RMS   16
 #define FACTS_MODEL_WORST 128
-#define FACTS_MOST        3
+/* How many kinds facts_carried() finds, and how many there are: textbook attention besides. */
+#define FACTS_CARRIED 3
+#define FACTS_KINDS   (FACTS_CARRIED + 1)
 
 /* What a capture carries (out_model, out_ref, lse_ref), on the rows of the truth. */
 mla_status facts_carried(const struct mla_case *c, const struct check_truth *truth,
-			 struct fact facts[FACTS_MOST], int *count);
+			 struct fact facts[FACTS_CARRIED], int *count);
 
 /* Has the case a model's weights, so that textbook attention can be computed? */
 bool facts_weights(const struct mla_case *c);

@@ -257,7 +257,7 @@ static json_t *check_facts(struct run *run, const struct cli_source *source,
 			   const struct mla_case *c, const char *id,
 			   const struct check_truth *truth, struct view *view)
 {
-	struct fact facts[FACTS_MOST];
+	struct fact facts[FACTS_CARRIED];
 	json_t *array = json_array();
 	int n;
 

@@ -21,7 +21,7 @@ void view_close(struct view *view)
 {
 	for (int s = 0; view->tallies && s < view->subjects->count; s++)
 		tally_free(&view->tallies[s]);
-	for (int k = 0; k < FACTS_MOST; k++)
+	for (int k = 0; k < FACTS_KINDS; k++)
 		tally_fact_free(&view->fact_tallies[k]);
 	free(view->tallies);
 	report_table_free(view->table);

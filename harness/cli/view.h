@@ -18,7 +18,7 @@ struct view {
 	const struct cli_subjects *subjects;
 	struct report_table *table, *facts;
 	struct tally *tallies; /* [subjects->count] */
-	struct tally_fact fact_tallies[FACTS_MOST];
+	struct tally_fact fact_tallies[FACTS_KINDS];
 	int num_facts, cases, skipped_facts;
 	char description[256]; /* of the first case */
 };
