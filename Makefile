@@ -7,6 +7,9 @@ SHELL := bash
 .SUFFIXES:
 MAKEFLAGS += --no-builtin-rules
 
+ifeq ($(wildcard harness/tools/setup.sh),)
+$(error this makefile works in its own folder: make -C FOLDER, not make -f FOLDER/Makefile)
+endif
 BUILD  ?= build
 PREFIX ?= /usr/local
 ifeq ($(origin CC),default)
@@ -56,7 +59,7 @@ ODD := " ' ` \ $(hash) % : ; , = ( ) { } [ ] * ? < > | & ! ^ ~
 $(foreach odd,$(ODD),$(if $(findstring $(odd),$(BUILD_PATH)),$(call expect,BUILD,a path without $(odd))))
 $(if $(filter -% +% @%,$(BUILD_PATH)),$(call expect,BUILD,a path that begins otherwise))
 override BUILD := $(BUILD_PATH)
-WHY := $(shell harness/tools/build_folder.sh look $(BUILD) 2>&1)
+WHY := $(shell harness/tools/build_folder.sh look $(BUILD))
 $(if $(WHY),$(error $(WHY)))
 
 # The conventional flags reach compilers; set-up asks what they made of arithmetic (arithmetic.sh). On a GPU
@@ -185,6 +188,8 @@ endif
 $(BUILD)/commit: | $(CONFIG)
 	@echo '$(COMMIT)' >$@
 $(BUILD)/obj/harness/lib/version.o: $(BUILD)/commit
+# What one object is told besides.
+DEFINES :=
 $(BUILD)/obj/harness/lib/version.o: DEFINES := -DMLA_COMMIT='"$(COMMIT)"'
 c_string = $(call sh,"$(subst ",\",$(subst \,\\,$(1)))")
 $(BUILD)/obj/harness/report/results.o: DEFINES := -DMLA_FLAGS=$(call c_string,$(CFLAGS) / $(CUFLAGS))
@@ -464,7 +469,7 @@ ifneq ($(filter install uninstall,$(GOALS)),)
 $(call check_path,PREFIX)
 $(call check_path,DESTDIR)
 $(if $(DESTDIR),$(if $(filter-out /%,$(firstword $(PREFIX))),$(call expect,PREFIX,a path from / on where DESTDIR \
-  goes before it)))
+  goes before it)),$(if $(PREFIX),,$(call expect,PREFIX,a path)))
 endif
 install: $(MLA) $(SO)
 	@harness/tools/install.sh install $(call sh,$(DESTDIR)$(PREFIX)) $(BUILD)

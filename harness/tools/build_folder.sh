@@ -6,14 +6,15 @@
 #     harness/tools/build_folder.sh remove FOLDER    make clean
 #
 # A build's folder is known by its .gitignore, which also keeps what is built out of git wherever the
-# folder lies. One that holds something else is neither built in nor removed.
+# folder lies. One that holds something else is neither built in nor removed: a sentence on stdout, and
+# exit status 1.
 set -euo pipefail
 export LC_ALL=C
 verb=$1 build=$2
 mark='# A build of the MLA testbed: make clean removes this folder and all that it holds.'
 
 die() {
-	echo "BUILD is \"$build\", which $*" >&2
+	echo "BUILD is \"$build\", which $*"
 	exit 1
 }
 
@@ -53,6 +54,9 @@ elif [ -d "$path" ] && ! is_marked "$path" && ! is_empty "$path"; then
 	die "has files that no build of this project made: name a folder that is empty, or not there yet"
 fi
 case $verb in
-take) make_marked "$path" ;;
+take)
+	make_marked "$path"
+	[ -w "$path" ] || die "cannot be written to"
+	;;
 remove) ! is_marked "$path" || rm -rf -- "$path" ;;
 esac

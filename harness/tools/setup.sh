@@ -231,7 +231,7 @@ check_arithmetic() {
 	note "$($link --version | head -n 1)"
 }
 
-words=$(harness/tools/build_folder.sh take "$build" 2>&1) || die "$words"
+words=$(harness/tools/build_folder.sh take "$build") || die "$words"
 nvcc=$(find_nvcc)
 if [ "${SETUP-}" != no ]; then
 	if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
