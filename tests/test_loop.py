@@ -174,6 +174,8 @@ class Ladder(Tree):
             (stray("91_mine.cu.bak"), "optimized/91_mine.cu.bak is read by nothing"),
             (stray("91 mine"), "optimized/91 mine is read by nothing"),
             (stray("shared.cuh"), "optimized/shared.cuh is read by nothing"),
+            (stray("two words.cu"), "optimized/two words.cu is read by nothing"),
+            (line("/* never"), ": a comment begins here and never ends: close it with */"),
             (line("MLA_KERNEL(91_mine, sm_80, nospill)\r"), ": lines end with CR LF here"),
             (line("91_mine"), '"91_mine" is no line of the ladder, which look like MLA_KERNEL(NN_idea, '),
             (rung("01_mine"), ": the number of 01_mine is taken by 01_naive: take a free one, or a "

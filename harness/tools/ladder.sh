@@ -18,6 +18,7 @@ fi
 strays=()
 for file in optimized/*; do
 	case $file in
+	optimized/[!0-9]*[[:space:]]*.cu) strays+=("$file") ;; # two words to make
 	*.cu | *~ | optimized/[0-9]*.md | optimized/[0-9]*.svg) ;;
 	optimized/[0-9]* | *.cu.* | *.c | *.cc | *.cpp | *.cxx | *.h | *.hpp | *.cuh | *.inc) strays+=("$file") ;;
 	esac
@@ -108,7 +109,7 @@ FILENAME == ARGV[1] {
 		if (!in_comment)
 			code = code (at ? substr(line, 1, at - 1) : line)
 		if (at)
-			in_comment = !in_comment
+			opened = (in_comment = !in_comment) ? FILENAME ":" FNR : ""
 		line = at ? substr(line, at + 2) : ""
 	}
 	sub(/[ \t]+$/, "", code)
@@ -127,6 +128,8 @@ FILENAME == ARGV[1] {
 }
 
 END {
+	if (in_comment)
+		fault(opened ": a comment begins here and never ends: close it with */")
 	for (i = 2; i < ARGC; i++) {
 		file = ARGV[i]
 		name = file
