@@ -144,27 +144,26 @@ static bool is_device(const char *path)
 	return find(path, &found) && S_ISCHR(found.st_mode) && !is_standard(path);
 }
 
+/* The first of other files of the command that is this one; NULL: none. */
+static const char *met(const struct output *o, const char *const *paths, int count)
+{
+	for (int i = 0; i < count; i++)
+		if (paths[i] && same_place(o->name, paths[i]) && !is_device(o->name))
+			return paths[i];
+	return NULL;
+}
+
 static mla_status check_others(const struct output *o, const struct output_plan *plan)
 {
-	const char *path;
+	const char *input = met(o, plan->inputs, plan->num_inputs);
+	const char *other = met(o, plan->others, plan->num_others);
 
-	for (int i = 0; i < plan->num_inputs; i++) {
-		path = plan->inputs[i];
-		if (path && same_place(o->name, path) && !is_device(o->name))
-			return mla_fail(MLA_REFUSED,
-					CANNOT "it is an input of the same command, %.100s; choose "
-					       "another name",
-					o->name, path);
-	}
-	for (int i = 0; i < plan->num_others; i++) {
-		path = plan->others[i];
-		if (path && same_place(o->name, path) && !is_device(o->name))
-			return mla_fail(MLA_REFUSED,
-					CANNOT "another output of the same command goes there, "
-					       "%.100s; choose another name",
-					o->name, path);
-	}
-	return MLA_OK;
+	if (!input && !other)
+		return MLA_OK;
+	return mla_fail(MLA_REFUSED, CANNOT "%s, %.100s; choose another name", o->name,
+			input ? "it is an input of the same command"
+			      : "another output of the same command goes there",
+			input ? input : other);
 }
 
 static bool streams(const struct output_plan *plan)

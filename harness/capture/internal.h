@@ -230,12 +230,9 @@ mla_status cap_file_open(struct capture *capture);
 mla_status cap_need_attribute(const struct capture *capture, const char *object, const char *name,
 			      enum cap_attribute_type type, const struct cap_attribute **one);
 
-/* The path of a rule's dataset, and whether it is there; it may be absent if nothing needs it. */
-mla_status cap_find_by_rule(const struct capture *capture, const char *group,
-			    const struct cap_rule *rule, char path[CAP_PATH], bool *there);
-
-/* Finds a dataset by its rule. An extent that is not known yet (-1) becomes what is found. */
-mla_status cap_take_by_rule(const struct capture *capture, const char *path,
+/* Finds a dataset of a group by its rule; *dataset is NULL if it is absent and nothing needs it. An
+ * extent that is not known yet (-1) becomes what is found. */
+mla_status cap_take_by_rule(const struct capture *capture, const char *group,
 			    const struct cap_rule *rule, int64_t *extent,
 			    const struct cap_dataset **dataset);
 

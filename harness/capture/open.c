@@ -224,15 +224,34 @@ static mla_status fail_shape(const struct capture *capture, const struct cap_dat
 			expected_text, names);
 }
 
-mla_status cap_take_by_rule(const struct capture *capture, const char *path,
+/* The path of a rule's dataset, and whether it is there; it may be absent if nothing needs it. */
+static mla_status find_by_rule(const struct capture *capture, const char *group,
+			       const struct cap_rule *rule, char path[CAP_PATH], bool *there)
+{
+	const bool applies = cap_rule_applies(rule, &capture->config);
+
+	cap_join(path, group, rule->name);
+	*there = cap_find(capture, path);
+	if (*there && !applies)
+		return cap_fail(capture->path, "%s exists, but qk_rope_head_dim is 0", path);
+	if (!*there && applies && (rule->required & 1u << capture->kind))
+		return cap_fail(capture->path, "missing dataset %s", path);
+	return MLA_OK;
+}
+
+mla_status cap_take_by_rule(const struct capture *capture, const char *group,
 			    const struct cap_rule *rule, int64_t *extent,
 			    const struct cap_dataset **dataset)
 {
 	const enum cap_element element = cap_rule_element(rule, &capture->config);
-	mla_status status = cap_dataset_find(capture, path, (int)element, dataset);
-	bool right;
+	char path[CAP_PATH];
+	bool there, right;
+	mla_status status = find_by_rule(capture, group, rule, path, &there);
 
-	if (status)
+	*dataset = NULL;
+	if (!status && there)
+		status = cap_dataset_find(capture, path, (int)element, dataset);
+	if (status || !there)
 		return status;
 	right = (*dataset)->rank == rule->rank;
 	for (int i = 0; right && i < rule->rank; i++) {
@@ -247,35 +266,16 @@ mla_status cap_take_by_rule(const struct capture *capture, const char *path,
 	return MLA_OK;
 }
 
-mla_status cap_find_by_rule(const struct capture *capture, const char *group,
-			    const struct cap_rule *rule, char path[CAP_PATH], bool *there)
-{
-	const bool applies = cap_rule_applies(rule, &capture->config);
-
-	cap_join(path, group, rule->name);
-	*there = cap_find(capture, path);
-	if (*there && !applies)
-		return cap_fail(capture->path, "%s exists, but qk_rope_head_dim is 0", path);
-	if (!*there && applies && (rule->required & 1u << capture->kind))
-		return cap_fail(capture->path, "missing dataset %s", path);
-	return MLA_OK;
-}
-
 static mla_status check_rule(const struct capture *capture, const char *group,
 			     const struct cap_rule *rule, int64_t *extent)
 {
 	const struct cap_dataset *dataset;
-	char path[CAP_PATH];
-	bool there;
-	mla_status status = cap_find_by_rule(capture, group, rule, path, &there);
+	mla_status status = cap_take_by_rule(capture, group, rule, extent, &dataset);
 
-	if (status || !there)
-		return status;
-	status = cap_take_by_rule(capture, path, rule, extent, &dataset);
-	if (!status && rule->reference)
-		status = need_string(capture, path, "computed_by");
-	if (!status && rule->reference)
-		status = need_string(capture, path, "dtype");
+	if (!status && dataset && rule->reference)
+		status = need_string(capture, dataset->path, "computed_by");
+	if (!status && dataset && rule->reference)
+		status = need_string(capture, dataset->path, "dtype");
 	return status;
 }
 

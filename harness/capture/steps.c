@@ -17,17 +17,12 @@ static mla_status read_index(struct capture *capture, const char *group,
 			     const struct cap_rule *rule, int64_t *extent, int32_t **values)
 {
 	const struct cap_dataset *dataset;
-	char path[CAP_PATH];
-	bool there;
-	mla_status status = cap_find_by_rule(capture, group, rule, path, &there);
+	mla_status status = cap_take_by_rule(capture, group, rule, extent, &dataset);
 
-	if (status || !there)
-		return status;
-	status = cap_take_by_rule(capture, path, rule, extent, &dataset);
-	if (status)
+	if (status || !dataset)
 		return status;
 	capture->index_bytes += dataset->bytes;
-	status = cap_check_memory(capture, path, (double)capture->index_bytes);
+	status = cap_check_memory(capture, dataset->path, (double)capture->index_bytes);
 	if (status)
 		return status;
 	*values = malloc(dataset->bytes + 1);
