@@ -249,13 +249,13 @@ RELOCATABLE := -Wl,--as-needed,--disable-new-dtags,-rpath,'$$ORIGIN/../lib'
 # mla plot looks for its script beside the program, as in a bundle and an installation.
 SHARE := $(BUILD)/share/mla/python
 
-all: $(MLA) $(SO) $(SHARE)
+all: $(MLA) $(SO)
 
 $(SHARE): $(CONFIG)
 	@mkdir -p $(@D)
 	@ln -sfn "$$PWD/harness/python" $@
 
-$(MLA): $(HOST_O) $(MERGE_O) $(RUNG_O) $(MAIN_O)
+$(MLA): $(HOST_O) $(MERGE_O) $(RUNG_O) $(MAIN_O) | $(SHARE)
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)
 	$(Q)$(LINK) -fopenmp $(LDFLAGS) $(RELOCATABLE) $^ $(LIBS) -o $@

@@ -149,6 +149,12 @@ class Checkout(Build):
                                  {self.path("cuda", part) for part in
                                   ("bin/nvcc", "include", "lib64/libcudart_static.a")})
 
+    def test_whatever_builds_the_program_puts_its_scripts_beside_it(self):
+        self.copy_tree()
+        for goal in ("all", "demo", "results", "check-gpu"):
+            said = self.make("-n", goal, "GPU=h200", *WITHOUT)
+            self.assertIn('ln -sfn "$PWD/harness/python" build/share/mla/python', said, goal)
+
     def test_so_may_a_toolkit(self):
         self.copy_tree()
         nvcc = self.play_toolkit()
