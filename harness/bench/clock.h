@@ -3,10 +3,10 @@
  * A lane is one thing to be timed: a function that queues a call, or on the CPU makes it. Lanes are
  * timed in turns, sample by sample, so that a clock that drifts drifts for all. Three modes:
  *
- *   graph   a CUDA graph of many calls is replayed; a sample is the time of a replay over its
- * calls: what a server sees that replays its decode step launch  each call stands between two
- * timestamps of the stream: what a first call costs host    a call runs on the CPU and says itself
- * how long it took
+ * - graph: a CUDA graph of many calls is replayed; a sample is the time of a replay over its calls:
+ *   what a server sees that replays its decode step.
+ * - launch: each call stands between two timestamps of the stream: what a first call costs.
+ * - host: a call runs on the CPU and says itself how long it took.
  *
  * Before each of the first two, one thread of the GPU waits a little, so that what is timed is
  * queued before it starts and the host's own speed does not count. Clocks and power are read while
@@ -32,6 +32,8 @@ struct bench_stop {
 	double noise, seconds;
 };
 enum { BENCH_MIN_SAMPLES = 20, BENCH_MOST_SAMPLES = 1000 };
+/* The noise that is asked for unless told otherwise: above it a time bears a sign. */
+#define BENCH_NOISE 0.005
 /* Enough after n samples that took this long? */
 bool bench_is_enough(const struct bench_stop *stop, const struct stats *stats, double seconds);
 

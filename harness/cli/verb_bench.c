@@ -649,7 +649,7 @@ int cli_bench(int argc, char **argv)
 		.host = true,
 		.options = {.graph = true,
 			    .cold = true,
-			    .stop = {.noise = 0.005, .seconds = 1},
+			    .stop = {.noise = BENCH_NOISE, .seconds = 1},
 			    .progress = show_progress},
 	};
 	int code = CLI_OK;

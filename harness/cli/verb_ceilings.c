@@ -67,9 +67,7 @@ static void show_progress(void *opaque, double share)
 	report_progress("measuring the ceilings: %.0f%%", 100 * share);
 }
 
-/* As mla bench asks for; what a ceiling is measured with is stricter. */
-#define NOISE 0.005
-
+/* Signs as mla bench has them, although a ceiling is measured more strictly. */
 static void print_ceilings(const struct ceilings *ceilings)
 {
 	static const char *const titles[] = {"ceiling", ">median", "unit", ">IQR",     ">min",
@@ -92,21 +90,21 @@ static void print_ceilings(const struct ceilings *ceilings)
 		report_cell(table, "%.0f", s->median);
 		report_cell(table, "%s", ceiling_names[i].unit);
 		report_cell(table, "%.1f%%%s", 100 * stats_spread(s),
-			    stats_spread(s) < NOISE ? "" : "!");
+			    stats_spread(s) < BENCH_NOISE ? "" : "!");
 		report_cell(table, "%.0f", s->min);
 		report_cell(table, "%.0f", s->max);
 		report_cell(table, load->sm_mhz.median > 0 ? "%.0f" : "-", load->sm_mhz.median);
 		report_cell(table, load->power_w.median > 0 ? "%.0f" : "-", load->power_w.median);
 		report_cell(table, "%d%s", s->n, s->n < STATS_LEAST ? "?" : "");
 		report_cell(table, "%s", ceiling_names[i].meaning);
-		noisy |= stats_spread(s) >= NOISE;
+		noisy |= stats_spread(s) >= BENCH_NOISE;
 		few |= s->n < STATS_LEAST;
 	}
 	text_print(stdout, "%s, %s\n", ceilings->gpu, ceilings->date);
 	report_table_print(table, stdout);
 	if (noisy)
 		text_print(stdout, "! noisier than %.1f%%; a longer --time may settle it\n",
-			   100 * NOISE);
+			   100 * BENCH_NOISE);
 	if (few)
 		text_print(
 			stdout,
