@@ -13,7 +13,7 @@
 set -uo pipefail
 export OMP_WAIT_POLICY=passive MLA_BUILD=$BUILD
 passed=0 failed=0 skipped=0 broken=()
-log=$(mktemp)
+log=$(mktemp) || exit 1
 trap 'rm -f "$log"' EXIT
 
 # Adds to the sums. A step that ended badly without a failed test counts as one: a crash at exit, a

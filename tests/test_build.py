@@ -326,6 +326,8 @@ class Arithmetic(Build):
                                                   f"{compiler} -O2 {flags}", compiler), "", flags)
         os.mkdir(self.path("a b"))
         self.assertEqual(self.run_in_tree("harness/tools/arithmetic.sh", "gcc", "gcc", TMPDIR=self.path("a b")), "")
+        self.assertIn("mktemp: ", self.run_in_tree("harness/tools/arithmetic.sh", "gcc", "gcc", code=1,
+                                                   TMPDIR=self.path("none")))
         self.assertIn("gcc -fbogus does not build a program: gcc: error: unrecognized",
                       self.run_in_tree("harness/tools/arithmetic.sh", "gcc -fbogus", "gcc", code=1))
 

@@ -22,7 +22,7 @@ if [ -n "${OUT-}" ]; then
 	out=$OUT
 	mkdir -p "$out" || exit 1
 else
-	out=$(mktemp -d)
+	out=$(mktemp -d) || exit 1
 	trap 'rm -rf "$out"' EXIT
 fi
 

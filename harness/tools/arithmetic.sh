@@ -8,7 +8,7 @@
 # places (CC, a wrapper, a compiler's own configuration), so that a program is asked. Prints a sentence and
 # exits 1 if something is missing. Code for another machine, which cannot run here, is not judged.
 set -uo pipefail
-work=$(mktemp -d)
+work=$(mktemp -d) || exit 1
 trap 'rm -rf "$work"' EXIT
 
 cat >"$work/a.c" <<'C'

@@ -9,7 +9,7 @@ set -uo pipefail
 file=$1
 shift
 mkdir -p "$BUILD"
-stamp=$(mktemp "$BUILD/watch.XXXXXX") # on the file system whose times it is compared with
+stamp=$(mktemp "$BUILD/watch.XXXXXX") || exit 1 # on the file system whose times it is compared with
 trap 'rm -f "$stamp" "$stamp.next"' EXIT
 trap 'exit 0' INT TERM HUP
 
