@@ -223,9 +223,9 @@ Test(output, a_long_name_leaves_room_for_the_temporary)
 	expect_text(name, "long");
 }
 
-Test(output, the_mode_is_that_of_the_umask)
+Test(output, the_mode_is_that_of_the_umask_or_of_what_was_there)
 {
-	static const mode_t masks[] = {022, 077, 0};
+	static const mode_t masks[] = {022, 077, 0}, kept = 0640;
 
 	for (size_t i = 0; i < sizeof(masks) / sizeof(*masks); i++) {
 		struct stat found;
@@ -234,6 +234,11 @@ Test(output, the_mode_is_that_of_the_umask)
 		write_good("a.json", OLD);
 		cr_assert(!stat("a.json", &found));
 		cr_expect_eq(found.st_mode & 0777, 0666 & ~masks[i], "%o", found.st_mode);
+		cr_assert(!chmod("a.json", kept));
+		write_good("a.json", OLD);
+		cr_assert(!stat("a.json", &found));
+		cr_expect_eq(found.st_mode & 0777, kept, "%o", found.st_mode);
+		unlink("a.json");
 	}
 }
 

@@ -194,8 +194,8 @@ static mla_status open_beside(struct output *o)
 	if (length >= (int)sizeof(slot->path))
 		return fail(o, ENAMETOOLONG);
 	slot->beside = true;
-	o->descriptor =
-		open(slot->path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
+	o->descriptor = open(slot->path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
+			     o->mode ? 0600 : 0666);
 	if (o->descriptor < 0) {
 		slot->beside = false; /* whatever is there, it is not ours */
 		return fail(o, errno);
@@ -220,10 +220,12 @@ static mla_status open_new(struct output *o, int error)
 }
 
 /* To rename over a file needs no right to write it; who may not write it shall not replace it. */
-static mla_status open_existing(struct output *o, const struct output_plan *plan)
+static mla_status open_existing(struct output *o, const struct stat *found,
+				const struct output_plan *plan)
 {
 	mla_status status;
 
+	o->mode = found->st_mode & 0777;
 	if (!access(o->name, W_OK))
 		o->target = realpath(o->name, NULL);
 	if (!o->target)
@@ -311,7 +313,7 @@ static mla_status open_found(struct output *o, const struct stat *found,
 		return mla_fail(MLA_REFUSED, CANNOT "what is printed goes there, too", o->name);
 	if (streams(plan) && (S_ISFIFO(found->st_mode) || S_ISCHR(found->st_mode) || printed >= 0))
 		return open_stream(o, found, printed);
-	return S_ISREG(found->st_mode) ? open_existing(o, plan)
+	return S_ISREG(found->st_mode) ? open_existing(o, found, plan)
 				       : fail_kind(o, plan, found->st_mode);
 }
 
@@ -372,7 +374,7 @@ static void sync_folder(const char *path)
 /* Data first, then the name: what a crash leaves under the final name is whole. */
 static mla_status publish(struct output *o)
 {
-	int error = fsync(o->descriptor) ? errno : 0;
+	int error = (o->mode && fchmod(o->descriptor, o->mode)) || fsync(o->descriptor) ? errno : 0;
 
 	if (close(o->descriptor) && !error)
 		error = errno;

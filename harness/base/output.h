@@ -15,6 +15,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/types.h>
 
 #include "mla.h"
 
@@ -41,6 +42,7 @@ struct output {
 	int descriptor;   /* -1: what was written has its name, nothing is open */
 	char *path;       /* where it is written; NULL: straight to its own name */
 	char *target;     /* what path is renamed to; NULL: not a regular file */
+	mode_t mode;      /* who may read and write what it replaces, and then this; 0: new */
 	struct output_slot *slot;
 };
 

@@ -3,12 +3,15 @@
  */
 #define _GNU_SOURCE
 #include "capture/internal.h"
-#include "lib/geometry.h"
 
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+
+#include "base/text.h"
+#include "lib/geometry.h"
 
 /* ---- what goes wrong ------------------------------------------------------------------------ */
 
@@ -46,6 +49,18 @@ static mla_status fail_write(struct cap_writer *writer, const char *object)
 
 /* ---- the writer ----------------------------------------------------------------------------- */
 
+/* The descriptor, not the name, which may be someone else's file by now in a folder of many; the
+ * name where there is no /proc. */
+static hid_t create_file(const struct output *output, hid_t create, hid_t access_list)
+{
+	char *name = text_format("/proc/self/fd/%d", output->descriptor);
+	const hid_t file = H5Fcreate(access(name, F_OK) ? output->path : name, H5F_ACC_TRUNC,
+				     create, access_list);
+
+	free(name);
+	return file;
+}
+
 mla_status cap_writer_open(struct cap_writer *writer, struct output *output, bool compress)
 {
 	hid_t access, create;
@@ -58,7 +73,7 @@ mla_status cap_writer_open(struct cap_writer *writer, struct output *output, boo
 	create = H5Pcreate(H5P_FILE_CREATE);
 	H5Pset_libver_bounds(access, H5F_LIBVER_V18, H5F_LIBVER_V110);
 	H5Pset_obj_track_times(create, false);
-	writer->file = H5Fcreate(output->path, H5F_ACC_TRUNC, create, access);
+	writer->file = create_file(output, create, access);
 	if (writer->file < 0)
 		status = fail_write(writer, "the file");
 	H5Pclose(create);

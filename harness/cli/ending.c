@@ -1,5 +1,5 @@
 /* ending.c - signals while files are written, and what is printed last. */
-#define _GNU_SOURCE
+#define _GNU_SOURCE /* on_exit */
 #include "cli/ending.h"
 
 #include <fcntl.h>
@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -39,7 +40,7 @@ static const char *name_of(int number)
 }
 
 /* Whether there was any. */
-static bool end_outputs(int number)
+static bool end_outputs(const char *by)
 {
 	int at = 0;
 	bool named, any = false;
@@ -49,7 +50,7 @@ static bool end_outputs(int number)
 		say(name);
 		say(named ? ": holds what was known before the end by "
 			  : ": cannot be written: ended by ");
-		say(name_of(number));
+		say(by);
 		say("\n");
 	}
 	return any;
@@ -70,13 +71,27 @@ static void end(int number, siginfo_t *info, void *context)
 	(void)context;
 	if (is_told(number, info))
 		return;
-	if (end_outputs(number))
+	if (end_outputs(name_of(number)))
 		_exit(CLI_BAD_FILE);
 	signal(number, SIG_DFL);
 	sigemptyset(&one);
 	sigaddset(&one, number);
 	sigprocmask(SIG_UNBLOCK, &one, NULL);
 	raise(number);
+}
+
+static bool returned; /* from the verb */
+
+/* A library may end the program where it stands: libgomp does where there is no thread to be had.
+ * That is no verdict of a verb, whatever code it gives. */
+static void end_early(int code, void *context)
+{
+	(void)context;
+	if (returned || (code != EXIT_FAILURE && !output_any()))
+		return;
+	fflush(NULL);
+	end_outputs("a library, or for want of memory");
+	_exit(CLI_BAD_FILE);
 }
 
 /* What was ignored when the program started (nohup) stays so. */
@@ -104,6 +119,7 @@ static void fill_standard(void)
 void ending_prepare(void)
 {
 	fill_standard();
+	on_exit(end_early, NULL);
 	for (int i = 0; i < NUM_SIGNALS; i++)
 		watch(signals[i].number);
 }
@@ -118,6 +134,7 @@ static bool reader_gone(void)
 
 int ending_code(int code)
 {
+	returned = true;
 	if ((!fflush(stdout) && !ferror(stdout)) || reader_gone())
 		return code;
 	fputs("mla: standard output cannot be written\n", stderr);

@@ -134,7 +134,7 @@ class Output:
         self.path, self.kind, self.schema, self.force = os.fspath(path), kind, schema, force
         self.inputs = [os.fspath(other) for other in inputs if other]
         self.others = [os.fspath(other) for other in others if other]
-        self._target = self._beside = self._descriptor = None
+        self._target = self._beside = self._descriptor = self._mode = None
         self._before = {}
 
     # ---- what a `with` does ----
@@ -173,6 +173,8 @@ class Output:
                 data = data[os.write(self._descriptor, data):]
             if not self._beside:
                 return
+            if self._mode is not None:
+                os.fchmod(self._descriptor, self._mode)
             os.fsync(self._descriptor)
             if check:
                 check(self._beside)
@@ -217,6 +219,7 @@ class Output:
         if not os.access(self.path, os.W_OK):
             raise OSError(errno.EACCES, os.strerror(errno.EACCES))
         self._target = os.path.realpath(self.path)
+        self._mode = found.st_mode & 0o777  # who may read and write it
         self._check_contents()
         self._open_beside()
 
@@ -243,7 +246,8 @@ class Output:
         self._beside = os.path.join(folder, f".mla-{secrets.token_hex(8)}")
         try:
             self._descriptor = os.open(self._beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL
-                                       | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+                                       | os.O_NOFOLLOW | os.O_CLOEXEC,
+                                       0o666 if self._mode is None else 0o600)
         except OSError:
             self._beside = None
             raise
