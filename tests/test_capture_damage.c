@@ -335,6 +335,23 @@ static void big_chunk(hid_t f)
 	deflated(f, 40 << 20, 40 << 20);
 }
 
+/* A cache of 80 MB in chunks of a few columns: each would be unpacked for each slab of rows. */
+static void column_chunks(hid_t f)
+{
+	enum { ROWS = 5 << 20, COLUMNS = 16 };
+	const struct replacement as = {.type = H5T_STD_U8LE,
+				       .rank = 2,
+				       .extent = {ROWS, COLUMNS},
+				       .chunk = {ROWS, 4},
+				       .filter = H5Z_FILTER_DEFLATE};
+	const hid_t id = replace(f, "/layers/002/extra", &as);
+	unsigned char *zeros = calloc(ROWS, COLUMNS);
+
+	cr_assert(zeros && H5Dwrite(id, H5T_STD_U8LE, H5S_ALL, H5S_ALL, H5P_DEFAULT, zeros) >= 0);
+	free(zeros);
+	H5Dclose(id);
+}
+
 static void small_chunks(hid_t f)
 {
 	deflated(f, 1 << 14, 8);
@@ -769,6 +786,12 @@ static const struct {
 	 PROBE_OPEN,
 	 ": /layers/002/extra: chunks of 41943040 bytes, expected about 1048576 and at most "
 	 "33554432"},
+	{"column chunks",
+	 {.what = BY_HAND, .by_hand = column_chunks},
+	 PROBE_OPEN,
+	 ": /layers/002/extra: chunks of 5242880 rows of 16 bytes that hold parts of each, "
+	 "expected "
+	 "whole rows"},
 	{"small chunks",
 	 {.what = BY_HAND, .by_hand = small_chunks},
 	 PROBE_OPEN,
@@ -1214,6 +1237,55 @@ Test(capture_damage, a_flipped_bit_in_data_is_found_when_loading)
 		     ": /steps/000/layers/002/q_nope: checksum error in chunk (fletcher32)");
 	expect_error(path, PROBE_VERIFY, "flipped bit",
 		     ": /steps/000/layers/002/q_nope: checksum error in chunk (fletcher32)");
+}
+
+/* However many steps there are, and however large a cache a small file claims. */
+Test(capture_damage, what_needs_no_cache_reads_none)
+{
+	const char *path = in_folder("flipped.h5");
+	struct capture *capture;
+	struct mla_case c;
+	size_t size;
+	unsigned char *bytes;
+
+	fixture_write(path, CAPTURE_MODEL_FORWARD, MLA_BF16, false);
+	capture = open_good(path);
+	load_good(capture, 0, 0, &c);
+	capture_close(capture);
+	bytes = read_bytes(path, &size);
+	bytes[find_data(bytes, size, c.tensors.ckv.data, PAGE_SIZE * CKV * 2)] ^= 0x10;
+	write_bytes(path, bytes, size);
+	free(bytes);
+	expect_error(path, PROBE_LOAD, "flipped bit", ": /layers/002/ckv_cache: checksum error");
+	capture = open_good(path);
+	cr_expect(!cap_check_loads(capture, 0), "%s", mla_last_error());
+	case_free(&c);
+	cr_expect(!capture_load_batch(capture, 1, 0, &c), "%s", mla_last_error());
+	cr_expect_eq(c.batch.kv_len[0], fixture_steps[1].kv_len[0]);
+	cr_expect(c.tensors.kv_indices && !c.tensors.ckv.data && !c.tensors.q_nope.data);
+	case_free(&c);
+	capture_close(capture);
+}
+
+/* What loading would refuse, verify refuses in the same words, of every kind. */
+Test(capture_damage, a_case_that_takes_too_much_memory_is_named)
+{
+	for (int kind = CAPTURE_KERNEL_CALL; kind <= CAPTURE_SYNTHETIC; kind++) {
+		const char *path = in_folder("large.h5");
+		struct capture *capture;
+		struct mla_case c;
+
+		fixture_write(path, (enum capture_kind)kind, MLA_BF16, false);
+		capture = open_good(path);
+		capture->steps[1].num_pages = 20 << 20; /* of 32 bytes and 16 */
+		cr_expect_eq(capture_load(capture, 1, 1, &c), MLA_INVALID);
+		cr_expect(strstr(mla_last_error(), ": /steps/001/layers/005 would take 10066"),
+			  "%s", mla_last_error());
+		cr_expect_eq(cap_check_loads(capture, 1), MLA_INVALID);
+		cr_expect(strstr(mla_last_error(), ": /steps/001/layers/005 would take 10066"),
+			  "%s", mla_last_error());
+		capture_close(capture);
+	}
 }
 
 /* ---- a hostile parser run ------------------------------------------------------------------- */

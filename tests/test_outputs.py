@@ -406,6 +406,32 @@ class Failures(Outputs):
         finally:
             subprocess.run(["umount", "full"], check=True)
 
+    def test_a_library_that_ends_the_program(self):
+        capture = self.make()
+        self.put("old.json", '{"old": 1}')
+        # no thread has a stack of so many bytes
+        env = dict(os.environ, OMP_NUM_THREADS="4", OMP_STACKSIZE="100000G")
+        work = ["--random", "3", "-k", "cpu"]
+        for words, name in ((["check", *work, "--json"], "old.json"),
+                            (["bench", *BENCH, "--heads", "16", "--kv-len", "5000", "--csv"],
+                             "new.csv")):
+            with self.unchanged():
+                done = self.mla(*words, name, code=3, env=env)
+                self.assertIn(f"\nmla: {name}: cannot be written: ended by a library", done.stderr)
+        self.mla("check", *work, code=3, env=env)
+        self.mla("check", "-k", "cpu", capture, env=env)  # small ones need no second thread
+
+    def test_who_may_read_stays(self):
+        capture = self.make()
+        for words, name, kept in ((["make", *SHAPE, "--force", "-o"], "a.h5", True),
+                                  (["cut", "--force", capture], "b.h5", True),
+                                  (["bench", *BENCH, "--json"], "c.json", False)):
+            self.put(name, self.read(capture) if kept else "{}")
+            for mode in (0o600, 0o640, 0o664):
+                os.chmod(name, mode)
+                self.mla(*words, name)
+                self.assertEqual(stat.S_IMODE(os.stat(name).st_mode), mode, (words, oct(mode)))
+
     def interrupt(self, command, number, ready, **how):
         """Sends the signal when ready says so; the process has ended then."""
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -481,6 +507,55 @@ class Failures(Outputs):
 
 
 class Together(Outputs):
+    def test_a_capture_is_replaced_while_it_is_read(self):
+        self.make("a.h5")
+        writer = subprocess.Popen(
+            ["/bin/sh", "-c", "while :; do cp a.h5 new; mv new a.h5; done"])
+        try:
+            for _ in range(100):
+                self.mla("info", "a.h5")
+        finally:
+            writer.kill()
+            writer.wait()
+
+    def test_nothing_is_left_running(self):
+        """Whoever is not waited for comes to a parent that says it takes them."""
+        capture = self.make()
+        script = ("import ctypes, os, subprocess, sys\n"
+                  "assert not ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER\n"
+                  "for _ in range(60):\n"
+                  "    assert not subprocess.call(sys.argv[1:], stdout=subprocess.DEVNULL)\n"
+                  "    try:\n"
+                  "        sys.exit(f'left: {os.waitpid(-1, os.WNOHANG)}')\n"
+                  "    except ChildProcessError:\n"
+                  "        pass\n")
+        subprocess.run([sys.executable, "-c", script, MLA, "info", capture], check=True,
+                       timeout=60)
+
+    def test_a_name_that_is_taken_while_a_capture_is_made(self):
+        """In a folder of many anyone may put a link where the file is being written."""
+        victim = self.put("victim", "precious")
+        with subprocess.Popen([MLA, "make", "-o", "a.h5", "--heads", "2", "--kv-len", "60000"],
+                              stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as child:
+            def beside():
+                return [name for name in os.listdir() if name.startswith(".mla-")]
+            self.wait_for(beside)
+            name = beside()[0]
+            os.rename(name, "moved")
+            os.symlink(victim, name)
+            said = child.communicate(timeout=60)[1].decode()
+        self.assertEqual(self.read(victim), b"precious")
+        self.assertEqual(child.returncode, 3, said)
+
+    def test_without_proc(self):
+        capture = self.make()
+        script = f"mount -t tmpfs none /proc && {MLA} verify {capture} && {MLA} cut {capture} b.h5"
+        if subprocess.run(["unshare", "-m", "mount", "-t", "tmpfs", "none", "/proc"],
+                          capture_output=True, check=False).returncode:
+            self.skipTest("no file system can be mounted here")
+        subprocess.run(["unshare", "-m", "/bin/sh", "-c", script], check=True, timeout=60,
+                       stdout=subprocess.DEVNULL)
+
     def test_two_writers_end_whole(self):
         """Of an absent name, whichever ends last; and of one that --force replaces."""
         for force in ([], ["--force"]):

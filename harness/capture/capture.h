@@ -47,6 +47,9 @@ const char *capture_step_name(const struct capture *capture, int step); /* "pref
  * sums, rounded once to the capture's dtype), and q_raw, w_uk, w_uv. */
 mla_status capture_load(struct capture *capture, int step, int layer, struct mla_case *c);
 
+/* The same without tensors: config, batch and page table. */
+mla_status capture_load_batch(struct capture *capture, int step, int layer, struct mla_case *c);
+
 /* Everything verify can find: structure, every dataset's checksum and sha256, finite visible
  * tokens, whatever capture_load would find, and what is odd: softmax_scale against rope_scaling,
  * positions against q_pos0 (warnings; errors if strict). Prints warnings and the verdict of a good

@@ -183,12 +183,13 @@ static mla_status open_descriptor(struct capture *capture, int descriptor, const
 	return status ? status : read_listing(capture, bytes);
 }
 
-mla_status cap_file_open(struct capture *capture)
+static mla_status open_once(struct capture *capture, bool *replaced)
 {
 	struct stat facts;
 	const int descriptor = open_input(capture->path, &facts), error = errno;
 	mla_status status;
 
+	*replaced = false;
 	if (descriptor < 0) {
 		cap_fail(capture->path, "%s",
 			 error == ENXIO ? "not a regular file" : strerror(error));
@@ -197,6 +198,19 @@ mla_status cap_file_open(struct capture *capture)
 									     : MLA_INVALID;
 	}
 	status = open_descriptor(capture, descriptor, &facts);
+	*replaced = status && !fstat(descriptor, &facts) && !facts.st_nlink;
 	close(descriptor);
+	return status;
+}
+
+/* HDF5 opens no file that has lost its name meanwhile: another one has it now, or none. */
+mla_status cap_file_open(struct capture *capture)
+{
+	enum { TRIES = 10 };
+	bool replaced = true;
+	mla_status status = MLA_OK;
+
+	for (int i = 0; replaced && i < TRIES; i++)
+		status = open_once(capture, &replaced);
 	return status;
 }

@@ -344,9 +344,9 @@ int64_t cap_sort_pages(int32_t *pages, int64_t count);
 int32_t cap_find_page(const int32_t *pages, int64_t count, int32_t page);
 
 /* The step's page table as indices into pages (rising; all that the step needs are there); entries
- * that nothing needs are -1. The caller's to free; NULL if memory ran out. */
-int32_t *cap_compact_table(const struct cap_step *step, int32_t page_size, const int32_t *pages,
-			   int64_t num_pages);
+ * that nothing needs are -1. table: as long as the step's own. */
+void cap_compact_table(const struct cap_step *step, int32_t page_size, const int32_t *pages,
+		       int64_t num_pages, int32_t *table);
 
 /* Raises slots[i] to how many slots of page number i of such a table, from its start, some request
  * of the step needs. */
@@ -360,6 +360,9 @@ uint64_t cap_count_bad(const struct cap_dataset *dataset, const void *data, uint
 /* The same, of the first slots of one page alone. */
 uint64_t cap_count_bad_slots(const struct cap_dataset *dataset, const void *data, uint64_t row,
 			     int32_t slots, uint64_t *first);
+/* What capture_load would find in the steps of a layer whose datasets are good, without its caches
+ * and, where no sum can overflow, its arithmetic. */
+mla_status cap_check_loads(struct capture *capture, int layer);
 mla_status cap_fail_non_finite(const char *file, const struct cap_dataset *dataset, uint64_t count,
 			       uint64_t first);
 

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/text.h"
@@ -372,16 +373,33 @@ static mla_status walk_file(struct parser *parser)
 	return status;
 }
 
-/* The descriptor, not the name: what is parsed is what was looked at. */
+/* Is this file the one that was looked at? */
+static bool is_opened(const struct parser *parser, int descriptor)
+{
+	struct stat known, opened;
+	int *own;
+
+	return H5Fget_vfd_handle(parser->file, H5P_DEFAULT, (void **)&own) >= 0 &&
+	       !fstat(descriptor, &known) && !fstat(*own, &opened) &&
+	       known.st_dev == opened.st_dev && known.st_ino == opened.st_ino;
+}
+
+/* The descriptor, not the name: what is parsed is what was looked at. The name where there is no
+ * /proc to give the descriptor one. */
 static mla_status open_file(struct parser *parser, int descriptor)
 {
 	char *name = text_format("/proc/self/fd/%d", descriptor);
 
 	cap_hdf5_quiet();
 	cap_types_make(parser->type);
-	parser->file = H5Fopen(name, H5F_ACC_RDONLY, H5P_DEFAULT);
+	parser->file =
+		H5Fopen(access(name, F_OK) ? parser->path : name, H5F_ACC_RDONLY, H5P_DEFAULT);
 	free(name);
-	return parser->file < 0 ? fail_to_open(parser) : walk_file(parser);
+	if (parser->file < 0)
+		return fail_to_open(parser);
+	return is_opened(parser, descriptor)
+		       ? walk_file(parser)
+		       : cap_fail(parser->path, "was replaced while it was opened");
 }
 
 /* ---- requests ------------------------------------------------------------------------------- */

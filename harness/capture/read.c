@@ -18,8 +18,10 @@ struct load {
 	struct mla_case *c;
 	char layer_group[CAP_PATH], problem_group[CAP_PATH];
 	int32_t *needed; /* [step->num_pages] as cap_mark_needed fills it */
-	double bytes;    /* that the case takes so far */
 };
+
+/* Queries that are absorbed at once: the fp64 numbers of a long prefill would not fit in memory. */
+enum { BLOCK = 64 };
 
 /* ---- pages ---------------------------------------------------------------------------------- */
 
@@ -48,22 +50,18 @@ int32_t cap_find_page(const int32_t *pages, int64_t count, int32_t page)
 	return (int32_t)(found - pages);
 }
 
-int32_t *cap_compact_table(const struct cap_step *step, int32_t page_size, const int32_t *pages,
-			   int64_t num_pages)
+void cap_compact_table(const struct cap_step *step, int32_t page_size, const int32_t *pages,
+		       int64_t num_pages, int32_t *table)
 {
-	const int64_t entries = step->extent[DIM_PAGE_ENTRIES];
-	int32_t *table = malloc(((size_t)entries + 1) * sizeof(*table));
-
-	for (int64_t i = 0; table && i < entries; i++)
+	for (int64_t i = 0; i < step->extent[DIM_PAGE_ENTRIES]; i++)
 		table[i] = -1;
-	for (int64_t r = 0; table && r < step->extent[DIM_REQUESTS]; r++) {
+	for (int64_t r = 0; r < step->extent[DIM_REQUESTS]; r++) {
 		const int64_t first = step->kv_indptr[r];
 		const int64_t count = ((int64_t)step->kv_len[r] + page_size - 1) / page_size;
 
 		for (int64_t i = first; i < first + count; i++)
 			table[i] = cap_find_page(pages, num_pages, step->kv_page_indices[i]);
 	}
-	return table;
 }
 
 void cap_mark_needed(const struct cap_step *step, int32_t page_size, const int32_t *table,
@@ -126,18 +124,57 @@ mla_status cap_fail_non_finite(const char *file, const struct cap_dataset *datas
 
 /* ---- tensors -------------------------------------------------------------------------------- */
 
-/* A tensor of the case like the dataset, of so many rows; refused where a small file asks for much
- * memory. */
-static mla_status make_tensor(struct load *load, const struct cap_dataset *dataset, int64_t rows,
-			      mla_tensor *tensor)
+/* The bytes of so many rows of a dataset, all of them if rows is negative; 0 if it is absent. */
+static double bytes_of(const struct load *load, const char *group, const char *name, int64_t rows)
+{
+	const struct cap_object *object;
+	char path[CAP_PATH];
+
+	cap_join(path, group, name);
+	object = cap_find(load->capture, path);
+	if (!object)
+		return 0;
+	return rows < 0 ? (double)object->dataset.bytes
+			: (double)object->dataset.row_bytes * (double)rows;
+}
+
+/* A block of fp64 numbers, and all queries, rounded. */
+static double absorbed_bytes(const struct load *load)
+{
+	const struct cap_config *config = &load->capture->config;
+	const double row = (double)config->num_heads * config->kv_lora_rank;
+
+	if (load->capture->kind != CAPTURE_MODEL_FORWARD)
+		return 0;
+	return row *
+	       (BLOCK * (double)sizeof(double) +
+		(double)load->step->extent[DIM_QUERIES] * (double)cap_element_size(config->dtype));
+}
+
+/* Refused before any of it is read, where a small file asks for much memory. */
+static mla_status check_memory(const struct load *load)
+{
+	static const char *const shared[] = {"w_uk", "w_uv", NULL};
+	static const char *const own[] = {"q_nope",  "q_pe",    "out_model",
+					  "out_ref", "lse_ref", NULL};
+	const int64_t pages = load->step->num_pages;
+	double bytes = absorbed_bytes(load) +
+		       bytes_of(load, load->layer_group, "ckv_cache", pages) +
+		       bytes_of(load, load->layer_group, "kpe_cache", pages);
+
+	for (int i = 0; shared[i]; i++)
+		bytes += bytes_of(load, load->layer_group, shared[i], -1);
+	for (int i = 0; own[i]; i++)
+		bytes += bytes_of(load, load->problem_group, own[i], -1);
+	return cap_check_memory(load->capture, load->problem_group, bytes);
+}
+
+/* A tensor of the case like the dataset, of so many rows. */
+static mla_status make_tensor(const struct load *load, const struct cap_dataset *dataset,
+			      int64_t rows, mla_tensor *tensor)
 {
 	int64_t extent[CAP_MAX_RANK];
-	mla_status status;
 
-	load->bytes += (double)dataset->row_bytes * (double)rows;
-	status = cap_check_memory(load->capture, load->problem_group, load->bytes);
-	if (status)
-		return status;
 	for (int i = 0; i < dataset->rank; i++)
 		extent[i] = i ? (int64_t)dataset->extent[i] : rows;
 	*tensor = case_tensor(load->c, dataset->element, dataset->rank, extent);
@@ -145,8 +182,8 @@ static mla_status make_tensor(struct load *load, const struct cap_dataset *datas
 }
 
 /* Reads a dataset into a tensor of the case; nothing if it is absent, which open has allowed. */
-static mla_status load_tensor(struct load *load, const char *group, const char *name, bool finite,
-			      mla_tensor *tensor)
+static mla_status load_tensor(const struct load *load, const char *group, const char *name,
+			      bool finite, mla_tensor *tensor)
 {
 	const struct capture *capture = load->capture;
 	const struct cap_dataset *dataset;
@@ -232,7 +269,7 @@ static mla_status load_pages(const struct load *load, const struct cap_dataset *
 
 /* Of a cache only the pages that the step needs are loaded, in their order: the case's table names
  * them 0, 1, 2, ... */
-static mla_status load_cache(struct load *load, const char *name, mla_tensor *tensor)
+static mla_status load_cache(const struct load *load, const char *name, mla_tensor *tensor)
 {
 	const struct capture *capture = load->capture;
 	const struct cap_dataset *dataset;
@@ -262,14 +299,14 @@ static mla_status fill_batch(const struct load *load)
 	const struct cap_step *step = load->step;
 	const int64_t requests = step->extent[DIM_REQUESTS];
 	const int64_t entries = step->extent[DIM_PAGE_ENTRIES];
-	const int32_t page_size = (int32_t)load->capture->config.page_size;
 	struct mla_case *c = load->c;
 	mla_batch *batch = &c->batch;
-	int32_t *table = cap_compact_table(step, page_size, step->pages, step->num_pages);
+	int32_t *table = case_alloc(c, (size_t)entries * sizeof(*table));
 
 	if (!table)
 		return cap_fail_memory(load->capture->path);
-	cap_mark_needed(step, page_size, table, load->needed);
+	cap_compact_table(step, (int32_t)load->capture->config.page_size, step->pages,
+			  step->num_pages, table);
 	batch->struct_size = sizeof(*batch);
 	batch->batch_size = (int32_t)requests;
 	batch->qo_indptr = copy_index(c, step->qo_indptr, requests + 1);
@@ -278,16 +315,15 @@ static mla_status fill_batch(const struct load *load)
 	if (step->q_pos0)
 		batch->q_pos0 = copy_index(c, step->q_pos0, requests);
 	c->tensors.struct_size = sizeof(c->tensors);
-	c->tensors.kv_indices = copy_index(c, table, entries);
-	free(table);
+	c->tensors.kv_indices = table;
 	c->tensors.num_kv_indices = entries;
 	if (!batch->qo_indptr || !batch->kv_indptr || !batch->kv_len ||
-	    (step->q_pos0 && !batch->q_pos0) || !c->tensors.kv_indices)
+	    (step->q_pos0 && !batch->q_pos0))
 		return cap_fail_memory(load->capture->path);
 	return MLA_OK;
 }
 
-static mla_status load_tensors(struct load *load)
+static mla_status load_tensors(const struct load *load)
 {
 	const bool model = load->capture->kind == CAPTURE_MODEL_FORWARD;
 	struct mla_case *c = load->c;
@@ -314,49 +350,112 @@ static mla_status load_tensors(struct load *load)
 	return status;
 }
 
-/* q_nope = q_raw absorbed with W_UK: fp64 sums, rounded once. In blocks of queries, because the
- * fp64 intermediate of a long prefill would not fit in memory. */
-static mla_status absorb(struct load *load)
+/* ---- absorption ------------------------------------------------------------------------------ */
+
+/* At most BLOCK queries of q_raw, from the first on. */
+static mla_tensor block_of(const mla_tensor *q_raw, int64_t first)
 {
-	enum { BLOCK = 64 };
+	mla_tensor part = *q_raw;
+
+	part.data = (char *)part.data + first * part.stride[0];
+	part.extent[0] = q_raw->extent[0] - first < BLOCK ? q_raw->extent[0] - first : BLOCK;
+	return part;
+}
+
+/* Absorbs a block: fp64 sums in block, rounded once to where they belong. */
+static void absorb_block(const mla_tensor *part, const mla_tensor *w_uk, double *block, char *to)
+{
+	const int64_t count = part->extent[0] * part->extent[1] * w_uk->extent[2];
+	const size_t size = cap_element_size(part->dtype);
+
+	ref_absorb_q(part, w_uk, block);
+	for (int64_t i = 0; i < count; i++)
+		ref_store(to + (size_t)i * size, part->dtype, block[i]);
+}
+
+static mla_status fail_overflow(const struct load *load, int32_t dtype, uint64_t count)
+{
+	return cap_fail(load->capture->path,
+			"%s/q_nope: %" PRIu64 " values overflow %s once absorbed with W_UK",
+			load->problem_group, count, cap_element_name(dtype));
+}
+
+/* q_nope = q_raw absorbed with W_UK. */
+static mla_status absorb(const struct load *load)
+{
 	struct mla_case *c = load->c;
 	const int64_t total_q = c->q_raw.extent[0];
 	const int64_t row = c->q_raw.extent[1] * c->w_uk.extent[2];
 	const int64_t extent[3] = {total_q, c->q_raw.extent[1], c->w_uk.extent[2]};
-	const size_t size = cap_element_size(c->q_raw.dtype);
-	double *block;
+	double *block = malloc((size_t)(BLOCK * row) * sizeof(*block));
 	uint64_t bad, first;
-	mla_status status;
 
-	load->bytes += (double)total_q * (double)row * (double)size;
-	load->bytes += (double)BLOCK * (double)row * sizeof(*block);
-	status = cap_check_memory(load->capture, load->problem_group, load->bytes);
-	if (status)
-		return status;
-	block = malloc((size_t)(BLOCK * row) * sizeof(*block));
 	c->tensors.q_nope = case_tensor(c, c->q_raw.dtype, 3, extent);
 	if (!block || !c->tensors.q_nope.data) {
 		free(block);
 		return cap_fail_memory(load->capture->path);
 	}
 	for (int64_t t = 0; t < total_q; t += BLOCK) {
-		mla_tensor part = c->q_raw;
-		char *to = (char *)c->tensors.q_nope.data + t * c->tensors.q_nope.stride[0];
+		const mla_tensor part = block_of(&c->q_raw, t);
 
-		part.data = (char *)part.data + t * part.stride[0];
-		part.extent[0] = total_q - t < BLOCK ? total_q - t : BLOCK;
-		ref_absorb_q(&part, &c->w_uk, block);
-		for (int64_t i = 0; i < part.extent[0] * row; i++)
-			ref_store(to + (size_t)i * size, part.dtype, block[i]);
+		absorb_block(&part, &c->w_uk, block,
+			     (char *)c->tensors.q_nope.data + t * c->tensors.q_nope.stride[0]);
 	}
 	free(block);
 	bad = cap_count_non_finite(c->q_raw.dtype, c->tensors.q_nope.data,
 				   (uint64_t)(total_q * row), &first);
-	if (bad)
-		return cap_fail(load->capture->path,
-				"%s/q_nope: %" PRIu64 " values overflow %s once absorbed with W_UK",
-				load->problem_group, bad, cap_element_name(c->q_raw.dtype));
-	return MLA_OK;
+	return bad ? fail_overflow(load, c->q_raw.dtype, bad) : MLA_OK;
+}
+
+/* The largest |value| of contiguous elements. */
+static double largest(const mla_tensor *t, int64_t count)
+{
+	const size_t size = cap_element_size(t->dtype);
+	double most = 0;
+
+	for (int64_t i = 0; i < count; i++)
+		most = fmax(most,
+			    fabs(ref_load((const char *)t->data + (size_t)i * size, t->dtype)));
+	return most;
+}
+
+static double largest_number(int32_t dtype)
+{
+	static const double most[] = {
+		[MLA_BF16] = 0x1.fep127, [MLA_F16] = 65504, [MLA_F32] = 0x1.fffffep127};
+
+	return most[dtype];
+}
+
+/* How many absorbed queries of a step overflow. Where even the largest numbers of all cannot, and
+ * they hardly ever can, nothing is computed. */
+static mla_status check_overflow(const struct load *load, const mla_tensor *w_uk, double largest_w)
+{
+	const mla_tensor *q = &load->c->q_raw;
+	const int64_t row = q->extent[1] * w_uk->extent[2], nope = w_uk->extent[1];
+	const size_t bytes = (size_t)(BLOCK * row) * cap_element_size(q->dtype);
+	double *block = malloc((size_t)(BLOCK * row) * sizeof(*block));
+	char *rounded = malloc(bytes + 1);
+	uint64_t bad = 0, first;
+
+	for (int64_t t = 0; block && rounded && t < q->extent[0]; t += BLOCK) {
+		const mla_tensor part = block_of(q, t);
+		const double most =
+			largest(&part, part.extent[0] * q->extent[1] * nope) * largest_w;
+
+		if (most * (double)nope <= largest_number(q->dtype))
+			continue;
+		absorb_block(&part, w_uk, block, rounded);
+		bad += cap_count_non_finite(q->dtype, rounded, (uint64_t)(part.extent[0] * row),
+					    &first);
+	}
+	const bool enough = block && rounded;
+
+	free(block);
+	free(rounded);
+	if (!enough)
+		return cap_fail_memory(load->capture->path);
+	return bad ? fail_overflow(load, q->dtype, bad) : MLA_OK;
 }
 
 /* The file keeps lse_ref in its own base, a case in base e. */
@@ -380,16 +479,23 @@ static void name_case(const struct load *load, int layer)
 		 layer);
 }
 
+/* ---- a case ---------------------------------------------------------------------------------- */
+
 static mla_status load_case(struct load *load)
 {
-	mla_status status;
+	mla_status status = check_memory(load);
 
+	if (status)
+		return status;
 	load->needed = calloc((size_t)load->step->num_pages + 1, sizeof(*load->needed));
 	if (!load->needed)
 		return cap_fail_memory(load->capture->path);
 	status = fill_batch(load);
-	if (!status)
+	if (!status) {
+		cap_mark_needed(load->step, (int32_t)load->capture->config.page_size,
+				load->c->tensors.kv_indices, load->needed);
 		status = load_tensors(load);
+	}
 	free(load->needed);
 	if (!status && load->capture->kind == CAPTURE_MODEL_FORWARD)
 		status = absorb(load);
@@ -398,26 +504,86 @@ static mla_status load_case(struct load *load)
 	return status;
 }
 
-mla_status capture_load(struct capture *capture, int step, int layer, struct mla_case *c)
+/* Indices as the caller of this room has them. */
+static mla_status begin(struct capture *capture, int step, int layer, struct mla_case *c,
+			struct load *load)
 {
-	struct load load = {.capture = capture, .c = c};
-	mla_status status;
 	int number;
 
-	memset(c, 0, sizeof(*c));
+	*c = (struct mla_case){0};
+	*load = (struct load){.capture = capture, .c = c};
 	if (step < 0 || step >= capture->num_steps || layer < 0 || layer >= capture->num_layers)
 		return cap_fail(capture->path,
 				"no step index %d with layer index %d: %d steps, %d layers", step,
 				layer, capture->num_steps, capture->num_layers);
 	number = capture->layers[layer];
-	load.step = &capture->steps[step];
-	snprintf(load.layer_group, CAP_PATH, "/layers/%03d", number);
-	snprintf(load.problem_group, CAP_PATH, "/steps/%03d/layers/%03d", load.step->number,
+	load->step = &capture->steps[step];
+	snprintf(load->layer_group, CAP_PATH, "/layers/%03d", number);
+	snprintf(load->problem_group, CAP_PATH, "/steps/%03d/layers/%03d", load->step->number,
 		 number);
-	name_case(&load, number);
+	name_case(load, number);
 	cap_fill_config(capture, &c->config);
-	status = load_case(&load);
+	return MLA_OK;
+}
+
+mla_status capture_load(struct capture *capture, int step, int layer, struct mla_case *c)
+{
+	struct load load;
+	mla_status status = begin(capture, step, layer, c, &load);
+
+	if (!status)
+		status = load_case(&load);
 	if (status)
 		case_free(c);
+	return status;
+}
+
+mla_status capture_load_batch(struct capture *capture, int step, int layer, struct mla_case *c)
+{
+	struct load load;
+	mla_status status = begin(capture, step, layer, c, &load);
+
+	if (!status)
+		status = fill_batch(&load);
+	if (status)
+		case_free(c);
+	return status;
+}
+
+/* What capture_load would find in a step, once all datasets are known to be good. */
+static mla_status check_load(struct capture *capture, int step, int layer, const mla_tensor *w_uk,
+			     double largest_w)
+{
+	struct mla_case c;
+	struct load load;
+	mla_status status = begin(capture, step, layer, &c, &load);
+
+	if (!status)
+		status = check_memory(&load);
+	if (!status && w_uk->data)
+		status = load_tensor(&load, load.problem_group, "q_nope", false, &c.q_raw);
+	if (!status && w_uk->data)
+		status = check_overflow(&load, w_uk, largest_w);
+	case_free(&c);
+	return status;
+}
+
+mla_status cap_check_loads(struct capture *capture, int layer)
+{
+	struct mla_case weights;
+	struct load load;
+	mla_status status = begin(capture, 0, layer, &weights, &load);
+	const mla_tensor *w_uk = &weights.w_uk;
+	double most = 0;
+
+	if (!status && capture->kind == CAPTURE_MODEL_FORWARD)
+		status = check_memory(&load);
+	if (!status && capture->kind == CAPTURE_MODEL_FORWARD)
+		status = load_tensor(&load, load.layer_group, "w_uk", false, &weights.w_uk);
+	if (!status && w_uk->data)
+		most = largest(w_uk, w_uk->extent[0] * w_uk->extent[1] * w_uk->extent[2]);
+	for (int s = 0; !status && s < capture->num_steps; s++)
+		status = check_load(capture, s, layer, w_uk, most);
+	case_free(&weights);
 	return status;
 }

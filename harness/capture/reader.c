@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -149,6 +150,7 @@ static void detach(void)
 	sigset_t all;
 
 	setpgid(0, 0);
+	prctl(PR_SET_CHILD_SUBREAPER, 1); /* parsers that have lost their watcher are its own */
 	sigfillset(&all);
 	sigprocmask(SIG_UNBLOCK, &all, NULL);
 	for (int i = 1; i < NSIG; i++)
@@ -156,6 +158,17 @@ static void detach(void)
 	signal(SIGCHLD, SIG_IGN); /* watchers are nobody's to wait for */
 	for (int stream = 0; null >= 0 && stream <= 2; stream++)
 		dup2(null, stream);
+}
+
+/* Nobody asks any more: what still works for the verb ends, and is waited for. */
+static void clear(void)
+{
+	if (getpgrp() != getpid())
+		return;
+	signal(SIGTERM, SIG_IGN);
+	kill(0, SIGTERM);
+	while (wait(NULL) >= 0 || errno == EINTR)
+		;
 }
 
 static void keep(int socket)
@@ -173,6 +186,7 @@ static void keep(int socket)
 		for (int i = 0; i < NUM_HANDED; i++)
 			close(handed[i]);
 	}
+	clear();
 	_exit(0);
 }
 

@@ -47,21 +47,6 @@ static mla_status check_offsets(const struct capture *capture, const char *group
 
 /* ---- pages ---------------------------------------------------------------------------------- */
 
-/* A page that a request needs, and where in kv_page_indices. */
-struct use {
-	int32_t page;
-	int64_t entry;
-};
-
-static int compare_uses(const void *a, const void *b)
-{
-	const struct use *x = a, *y = b;
-
-	if (x->page != y->page)
-		return x->page < y->page ? -1 : 1;
-	return x->entry < y->entry ? -1 : x->entry > y->entry;
-}
-
 static mla_status check_request_length(const struct capture *capture, const struct cap_step *step,
 				       const char *group, int64_t request, int64_t *needed)
 {
@@ -81,66 +66,88 @@ static mla_status check_request_length(const struct capture *capture, const stru
 	return MLA_OK;
 }
 
-/* The page entries that a request reads, which uses receives. */
+/* Says which of a request's entries name one page; pages: each of its pages once, rising. */
+static mla_status fail_twice(const struct capture *capture, const struct cap_step *step,
+			     const char *group, int64_t request, const int32_t *pages,
+			     int64_t count)
+{
+	const int32_t *entries = step->kv_page_indices;
+	bool *seen = calloc((size_t)count, sizeof(*seen)), *here;
+	int64_t first = step->kv_indptr[request], second = first;
+
+	if (!seen)
+		return cap_fail_memory(capture->path);
+	while (here = &seen[cap_find_page(pages, count, entries[second])], !*here) {
+		*here = true;
+		second++;
+	}
+	free(seen);
+	while (entries[first] != entries[second])
+		first++;
+	return cap_fail(capture->path,
+			"%s/kv_page_indices: request %" PRId64 " uses page %" PRId32
+			" twice (entries %" PRId64 " and %" PRId64 ")",
+			group, request, entries[first], first, second);
+}
+
+/* The pages that a request needs, which pages receives, rising. */
 static mla_status check_request_pages(const struct capture *capture, const struct cap_step *step,
-				      const char *group, int64_t request, struct use *uses,
+				      const char *group, int64_t request, int32_t *pages,
 				      int64_t *count)
 {
-	const int64_t pages = capture->extent[DIM_PAGES], first = step->kv_indptr[request];
+	const int64_t all = capture->extent[DIM_PAGES], first = step->kv_indptr[request];
 	mla_status status = check_request_length(capture, step, group, request, count);
 
 	for (int64_t i = 0; !status && i < *count; i++) {
-		const int32_t page = step->kv_page_indices[first + i];
-
-		if (page < 0 || page >= pages)
+		pages[i] = step->kv_page_indices[first + i];
+		if (pages[i] < 0 || pages[i] >= all)
 			status = cap_fail(capture->path,
 					  "%s/kv_page_indices[%" PRId64 "] = %" PRId32
 					  " is out of range, ckv_cache has %" PRId64 " pages",
-					  group, first + i, page, pages);
-		uses[i] = (struct use){page, first + i};
+					  group, first + i, pages[i], all);
 	}
 	if (status)
 		return status;
-	qsort(uses, (size_t)*count, sizeof(*uses), compare_uses);
-	for (int64_t i = 1; i < *count; i++)
-		if (uses[i].page == uses[i - 1].page)
-			return cap_fail(capture->path,
-					"%s/kv_page_indices: request %" PRId64 " uses page %" PRId32
-					" twice (entries %" PRId64 " and %" PRId64 ")",
-					group, request, uses[i].page, uses[i - 1].entry,
-					uses[i].entry);
-	return MLA_OK;
+
+	const int64_t distinct = cap_sort_pages(pages, *count);
+
+	return distinct == *count ? MLA_OK
+				  : fail_twice(capture, step, group, request, pages, distinct);
 }
 
-/* The pages among the uses, each once. A cache has a page even where none is needed. */
-static mla_status keep_pages(const struct capture *capture, struct cap_step *step,
-			     const struct use *uses, int64_t count)
+/* Only the pages that the step needs are kept, each once. */
+static void keep_pages(struct capture *capture, struct cap_step *step, int64_t used)
 {
-	step->pages = malloc(((size_t)count + 1) * sizeof(*step->pages));
+	const int64_t entries = step->extent[DIM_PAGE_ENTRIES];
+	int32_t *smaller;
+
+	step->num_pages = cap_sort_pages(step->pages, used);
+	if (!used && capture->extent[DIM_PAGES]) /* a cache has a page even where none is needed */
+		step->pages[step->num_pages++] = 0;
+	smaller = realloc(step->pages, ((size_t)step->num_pages + 1) * sizeof(*smaller));
+	if (smaller)
+		step->pages = smaller;
+	if (step->num_pages < entries)
+		capture->index_bytes -= (uint64_t)(entries - step->num_pages) * sizeof(*smaller);
+}
+
+static mla_status check_pages(struct capture *capture, struct cap_step *step, const char *group)
+{
+	const size_t bytes = (size_t)step->extent[DIM_PAGE_ENTRIES] * sizeof(*step->pages);
+	int64_t used = 0, count = 0;
+	mla_status status;
+
+	capture->index_bytes += bytes;
+	status = cap_check_memory(capture, group, (double)capture->index_bytes);
+	if (status)
+		return status;
+	step->pages = malloc(bytes + sizeof(*step->pages));
 	if (!step->pages)
 		return cap_fail_memory(capture->path);
-	for (int64_t i = 0; i < count; i++)
-		step->pages[i] = uses[i].page;
-	step->num_pages = cap_sort_pages(step->pages, count);
-	if (!count && capture->extent[DIM_PAGES])
-		step->pages[step->num_pages++] = 0;
-	return MLA_OK;
-}
-
-static mla_status check_pages(const struct capture *capture, struct cap_step *step,
-			      const char *group)
-{
-	const int64_t requests = step->extent[DIM_REQUESTS];
-	const size_t entries = (size_t)step->extent[DIM_PAGE_ENTRIES];
-	struct use *uses = malloc((entries + 1) * sizeof(*uses));
-	int64_t used = 0, count = 0;
-	mla_status status = uses ? MLA_OK : cap_fail_memory(capture->path);
-
-	for (int64_t r = 0; !status && r < requests; r++, used += count)
-		status = check_request_pages(capture, step, group, r, uses + used, &count);
+	for (int64_t r = 0; !status && r < step->extent[DIM_REQUESTS]; r++, used += count)
+		status = check_request_pages(capture, step, group, r, step->pages + used, &count);
 	if (!status)
-		status = keep_pages(capture, step, uses, used);
-	free(uses);
+		keep_pages(capture, step, used);
 	return status;
 }
 

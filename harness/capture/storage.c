@@ -122,6 +122,26 @@ static bool describe_chunks(const hsize_t *chunk, struct cap_dataset *d, uint64_
 	return false;
 }
 
+/* Boxes of neighbouring rows are read one after the other. Chunks that hold parts of many rows
+ * would each be unpacked for each box: the rows of a chunk, whole, must fit into one. */
+static bool describe_rows(const hsize_t *chunk, struct cap_dataset *d)
+{
+	uint64_t bytes = d->bytes;
+	int dim = 0;
+
+	for (; dim < d->rank && chunk[dim] == 1; dim++)
+		bytes /= d->extent[dim];
+	if (dim == d->rank)
+		return false;
+	bytes /= d->extent[dim];
+	if (chunk[dim] <= CAP_WINDOW_BYTES / bytes)
+		return false;
+	return find_fault(d,
+			  "chunks of %" PRIu64 " rows of %" PRIu64
+			  " bytes that hold parts of each, expected whole rows",
+			  (uint64_t)chunk[dim], bytes);
+}
+
 /* What is stored is what was written: every chunk, and no more than the file has. */
 static bool describe_storage(hid_t id, const hsize_t *chunk, uint64_t file_bytes,
 			     struct cap_dataset *d)
@@ -141,7 +161,7 @@ static bool describe_storage(hid_t id, const hsize_t *chunk, uint64_t file_bytes
 		return hdf5_fault(d);
 	if (!written)
 		return find_fault(d, "never written (storage not allocated)");
-	if (describe_chunks(chunk, d, &chunk_bytes, &needed))
+	if (describe_chunks(chunk, d, &chunk_bytes, &needed) || describe_rows(chunk, d))
 		return true;
 	if (written != needed)
 		return find_fault(d, "only partly written (%" PRIu64 " of %" PRIu64 " chunks)",

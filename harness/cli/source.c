@@ -98,14 +98,20 @@ bool cli_random_id(const char *pattern, struct cli_source *source)
 	return true;
 }
 
+static mla_status load_captured(const struct cli_source *source, int index, bool tensors,
+				struct mla_case *c)
+{
+	const int layers = capture_num_layers(source->capture);
+
+	return (tensors ? capture_load : capture_load_batch)(source->capture, index / layers,
+							     index % layers, c);
+}
+
 mla_status cli_source_load(const struct cli_source *source, int index, struct mla_case *c)
 {
 	*c = (struct mla_case){0};
-	if (source->capture) {
-		const int layers = capture_num_layers(source->capture);
-
-		return capture_load(source->capture, index / layers, index % layers, c);
-	}
+	if (source->capture)
+		return load_captured(source, index, true, c);
 	return source->shape ? generate_case(&source->shape->spec, c)
 			     : generate_adversarial(source->seed, source->first + index, c);
 }
@@ -122,17 +128,35 @@ int cli_source_lacks(const struct cli_source *source, const char *pattern)
 				 source->file ? source->file : "the generated cases"));
 }
 
-int cli_source_first(const struct cli_source *source, const char *pattern, struct mla_case *c,
-		     char *id, size_t size)
+/* The first case of this id; -1: none. */
+static int find_first(const struct cli_source *source, const char *pattern, char *id, size_t size)
 {
 	for (int i = 0; i < source->count; i++) {
 		cli_source_id(source, i, id, size);
-		if (!cli_id_matches(id, pattern))
-			continue;
-
-		const mla_status status = cli_source_load(source, i, c);
-
-		return status ? cli_source_fail(source, status) : CLI_OK;
+		if (cli_id_matches(id, pattern))
+			return i;
 	}
-	return cli_source_lacks(source, pattern);
+	return -1;
+}
+
+int cli_source_first(const struct cli_source *source, const char *pattern, struct mla_case *c,
+		     char *id, size_t size)
+{
+	const int index = find_first(source, pattern, id, size);
+	mla_status status;
+
+	if (index < 0)
+		return cli_source_lacks(source, pattern);
+	status = cli_source_load(source, index, c);
+	return status ? cli_source_fail(source, status) : CLI_OK;
+}
+
+int cli_source_first_batch(const struct cli_source *source, const char *pattern, struct mla_case *c)
+{
+	char id[CLI_ID_SIZE];
+	const int index = find_first(source, pattern, id, sizeof(id));
+
+	if (index < 0)
+		return cli_source_lacks(source, pattern);
+	return load_captured(source, index, false, c) ? cli_fail_file("mla") : CLI_OK;
 }

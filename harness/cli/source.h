@@ -40,5 +40,8 @@ int cli_source_lacks(const struct cli_source *source, const char *pattern);
  */
 int cli_source_first(const struct cli_source *source, const char *pattern, struct mla_case *c,
 		     char *id, size_t size);
+/* The same of a file, without tensors: config, batch and page table. */
+int cli_source_first_batch(const struct cli_source *source, const char *pattern,
+			   struct mla_case *c);
 
 #endif

@@ -187,7 +187,6 @@ static mla_status shape_batch(const struct generate_spec *spec, struct mla_case 
 static int load(const struct plan_options *options, struct mla_case *c)
 {
 	struct cli_source source;
-	char id[CLI_ID_SIZE];
 	mla_status status;
 	int code;
 
@@ -198,7 +197,7 @@ static int load(const struct plan_options *options, struct mla_case *c)
 	}
 	if (cli_source_file(&source, options->file))
 		return cli_fail_file("mla");
-	code = cli_source_first(&source, options->pattern, c, id, sizeof(id));
+	code = cli_source_first_batch(&source, options->pattern, c);
 	cli_source_close(&source);
 	return code;
 }
