@@ -4,7 +4,9 @@
 #include <omp.h>
 #include <stdbool.h>
 
+#include "check/internal.h"
 #include "check_fixture.h"
+#include "lib/internal.h"
 
 /* FNV-1a */
 static uint64_t hash_bytes(uint64_t hash, const void *data, int64_t bytes)
@@ -41,11 +43,14 @@ Test(generator, gives_these_bits_everywhere)
 		0x196ccc492b717b79u, 0xd60aabd5914da643u, 0xb1d1563a16fc461cu, 0x24802c6c2d6a7dc0u,
 		0x58c9b93e66db6224u, 0xd8c6f9977e6b3dbbu, 0x4d2555ce647d0eb4u, 0x79d1ed749648dcb7u,
 		0x93345435e41165ddu, 0xf3f1c2cc5962d26du, 0x59bb11de2a723369u, 0xadf562cd2c2a1528u,
-		0x7f7327c3008e59c0u, 0xee3c82f9fe1833f5u, 0x9d4d68d45c0c8098u, 0xa236446bd4206860u,
+		0x53de7d05b1a626aau, 0xee3c82f9fe1833f5u, 0x9d4d68d45c0c8098u, 0xa236446bd4206860u,
 		0xd3f0a64535f6b165u, 0xdf3c0e6c147a6311u, 0x61da8b8ec6028fdau, 0x8ab76349b0003c8du,
 		0xa8888110e97be039u, 0x797b820685cb5597u, 0x3b24853235bdb83fu, 0x30963af04cc2e6c9u,
 		0xb2130aed594cb277u, 0x9eacb26e208f06c9u, 0xcc97ec1a1a2c4c11u, 0xd1f23fb4387c2e0fu,
-		0x13f3c01adfc09f6cu,
+		0xe796e41c6006e856u, 0xc0fb12afd16173e1u, 0x65f79f454ba51e06u, 0x4cac35b904ff5d06u,
+		0xa3ca15cd966be656u, 0x8d0d86235c151c0au, 0x2c18ac212e1e4e36u, 0x79feda885586bf29u,
+		0x5ee2659601b2f2adu, 0xa4b026d698d9e9bdu, 0xcc64f41451fbd11cu, 0x573eb9be24e0d546u,
+		0xe1aa3499a3e034b3u,
 	};
 	struct mla_case c;
 
@@ -244,7 +249,8 @@ struct variety {
 	int mixed, odd_heads, odd_pages, long_request, toy;
 	int far_pages, far_keys, round_keys, many_requests, many_heads, many_queries, large_pages;
 	int far_positions, limit_positions, negative, tiny_scale, huge_scale, gaps, repeated;
-	int nan_keys, table_gaps, odd_dims;
+	int nan_keys, table_gaps, odd_dims, wide, no_rope, half_tiles, rows_16_bits, no_lse;
+	int beyond_fp16, without_keys, only_last, pairs[4][4][3][3];
 };
 
 /* Pages: ids, and pages that a request has twice. */
@@ -284,9 +290,12 @@ static bool sees_nan(const struct mla_case *c)
 
 static void look_at_requests(const struct mla_case *c, struct variety *v)
 {
+	const int32_t n = c->batch.batch_size;
 	double work = 0;
 
-	for (int32_t r = 0; r < c->batch.batch_size; r++) {
+	v->without_keys += n > 1 && case_total_q(c) > 0 && !mla_batch_reads(&c->batch);
+	v->only_last += n > 1 && c->batch.qo_indptr[n - 1] == 0 && case_total_q(c) > 0;
+	for (int32_t r = 0; r < n; r++) {
 		const int32_t qo = c->batch.qo_indptr[r + 1] - c->batch.qo_indptr[r];
 		const int32_t kv = c->batch.kv_len[r];
 
@@ -307,6 +316,20 @@ static void look_at_requests(const struct mla_case *c, struct variety *v)
 			(2 * c->config.head_dim_ckv + c->config.head_dim_kpe);
 	}
 	cr_expect_leq(work, 1.1e8, "%s: %g multiply-adds", c->name, work);
+}
+
+/* Which dtypes meet, and are the keys beyond what fp16 holds? */
+static void look_at_dtypes(const struct mla_case *c, struct variety *v)
+{
+	const mla_config *config = &c->config;
+	const int32_t dtype[] = {config->q_dtype, config->ckv_dtype, config->kpe_dtype,
+				 config->out_dtype};
+
+	for (int a = 0; a < 4; a++)
+		for (int b = 0; b < 4; b++)
+			v->pairs[a][b][dtype[a]][dtype[b]]++;
+	if (c->batch.batch_size > 0 && c->batch.kv_len[0] > 0 && c->batch.qo_indptr[1] > 0)
+		v->beyond_fp16 += check_keys_of(c, 0).longest > 65504;
 }
 
 static void look_at(const struct mla_case *c, struct variety *v)
@@ -332,6 +355,13 @@ static void look_at(const struct mla_case *c, struct variety *v)
 	v->huge_scale += fabs(config->sm_scale) > 1e6;
 	v->gaps += c->out_rows.query > 0;
 	v->odd_dims += config->head_dim_ckv % 8 != 0;
+	v->wide += config->head_dim_ckv > 512 && config->head_dim_kpe > 64;
+	v->no_rope += config->head_dim_ckv > 8 && config->head_dim_kpe == 0;
+	v->half_tiles +=
+		config->head_dim_ckv == 512 && config->num_heads > 64 && config->num_heads < 128;
+	v->rows_16_bits += config->num_heads > 65536;
+	v->no_lse += c->no_lse;
+	look_at_dtypes(c, v);
 	look_at_requests(c, v);
 	look_at_table(c, v);
 }
@@ -359,8 +389,8 @@ Test(generator, adversarial_cases_are_valid_and_varied)
 	}
 	cr_expect(v.empty_batch && v.no_queries && v.no_keys && v.more_queries);
 	cr_expect(v.causal > 50 && v.causal < 150 && v.positions > 20);
-	cr_expect(v.fused > 30 && v.dtype[MLA_BF16] > 50 && v.dtype[MLA_F16] > 20 &&
-		  v.dtype[MLA_F32] > 0 && v.mixed > 10);
+	cr_expect(v.fused > 20 && v.dtype[MLA_BF16] > 50 && v.dtype[MLA_F16] > 20 &&
+		  v.dtype[MLA_F32] > 20 && v.mixed > 10);
 	cr_expect(v.odd_heads > 50 && v.odd_pages > 5 && v.long_request > 10 && v.toy > 20);
 	cr_expect(v.far_pages > 5 && v.repeated > 10 && v.table_gaps > 50 && v.large_pages > 5);
 	cr_expect(v.far_keys > 5 && v.round_keys > 20 && v.many_requests > 5 && v.many_heads > 5 &&
@@ -369,6 +399,10 @@ Test(generator, adversarial_cases_are_valid_and_varied)
 	cr_expect(v.negative > 40 && v.tiny_scale > 2 && v.huge_scale > 2);
 	cr_expect(v.gaps > 60 && v.gaps < 140 && v.nan_keys > 3, "%d with gaps, %d with NaN keys",
 		  v.gaps, v.nan_keys);
+	cr_expect(v.wide > 5 && v.no_rope > 5 && v.half_tiles > 10 && v.rows_16_bits > 3);
+	cr_expect(v.no_lse > 10 && v.beyond_fp16 > 10 && v.without_keys > 3 && v.only_last > 3);
+	for (int i = 0; i < 4 * 4 * 3 * 3; i++)
+		cr_expect(i / 9 % 5 == 0 || ((const int *)v.pairs)[i] > 3, "pair %d", i);
 }
 
 Test(generator, the_same_number_gives_the_same_case)

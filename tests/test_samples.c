@@ -30,7 +30,7 @@ static const struct sample right[] = {
 
 /* Cases that know nothing of the defects, as the program's own suites draw them: as many as it
  * takes to reject each wrong sample, and at most so many. */
-enum { RANDOM_SEED = 2024, RANDOM_CASES = 24, RIGHT_CASES = 12 };
+enum { RANDOM_SEED = 2024, RANDOM_CASES = 48, RIGHT_CASES = 12 };
 
 static void make_random(int n, struct problem *p)
 {

@@ -22,6 +22,7 @@ struct mla_case {
 	mla_tensors tensors; /* host; q, caches and kv_indices set; out, lse, scratch NULL */
 
 	struct case_rows out_rows, lse_rows; /* where those who run the case place outputs */
+	int32_t no_lse;                      /* 1: they want no lse, its tensor has no data */
 
 	/* What a capture may carry besides; data NULL where absent. */
 	mla_tensor q_raw;     /* [total_q, H, nope] un-absorbed q_nope */

@@ -157,23 +157,30 @@ static void fill_queries(const struct generator *g)
 				random_next(&row.state) & 1 ? g->recipe->base : -g->recipe->base;
 		}
 		row.noise = g->recipe->query_noise;
-		row.gain = g->query_gain;
+		row.gain = g->query_gain * ldexp(1, -g->spec->key_exponent);
 		fill_row(&row, pair, r / heads, r % heads);
 	}
+}
+
+/* A NaN in one element of a row of a pair of tensors, in each of them in turn. */
+static void spoil_row(const mla_tensor *pair[2], int64_t turn, int64_t i, int64_t j, int64_t dim)
+{
+	const mla_tensor *t = pair[turn % 2 && pair[1]->data];
+
+	ref_store((char *)t->data + i * t->stride[0] + j * t->stride[1] +
+			  dim % t->extent[2] * t->stride[2],
+		  t->dtype, NAN);
 }
 
 /* One NaN is enough for a row of NaN, and may touch no other row. */
 static void spoil_queries(const struct generator *g)
 {
-	const mla_config *config = &g->spec->config;
-	const int64_t heads = config->num_heads, rows = case_total_q(g->c) * heads;
+	const int64_t heads = g->spec->config.num_heads, rows = case_total_q(g->c) * heads;
 	const int64_t step = g->spec->nan_rows;
-	const mla_tensor *q = &g->c->tensors.q_nope;
+	const mla_tensor *pair[2] = {&g->c->tensors.q_nope, &g->c->tensors.q_pe};
 
 	for (int64_t r = step - 1; step > 0 && r < rows; r += step)
-		ref_store((char *)q->data + r / heads * q->stride[0] + r % heads * q->stride[1] +
-				  r % config->head_dim_ckv * q->stride[2],
-			  config->q_dtype, NAN);
+		spoil_row(pair, r / step, r / heads, r % heads, r);
 }
 
 /* A NaN in one element of a key that the last query of its request sees and the first does not, of
@@ -182,7 +189,7 @@ static void spoil_keys(const struct generator *g)
 {
 	const mla_config *config = &g->spec->config;
 	const mla_batch *batch = &g->c->batch;
-	const mla_tensor *ckv = &g->c->tensors.ckv;
+	const mla_tensor *pair[2] = {&g->c->tensors.ckv, &g->c->tensors.kpe};
 	int32_t found = 0;
 
 	for (int32_t r = 0; r < batch->batch_size && g->spec->nan_keys > 0; r++) {
@@ -196,10 +203,7 @@ static void spoil_keys(const struct generator *g)
 		const int32_t page =
 			g->c->tensors.kv_indices[batch->kv_indptr[r] + key / config->page_size];
 
-		ref_store((char *)ckv->data + page * ckv->stride[0] +
-				  key % config->page_size * ckv->stride[1] +
-				  key % config->head_dim_ckv * ckv->stride[2],
-			  config->ckv_dtype, NAN);
+		spoil_row(pair, found / g->spec->nan_keys, page, key % config->page_size, key);
 	}
 }
 
@@ -234,7 +238,7 @@ static void fill_page(const struct generator *g, int64_t page)
 		row.lean = g->recipe->key_topic * sign * (0.1 + 0.9 * height) *
 			   (0.5 + 0.5 * uniform(&row.state));
 		row.noise = g->recipe->key_noise;
-		row.gain = 1;
+		row.gain = ldexp(1, g->spec->key_exponent);
 		fill_row(&row, pair, page, slot);
 	}
 }
@@ -439,14 +443,14 @@ struct layout {
 };
 
 /* Gaps behind rows, behind whole rows of rows and in front of everything; of three dimensions the
- * first two change places in memory now and then. */
+ * first two change places in memory in every other case. */
 static struct layout lay_loosely(const struct generator *g, enum loose which, int32_t dtype,
 				 int32_t ndim, const int64_t *extent)
 {
 	const int64_t size = ref_dtype_size(dtype);
 	const int64_t unit = g->spec->gaps > size ? g->spec->gaps : size;
 	uint64_t state = random_state(g->spec->seed, STREAM_LAYOUT, which);
-	const bool transposed = random_below(&state, 4) == 0 && ndim == 3;
+	const bool transposed = random_below(&state, 2) == 0 && ndim == 3;
 	struct layout layout = {0};
 	int64_t bytes = (extent[ndim - 1] * size + unit - 1) / unit * unit;
 
@@ -605,6 +609,7 @@ mla_status generate_case(const struct generate_spec *spec, struct mla_case *c)
 	c->config = spec->config;
 	c->config.struct_size = sizeof(mla_config);
 	c->config.fixed_split = 0;
+	c->no_lse = spec->no_lse;
 	c->tensors.struct_size = sizeof(mla_tensors);
 	snprintf(c->name, sizeof(c->name), "%s:%llu", g.recipe->name,
 		 (unsigned long long)spec->seed);

@@ -44,6 +44,8 @@ struct generate_spec {
 	 * element and behind the last, of q, caches and outputs; strides and addresses are
 	 * multiples of so many bytes (and of their element). */
 	int32_t gaps;
+	int32_t key_exponent; /* keys are 2^n times as large, queries as much smaller */
+	int32_t no_lse;       /* 1: those who run the case want no lse */
 };
 
 /* The same spec gives the same bits on every machine. */

@@ -135,11 +135,12 @@ static bool collect_block(struct check_device *device, int index, unsigned char 
 	return true;
 }
 
-/* Where an output's first element is in its block. */
+/* Where an output's first element is in its block; 0 for a lse that is not wanted. */
 static size_t first_byte(const struct check_device *device, int index, const mla_tensor *host)
 {
-	return (size_t)((unsigned char *)host->data -
-			check_blocks_of(device->instance)->block[index].image);
+	const struct check_block *block = &check_blocks_of(device->instance)->block[index];
+
+	return host->data ? (size_t)((unsigned char *)host->data - block->image) : 0;
 }
 
 bool check_device_collect(struct check_device *device, void *out, float *lse, char *why,

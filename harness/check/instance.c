@@ -292,7 +292,16 @@ static bool add_outputs(struct maker *m)
 				 .extent = {least + m->c->lse_rows.spare, config->num_heads}};
 	m->blocks->out = add_output(m, "out", &m->c->out_rows, &host->out);
 	m->blocks->lse = add_output(m, "lse", &m->c->lse_rows, &host->lse);
-	return m->blocks->out >= 0 && m->blocks->lse >= 0;
+	if (m->blocks->out < 0 || m->blocks->lse < 0)
+		return false;
+	if (m->c->no_lse) { /* there is memory all the same, which nobody may write */
+		struct check_block *block = &m->blocks->block[m->blocks->lse];
+
+		memset(block->rows, 0, block->bytes);
+		block->end = block->first;
+		host->lse.data = NULL;
+	}
+	return true;
 }
 
 void check_instance_repoison(struct check_instance *instance)

@@ -1,0 +1,17 @@
+/* 86_entry_16_bits.c - number of a page in its request cut down to 16 bits.
+ */
+#include "../right/kit.h"
+
+static int64_t which(const mla_config *config, const int32_t *pages, int64_t key)
+{
+	const int64_t page = key / config->page_size;
+
+	(void)pages;
+	return key - (page - (page & 0xffff)) * config->page_size;
+}
+
+mla_status wrong_86_entry_16_bits(const mla_config *config, const mla_batch *batch,
+				  const mla_tensors *tensors)
+{
+	return kit_reference_of(config, batch, tensors, which);
+}
