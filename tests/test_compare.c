@@ -281,9 +281,9 @@ Test(file, bad_files_are_refused_in_words)
 		{HEAD "\"measurements\": [{" CASE TIMES("[1, \"nan\"]") "}]}",
 		 "samples_us[1] is a string"},
 		{HEAD "\"measurements\": [{" CASE TIMES("[1, 0]") "}]}",
-		 "samples_us[1] is not above 0"},
+		 "samples_us[1] is 0, expected a time from"},
 		{HEAD "\"measurements\": [{" CASE TIMES("[-1]") "}]}",
-		 "samples_us[0] is not above 0"},
+		 "samples_us[0] is -1, expected a time from"},
 		{HEAD "\"measurements\": [{" CASE TIMES("[1]") "}, {" CASE TIMES("[1]") "}]}",
 		 "measurements[1]: case c, 01_naive, graph cold stands in the file twice"},
 	};

@@ -480,6 +480,22 @@ class Errors(Checks):
         read_only.flags.writeable = False
         self.expect_raises(ValueError, "out.*read-only", self.reference, out=read_only)
         self.expect_raises(ValueError, "4 dimensions", self.reference, q_nope=q[None], out=q)
+        self.expect_raises(TypeError, "num_heads is 2.5, expected an integer", mla.config, 2.5, 0.1)
+        self.expect_raises(TypeError, "causal is 'no'", case.config, causal="no")
+        self.expect_raises(ValueError, "sm_scale is 'x', expected a number", mla.config, 2, "x")
+        self.expect_raises(TypeError, "sm_scale is None", mla.config, 2, None)
+        self.expect_raises(OverflowError, "sm_scale is 1000", mla.config, 2, 10**400)
+        for name in "qo_indptr", "kv_indptr", "kv_len":
+            arrays = {"qo_indptr": [0, 1], "kv_indptr": [0, 1], "kv_len": [1], name: None}
+            self.expect_raises(ValueError, name, mla.batch, **arrays)
+        self.expect_raises(mla.InvalidError, "q_pe: data is NULL", self.reference, q_pe=None)
+        self.expect_raises(TypeError, "ckv is None", self.reference, ckv=None)
+        device = mla.Device(arch=90, sm_count=4, smem_per_block=1 << 17)
+        for kernel in None, 1, b"01", "01\0":
+            self.expect_raises((TypeError, ValueError), "kernel is ", mla.refusal, kernel,
+                               case.config(), device)
+            self.expect_raises((TypeError, ValueError), "kernel is ", mla.traits, kernel,
+                               case.config(), device)
         self.expect_raises(ValueError, "lse_base is 'ln'", case.config, lse_base="ln")
         self.expect_raises(ValueError, "dtype int8", case.config, q_dtype=np.int8)
 

@@ -15,6 +15,7 @@ import random
 import re
 import shlex
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -57,8 +58,8 @@ def timing(us, mode="graph", cache="cold", n=40, spread=0.001):
     rng = random.Random(f"{us} {mode} {cache} {n}")
     samples = [us * (1 + spread * rng.uniform(-1, 1)) for _ in range(n)]
     ordered = sorted(samples)
-    return {"mode": mode, "cache": cache, "samples_us": samples, "median_us": ordered[n // 2],
-            "q1_us": ordered[n // 4], "q3_us": ordered[3 * n // 4], "min_us": ordered[0]}
+    return {"mode": mode, "cache": cache, "samples_us": samples,
+            "median_us": statistics.median(samples), "q1_us": ordered[n // 4], "q3_us": ordered[3 * n // 4], "min_us": ordered[0]}
 
 
 def measurement(name, implementation, us, batch=4, heads=16, keys=1024, sha256="00", **changes):
@@ -283,9 +284,37 @@ class Compare(Folder):
         self.assertIn("ran on A, ", err)
         self.assertIn("times of different CPUs", err)
         self.assertIn("1 SAME", self.pair(on("A"), on("B"), "--force")[0])
+
+        def with_threads(n):
+            return result(measurement("c", "online", 100, timings=[timing(100, "host", "hot")]),
+                          gpu=None, cpu="A", threads=n)
+        err = self.pair(with_threads(1), with_threads(64), code=2)[1]
+        self.assertIn("ran on 1 thread, ", err)
+        self.assertIn("on 64 threads: times of different numbers of threads", err)
+        for other in 1, None, 1e300, "1":
+            self.assertIn("1 SAME", self.pair(with_threads(1), with_threads(other))[0])
         kernels = result(measurement("c", "x", 100), cpu="A")
         self.assertIn("1 SAME", self.pair(kernels, {**kernels, "environment": {
             **kernels["environment"], "cpu": "B"}})[0])
+
+    def test_times_have_limits(self):
+        for wrong in 1e308, 1e-320, 0, -1:
+            of_one = measurement("c", "x", 100)
+            of_one["timings"][0].update(samples_us=[wrong] * 8, median_us=wrong, q1_us=wrong,
+                                        q3_us=wrong, min_us=wrong)
+            err = self.pair(result(measurement("c", "x", 100)), result(of_one), code=3)[1]
+            self.assertIn(f"samples_us[0] is {wrong:g}, expected a time from 1e-06 to 1e+15 us",
+                          err)
+            path = self.write("wrong.json", result(of_one))
+            with self.assertRaisesRegex(results.ResultError, "expected a time from 1e-6 to 1e15"):
+                results.load(path)
+
+    def test_a_median_is_that_of_its_samples(self):
+        of_one = measurement("c", "x", 100)
+        results.load(self.write("right.json", result(of_one)))
+        of_one["timings"][0]["median_us"] *= 2
+        with self.assertRaisesRegex(results.ResultError, r"median_us is .*, expected the median of"):
+            results.load(self.write("wrong.json", result(of_one)))
 
     def test_a_missing_partner_is_one_line(self):
         a = result(*(measurement(f"c{i}", "x", 100) for i in range(30)))

@@ -482,19 +482,29 @@ static bool has_host_times(const struct compare_file *file)
 	return false;
 }
 
-/* The GPUs, and the CPUs where both were timed; a file that does not say which is not refused. */
+/* The GPUs, and where both were timed the CPUs and their threads; a file that does not say which is
+ * not refused. */
 static bool same_machine(const struct comparison *c)
 {
 	const struct compare_file *a = &c->a, *b = c->second;
-	const bool cpus = *a->cpu && *b->cpu && has_host_times(a) && has_host_times(b);
+	const bool hosts = has_host_times(a) && has_host_times(b);
 	const char *kind = NULL, *on_a = gpu_of(a), *on_b = gpu_of(b);
+	char threads[2][32];
 
 	if (strcmp(on_a, on_b)) {
 		kind = "GPUs";
-	} else if (cpus && strcmp(a->cpu, b->cpu)) {
+	} else if (hosts && *a->cpu && *b->cpu && strcmp(a->cpu, b->cpu)) {
 		kind = "CPUs";
 		on_a = a->cpu;
 		on_b = b->cpu;
+	} else if (hosts && a->threads && b->threads && a->threads != b->threads) {
+		kind = "numbers of threads";
+		snprintf(threads[0], sizeof(threads[0]), "%d thread%s", a->threads,
+			 a->threads == 1 ? "" : "s");
+		snprintf(threads[1], sizeof(threads[1]), "%d thread%s", b->threads,
+			 b->threads == 1 ? "" : "s");
+		on_a = threads[0];
+		on_b = threads[1];
 	}
 	if (!kind)
 		return true;

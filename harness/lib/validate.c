@@ -290,6 +290,8 @@ static mla_status check_tensor(const struct tensor_rule *rule, int32_t align, co
 {
 	const mla_tensor *t = rule->tensor;
 
+	if (!t->data && has_elements(rule))
+		return mla_fail(MLA_INVALID, "%s: data is NULL", rule->name);
 	if (t->dtype != rule->dtype)
 		return mla_fail(MLA_INVALID, "%s: dtype is %s, the plan's is %s", rule->name,
 				ref_dtype_name(t->dtype), ref_dtype_name(rule->dtype));
@@ -305,8 +307,6 @@ static mla_status check_tensor(const struct tensor_rule *rule, int32_t align, co
 			return mla_fail(MLA_INVALID,
 					"%s: extent[%d] is %" PRId64 ", expected %" PRId64,
 					rule->name, i, t->extent[i], rule->extent[i]);
-	if (!t->data && has_elements(rule))
-		return mla_fail(MLA_INVALID, "%s: data is NULL", rule->name);
 	return check_layout(rule, align);
 }
 

@@ -2,6 +2,7 @@
  */
 #include "report/compare.h"
 
+#include <limits.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -87,6 +88,9 @@ static double smallest_step(const double *sorted, int n)
 	return step;
 }
 
+/* A picosecond and thirty years: quotients, sums and pictures of times between have no limits. */
+static const double LEAST_US = 1e-6, MOST_US = 1e15;
+
 static mla_status read_samples(const struct reader *reader, const json_t *timing,
 			       struct compare_time *time)
 {
@@ -109,10 +113,13 @@ static mla_status read_samples(const struct reader *reader, const json_t *timing
 		const json_t *value = json_array_get(samples, i);
 
 		values[i] = json_number_value(value);
-		if (!json_is_number(value) || !(values[i] > 0))
+		if (!json_is_number(value))
+			status = fail(reader, MLA_INVALID, "samples_us[%zu] is %s, expected a time",
+				      i, kind_of(value));
+		else if (!(values[i] >= LEAST_US && values[i] <= MOST_US))
 			status = fail(reader, MLA_INVALID,
-				      "samples_us[%zu] is %s, expected a time above 0", i,
-				      json_is_number(value) ? "not above 0" : kind_of(value));
+				      "samples_us[%zu] is %g, expected a time from %g to %g us", i,
+				      values[i], LEAST_US, MOST_US);
 	}
 	if (!status) {
 		qsort(values, n, sizeof(*values), compare_doubles);
@@ -230,10 +237,12 @@ static void read_environment(struct compare_file *file)
 	const json_t *environment = json_object_get(file->root, "environment");
 	const json_t *gpu = json_object_get(environment, "gpu");
 	const json_t *cpu = json_object_get(environment, "cpu");
+	const double threads = json_number_value(json_object_get(environment, "threads"));
 	const json_t *mhz = json_object_get(json_object_get(environment, "clocks"), "sm_mhz");
 
 	file->gpu = json_is_string(gpu) ? json_string_value(gpu) : "";
 	file->cpu = json_is_string(cpu) ? json_string_value(cpu) : "";
+	file->threads = threads >= 1 && threads <= INT_MAX ? (int)threads : 0;
 	for (size_t i = 0; i < json_array_size(mhz); i++)
 		file->sm_mhz +=
 			json_number_value(json_array_get(mhz, i)) / (double)json_array_size(mhz);

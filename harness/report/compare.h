@@ -45,6 +45,7 @@ struct compare_file {
 	const char *path;
 	json_t *root;
 	const char *gpu, *cpu; /* "" if the file names none */
+	int threads;           /* of the CPU's implementations; 0: the file does not say */
 	double sm_mhz;         /* of older files, mean of before and after; 0 if not known */
 	struct compare_time *times;
 	int count;

@@ -25,6 +25,7 @@ then in lib/ of this checkout's build or of the bundle or installation that this
 then where the loader finds installed libraries; it is loaded by the first call that needs it.
 """
 import ctypes
+import reprlib
 import sys
 from ctypes import c_int32, c_void_p
 from typing import NamedTuple
@@ -147,6 +148,14 @@ def from_bf16(bits):
 # ---- problems -----------------------------------------------------------------------------------
 
 
+def _scale(value):
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise type(error)(f"sm_scale is {reprlib.repr(value)}, expected a number that f32 "
+                          "holds") from None
+
+
 def config(num_heads, sm_scale, *, head_dim_ckv=512, head_dim_kpe=64, page_size=64, causal=False,
            lse_base="e", q_dtype="bf16", ckv_dtype=None, kpe_dtype=None, out_dtype=None,
            fixed_split=0):
@@ -165,7 +174,7 @@ def config(num_heads, sm_scale, *, head_dim_ckv=512, head_dim_kpe=64, page_size=
                   page_size=page_size, causal=causal, lse_base=bases[lse_base], q_dtype=q,
                   ckv_dtype=ckv, kpe_dtype=ckv if kpe_dtype is None else dtype_of(kpe_dtype),
                   out_dtype=q if out_dtype is None else dtype_of(out_dtype),
-                  fixed_split=fixed_split, sm_scale=float(sm_scale))
+                  fixed_split=fixed_split, sm_scale=_scale(sm_scale))
 
 
 def _int32_array(values, name):
@@ -188,7 +197,7 @@ def batch(qo_indptr, kv_indptr, kv_len, q_pos0=None):
     of each request's first query if causal (None: kv_len - qo_len)."""
     arrays = {"qo_indptr": qo_indptr, "kv_indptr": kv_indptr, "kv_len": kv_len, "q_pos0": q_pos0}
     kept = {name: _int32_array(values, name) for name, values in arrays.items()
-            if values is not None}
+            if values is not None or name != "q_pos0"}
     size = len(kept["kv_len"])
     for name, array in kept.items():
         expected = size + 1 if name.endswith("indptr") else size
@@ -235,6 +244,8 @@ def tensors(q_nope, q_pe, ckv, kpe, kv_indices, out, lse=None, scratch=None):
     each other or with themselves (strides): whatever takes the Tensors raises InvalidError."""
     arrays = {"q_nope": q_nope, "q_pe": q_pe, "ckv": ckv, "kpe": kpe, "kv_indices": kv_indices,
               "out": out, "lse": lse, "scratch": scratch}
+    if ckv is None:
+        raise TypeError("ckv is None, expected a numpy array or a torch tensor")
     places = {name: str(array.device) if is_cuda(array) else "the host"
               for name, array in arrays.items() if array is not None}
     for name, place in places.items():
@@ -313,12 +324,20 @@ def device_query():
     return device
 
 
+def _kernel_name(kernel):
+    if not isinstance(kernel, str):
+        raise TypeError(f"kernel is a {type(kernel).__name__}, expected a name like \"01_naive\"")
+    if "\0" in kernel:
+        raise ValueError(f"kernel is {kernel!r}, expected a name like \"01_naive\"")
+    return kernel.encode(errors="replace")
+
+
 def refusal(kernel, cfg, device):
     """Why a kernel does not take this config on this device, in words; None if it does.
 
     kernel: "01_naive", "01", "naive" or "auto". MlaError for what is no kernel or no config."""
     try:
-        library().mla_kernel_accepts(kernel.encode(), cfg, device)
+        library().mla_kernel_accepts(_kernel_name(kernel), cfg, device)
     except MlaError as error:
         if error.status != Status.REFUSED:
             raise
@@ -329,7 +348,7 @@ def refusal(kernel, cfg, device):
 def traits(kernel, cfg, device):
     """The Traits of a kernel for this config and device. MlaError if it refuses."""
     found = Traits()
-    library().mla_kernel_traits(kernel.encode(), cfg, device, found)
+    library().mla_kernel_traits(_kernel_name(kernel), cfg, device, found)
     return found
 
 
@@ -369,7 +388,7 @@ class Plan:
         """kernel: a name, number or idea of the ladder, or "auto". device: None asks the current
         CUDA device. MlaError names the bad field or says why the kernel refuses."""
         device = device_query() if device is None else device
-        self._create("mla_plan_create", kernel.encode(), cfg, device, capacity)
+        self._create("mla_plan_create", _kernel_name(kernel), cfg, device, capacity)
 
     @classmethod
     def for_traits(cls, traits_, cfg, device, capacity):

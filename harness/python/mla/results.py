@@ -5,7 +5,9 @@ needs more than Python itself.
 """
 import fnmatch
 import json
+import math
 import re
+import statistics
 
 from mla import inputs
 
@@ -16,6 +18,9 @@ ORDER = [("graph", "cold"), ("launch", "cold"), ("graph", "hot"), ("launch", "ho
          ("host", "hot")]  # the CPU's copies of its inputs are what it just wrote
 LEAST_SAMPLES = 6  # STATS_LEAST of base/stats.h: fewer do not hold their median in 95 of 100 cases
 NOISE = 0.005  # what mla bench asks for unless told otherwise: quartile distance over median
+
+
+TIME = "a time from 1e-6 to 1e15 us"
 
 
 class ResultError(inputs.InputError):
@@ -33,6 +38,10 @@ def _is_number(value):
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
+def _is_time(value):
+    return _is_number(value) and 1e-6 <= value <= 1e15
+
+
 def _check_timing(path, place, timing):
     _expect(isinstance(timing, dict), path, place, timing, "an object")
     for key in ("mode", "cache"):
@@ -40,10 +49,16 @@ def _check_timing(path, place, timing):
                 "a string")
     for key in ("median_us", "q1_us", "q3_us", "min_us"):
         value = timing.get(key)
-        _expect(_is_number(value) and value > 0, path, f"{place}.{key}", value, "a time above 0")
+        _expect(_is_time(value), path, f"{place}.{key}", value, TIME)
     samples = timing.get("samples_us")
     _expect(samples is None or (isinstance(samples, list) and samples), path,
             f"{place}.samples_us", samples, "an array with something in it")
+    for index, sample in enumerate(samples or ()):
+        _expect(_is_time(sample), path, f"{place}.samples_us[{index}]", sample, TIME)
+    if samples:
+        median = statistics.median(samples)
+        _expect(math.isclose(timing["median_us"], median), path, f"{place}.median_us",
+                timing["median_us"], f"the median of its samples, {median:g}")
     clocks = timing.get("clocks")
     _expect(clocks is None or isinstance(clocks, dict), path, f"{place}.clocks", clocks,
             "an object")

@@ -89,7 +89,11 @@ class _Struct(ctypes.Structure):
         for name, value in values.items():
             if types.get(name) in _INTEGERS:
                 least, most = _INTEGERS[types[name]]
-                values[name] = operator.index(value)
+                try:
+                    values[name] = operator.index(value)
+                except TypeError:
+                    raise TypeError(f"{type(self).__name__}.{name} is {value!r}, expected an "
+                                    "integer") from None
                 if not least <= values[name] <= most:
                     raise ValueError(f"{type(self).__name__}.{name} is {value}, expected {least} "
                                      f"to {most}")
