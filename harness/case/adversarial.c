@@ -253,11 +253,9 @@ static void draw_idle(struct draw *d)
 static void draw_batch_size(struct draw *d)
 {
 	mla_config *config = &d->spec.config;
-	int32_t n = below(d, FEW_REQUESTS + 1);
+	int32_t n = d->n % 32 == 20 ? 0 : 1 + below(d, FEW_REQUESTS);
 	int64_t places;
 
-	if (d->theme != THEME_NOTHING)
-		n = 1 + below(d, FEW_REQUESTS);
 	if (idle_of(d))
 		n = 2 + below(d, FEW_REQUESTS - 1);
 	if (config->num_heads > MOST_ROWS / 2)
@@ -290,6 +288,8 @@ static int32_t draw_kv_len(struct draw *d, int32_t r)
 		return one_in(d, 8) ? 0 : below(d, 40);
 	if (themed(d, THEME_QUERIES, r))
 		return 1 + below(d, d->dims == DIMS_TINY && r == 0 ? 60 : 300);
+	if (d->theme == THEME_HEADS && r == 0)
+		return 1 + below(d, 100);
 	if (d->dims == DIMS_TINY && d->theme == THEME_KEYS && r == 0 && d->n / 8 % 3 < 2)
 		return 65537 + below(d, 4000);
 	if (themed(d, THEME_KEYS, r))
@@ -308,7 +308,7 @@ static int32_t draw_qo_len(struct draw *d, int32_t r)
 	if (themed(d, THEME_QUERIES, r))
 		return d->dims == DIMS_TINY && (r == 0 || one_in(d, 2)) ? 1000 + below(d, 3000)
 									: 65 + below(d, 260);
-	if (d->theme == THEME_KEYS)
+	if (d->theme == THEME_KEYS || (d->theme == THEME_HEADS && r == 0))
 		return 1 + below(d, 2);
 	return one_in(d, 10) ? d->kv_len[r] % 100 + 3 /* more than keys, mostly */
 			     : PICK(d, usual);
