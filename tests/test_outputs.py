@@ -510,7 +510,7 @@ class Together(Outputs):
     def test_a_capture_is_replaced_while_it_is_read(self):
         self.make("a.h5")
         writer = subprocess.Popen(
-            ["/bin/sh", "-c", "while :; do cp a.h5 new; mv new a.h5; done"])
+            ["/bin/sh", "-c", "while :; do cp a.h5 new; mv new a.h5; sleep 0.005; done"])
         try:
             for _ in range(100):
                 self.mla("info", "a.h5")

@@ -206,7 +206,7 @@ static mla_status open_once(struct capture *capture, bool *replaced)
 /* HDF5 opens no file that has lost its name meanwhile: another one has it now, or none. */
 mla_status cap_file_open(struct capture *capture)
 {
-	enum { TRIES = 10 };
+	enum { TRIES = 100 };
 	bool replaced = true;
 	mla_status status = MLA_OK;
 
