@@ -294,7 +294,7 @@ static int32_t *copy_index(struct mla_case *c, const int32_t *from, int64_t coun
 	return to;
 }
 
-static mla_status fill_batch(const struct load *load)
+static mla_status fill_batch(struct load *load)
 {
 	const struct cap_step *step = load->step;
 	const int64_t requests = step->extent[DIM_REQUESTS];
@@ -526,28 +526,28 @@ static mla_status begin(struct capture *capture, int step, int layer, struct mla
 	return MLA_OK;
 }
 
-mla_status capture_load(struct capture *capture, int step, int layer, struct mla_case *c)
+/* part: what of the case is made. */
+static mla_status load(struct capture *capture, int step, int layer, struct mla_case *c,
+		       mla_status (*part)(struct load *load))
 {
 	struct load load;
 	mla_status status = begin(capture, step, layer, c, &load);
 
 	if (!status)
-		status = load_case(&load);
+		status = part(&load);
 	if (status)
 		case_free(c);
 	return status;
 }
 
+mla_status capture_load(struct capture *capture, int step, int layer, struct mla_case *c)
+{
+	return load(capture, step, layer, c, load_case);
+}
+
 mla_status capture_load_batch(struct capture *capture, int step, int layer, struct mla_case *c)
 {
-	struct load load;
-	mla_status status = begin(capture, step, layer, c, &load);
-
-	if (!status)
-		status = fill_batch(&load);
-	if (status)
-		case_free(c);
-	return status;
+	return load(capture, step, layer, c, fill_batch);
 }
 
 /* What capture_load would find in a step, once all datasets are known to be good. */

@@ -284,6 +284,22 @@ static void gather(const mla_config *config, const mla_tensors *tensors, const i
 	}
 }
 
+mla_status kit_reference_masked(const mla_config *config, const mla_batch *batch,
+				const mla_tensors *tensors, int32_t mask)
+{
+	mla_tensors twisted = *tensors;
+	int32_t *table = malloc(((size_t)tensors->num_kv_indices + 1) * sizeof(*table));
+
+	if (!table)
+		return MLA_NO_MEMORY;
+	for (int64_t i = 0; i < tensors->num_kv_indices; i++)
+		table[i] = tensors->kv_indices[i] & mask;
+	twisted.kv_indices = table;
+	kit_reference(config, batch, &twisted);
+	free(table);
+	return MLA_OK;
+}
+
 mla_status kit_reference_of(const mla_config *config, const mla_batch *batch,
 			    const mla_tensors *tensors, kit_key which)
 {

@@ -58,6 +58,10 @@ void kit_batch_free(struct kit_batch *copy);
 int32_t kit_batch_drop_front(const mla_config *config, struct kit_batch *copy, int32_t request,
 			     int32_t keys);
 
+/* The reference with page ids of which only the mask's bits are left. */
+mla_status kit_reference_masked(const mla_config *config, const mla_batch *batch,
+				const mla_tensors *tensors, int32_t mask);
+
 /* Stands in for a key of a request: another one of it, or none (-1). pages: the request's. */
 typedef int64_t (*kit_key)(const mla_config *config, const int32_t *pages, int64_t key);
 /* The reference on the keys that `which` names, in this order. */
