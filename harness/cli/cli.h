@@ -3,6 +3,8 @@
 #ifndef MLA_CLI_CLI_H
 #define MLA_CLI_CLI_H
 
+#include <stdbool.h>
+
 #include "mla.h"
 
 enum cli_exit {
@@ -20,6 +22,7 @@ enum cli_exit {
 struct cli_verb {
 	const char *name, *summary;
 	int (*run)(int argc, char **argv);
+	bool captures; /* opens some: what parses them is started before the verb's threads */
 };
 
 int cli_list(int argc, char **argv);

@@ -11,19 +11,19 @@
 #include "cli/ending.h"
 
 static const struct cli_verb verbs[] = {
-	{"list", "the implementations, and which of them can run here", cli_list},
-	{"info", "describes a capture file", cli_info},
-	{"verify", "checks that a capture file is sound", cli_verify},
-	{"make", "writes a synthetic case as a file", cli_make},
-	{"cut", "writes a part of a capture file", cli_cut},
-	{"plan", "shows how a batch is laid out on a GPU", cli_plan},
-	{"cases", "what cases cost, and how fast they can be at best", cli_cases},
-	{"check", "compares every implementation with the truth", cli_check},
-	{"bench", "times implementations that are right", cli_bench},
-	{"compare", "says what became faster or slower between results", cli_compare},
-	{"plot", "draws results", cli_plot},
-	{"profile", "one call for a profiler, and what it shows", cli_profile},
-	{"ceilings", "measures what this GPU can do at most", cli_ceilings},
+	{"list", "the implementations, and which of them can run here", cli_list, false},
+	{"info", "describes a capture file", cli_info, true},
+	{"verify", "checks that a capture file is sound", cli_verify, true},
+	{"make", "writes a synthetic case as a file", cli_make, true},
+	{"cut", "writes a part of a capture file", cli_cut, true},
+	{"plan", "shows how a batch is laid out on a GPU", cli_plan, true},
+	{"cases", "what cases cost, and how fast they can be at best", cli_cases, true},
+	{"check", "compares every implementation with the truth", cli_check, true},
+	{"bench", "times implementations that are right", cli_bench, true},
+	{"compare", "says what became faster or slower between results", cli_compare, false},
+	{"plot", "draws results", cli_plot, false},
+	{"profile", "one call for a profiler, and what it shows", cli_profile, true},
+	{"ceilings", "measures what this GPU can do at most", cli_ceilings, false},
 };
 #define NUM_VERBS (int)(sizeof(verbs) / sizeof(verbs[0]))
 
@@ -98,6 +98,8 @@ static int run_verb(int argc, char **argv)
 
 			snprintf(name, sizeof(name), "mla %s", verbs[i].name);
 			argv[0] = name;
+			if (verbs[i].captures) /* where it fails, the verb says so */
+				(void)capture_start();
 			return verbs[i].run(argc, argv);
 		}
 	return unknown_verb(argv[0]);
@@ -110,8 +112,6 @@ int main(int argc, char **argv)
 
 	ending_prepare();
 	argv[0] = name; /* what argp puts before its messages, however the program was called */
-	/* Where it fails, the verb that needs it says so. */
-	(void)capture_start();
 	argp_err_exit_status = CLI_USAGE;
 	argp_program_version_hook = print_version;
 	cli_parse(&argp, argc, argv, ARGP_IN_ORDER, &verb_index);
