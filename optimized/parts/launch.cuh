@@ -4,6 +4,7 @@
 #pragma once
 
 #include "mla_kernel.h"
+#include "parts/shared.cuh"
 
 /* ---- on the host ----------------------------------------------------------------------------- */
 
@@ -62,15 +63,4 @@ template <typename... Kernels> static inline cudaError_t allow_shared(int bytes,
 					       bytes)),
 	 ...);
 	return error;
-}
-
-/* ---- in a kernel ----------------------------------------------------------------------------- */
-
-/* The block's dynamic shared memory as a T, its start a multiple of ALIGN bytes. */
-template <typename T, int ALIGN = 16> static __device__ __forceinline__ T &dynamic_shared()
-{
-	extern __shared__ __align__(ALIGN) char memory[];
-
-	/* said again, or the compiler forgets it behind the reference */
-	return *(T *)__builtin_assume_aligned(memory, ALIGN);
 }

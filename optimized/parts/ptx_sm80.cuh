@@ -7,6 +7,12 @@
 #include <cuda_fp16.h>
 #include <stdint.h>
 
+#include "parts/shared.cuh"
+
+#ifdef MLA_EMULATED
+#include "emulator/sm80.cuh"
+#else
+
 /* ---- tensor cores: D = A B + D, m16n8k16, 16-bit inputs, f32 accumulators -------------------- */
 /* Lane l holds, with g = l / 4 and t = l % 4 (PTX ISA, "Matrix Fragments for mma.m16n8k16"):
  *   A  a[0] rows g,     columns 2t, 2t+1     a[1] row g + 8, the same columns
@@ -40,11 +46,6 @@ __device__ __forceinline__ void mma_m16n8k16<__half>(float (&d)[4], const uint32
 
 /* ---- shared memory ----------------------------------------------------------------------------
  */
-
-static __device__ __forceinline__ uint32_t shared_address(const void *pointer)
-{
-	return (uint32_t)__cvta_generic_to_shared(pointer);
-}
 
 /* Four 8x8 matrices of 16-bit elements; lane l names row l % 8 of matrix l / 8. */
 static __device__ __forceinline__ void ldmatrix_x4(uint32_t (&r)[4], uint32_t address)
@@ -117,3 +118,5 @@ static __device__ __forceinline__ float exp2_approx(float x)
 	asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
 	return y;
 }
+
+#endif

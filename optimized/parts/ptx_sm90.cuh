@@ -6,6 +6,10 @@
 
 #include <stdint.h>
 
+#ifdef MLA_EMULATED
+#include "emulator/sm90.cuh"
+#else
+
 /* ---- overlapping kernels: programmatic dependent launch -------------------------------------- */
 
 /* Lets the next kernel of the stream start as soon as there is room for its blocks, if it was
@@ -200,5 +204,7 @@ static __device__ __forceinline__ void wgmma_m64n128k16(float (&d)[64], uint64_t
 		       "+f"(d[60]), "+f"(d[61]), "+f"(d[62]), "+f"(d[63])
 		     : "l"(a), "l"(b));
 }
+
+#endif
 
 #endif
