@@ -140,8 +140,9 @@ static __global__ void __launch_bounds__(256, 1) wgmma_loop(int rounds, float *s
 	const uint32_t start = shared_address(raw);
 	const uint32_t base = (start + 1023) & ~1023u;
 	uint32_t *words = (uint32_t *)(raw + (base - start));
-	const uint32_t a = base + threadIdx.x / 128 * WGMMA_TILES * WGMMA_A;
-	const uint32_t b = base + 2 * WGMMA_TILES * WGMMA_A;
+	const uint64_t a =
+		wgmma_describe(base + threadIdx.x / 128 * WGMMA_TILES * WGMMA_A, 16, 1024, 128);
+	const uint64_t b = wgmma_describe(base + 2 * WGMMA_TILES * WGMMA_A, 16, 1024, 128);
 	float d[64] = {}, sum = 0.f;
 
 	for (int i = threadIdx.x; i < (WGMMA_SHARED - 1024) / 4; i += 256)
@@ -153,8 +154,9 @@ static __global__ void __launch_bounds__(256, 1) wgmma_loop(int rounds, float *s
 		wgmma_fence();
 #pragma unroll
 		for (int i = 0; i < WGMMA_PER_ROUND; i++) /* 32 bytes: the next 16 columns */
-			wgmma_m64n128k16(d, wgmma_describe(a + i / 4 * WGMMA_A + i % 4 * 32),
-					 wgmma_describe(b + i / 4 * WGMMA_B + i % 4 * 32));
+			wgmma<128, __nv_bfloat16>(d, wgmma_advance(a, i / 4 * WGMMA_A + i % 4 * 32),
+						  wgmma_advance(b, i / 4 * WGMMA_B + i % 4 * 32),
+						  true);
 		wgmma_commit();
 		wgmma_wait<0>();
 	}

@@ -97,6 +97,30 @@ template <int threads> static __device__ __forceinline__ void barrier_sync(uint3
 	asm volatile("bar.sync %0, %1;" ::"r"(barrier), "n"(threads) : "memory");
 }
 
+/* Arrives at such a barrier without waiting: `threads` counts those that arrive and those that wait
+ * (barrier_sync). What this thread wrote before, they see. */
+template <int threads> static __device__ __forceinline__ void barrier_arrive(uint32_t barrier)
+{
+	asm volatile("bar.arrive %0, %1;" ::"r"(barrier), "n"(threads) : "memory");
+}
+
+/* barrier_sync that also tells all of them whether x was true in any. */
+template <int threads> static __device__ __forceinline__ bool barrier_or(uint32_t barrier, bool x)
+{
+	uint32_t any;
+
+	asm volatile("{\n"
+		     ".reg .pred p, q;\n"
+		     "setp.ne.u32 p, %1, 0;\n"
+		     "barrier.cta.red.or.aligned.pred q, %2, %3, p;\n"
+		     "selp.u32 %0, 1, 0, q;\n"
+		     "}"
+		     : "=r"(any)
+		     : "r"((uint32_t)x), "r"(barrier), "n"(threads)
+		     : "memory");
+	return any;
+}
+
 /* ---- time ------------------------------------------------------------------------------------ */
 
 /* Nanoseconds, of a clock that all multiprocessors share. */

@@ -1,6 +1,10 @@
 /* ptx_sm90.cuh - the PTX instructions of compute capability 9.0 that CUDA C has no name for: one
  * function per instruction, no kernel logic. The first group is empty on older GPUs; the others are
- * for code that is built for 9.0 alone.
+ * for code that is built for 9.0 alone. The compiler's pass for the host reads kernels, too, and so
+ * finds all of them.
+ *
+ * Shared memory is named by 32-bit addresses (shared_address). Those of a cluster (map_to_rank) are
+ * good for functions that say so.
  */
 #pragma once
 
@@ -31,7 +35,7 @@ static __device__ __forceinline__ void wait_for_previous()
 #endif
 }
 
-#if __CUDA_ARCH__ >= 900
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
 
 /* ---- clusters -------------------------------------------------------------------------------- */
 
@@ -48,6 +52,24 @@ static __device__ __forceinline__ uint32_t cluster_rank()
 static __device__ __forceinline__ void cluster_sync()
 {
 	asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+	asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+}
+
+/* The two halves of cluster_sync: what all threads of the cluster wrote before they arrived, all
+ * see behind their wait. Between the two a thread may do what needs nobody else. */
+static __device__ __forceinline__ void cluster_arrive()
+{
+	asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+}
+
+/* Arrives without a word about memory: where only the presence of the others matters. */
+static __device__ __forceinline__ void cluster_arrive_relaxed()
+{
+	asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
+}
+
+static __device__ __forceinline__ void cluster_wait()
+{
 	asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
 }
 
@@ -97,6 +119,77 @@ static __device__ __forceinline__ void mbarrier_expect(uint32_t barrier, uint32_
 		     : "memory");
 }
 
+/* Arrives `count` times. What this thread wrote before, who waits for the phase sees. */
+static __device__ __forceinline__ void mbarrier_arrive(uint32_t barrier, uint32_t count = 1)
+{
+	asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(count)
+		     : "memory");
+}
+
+/* Arrives if `yes`. A predicate, because a branch would cut a chain of wgmma in two. */
+static __device__ __forceinline__ void mbarrier_arrive_if(bool yes, uint32_t barrier)
+{
+	asm volatile("{\n"
+		     ".reg .pred p;\n"
+		     "setp.ne.u32 p, %1, 0;\n"
+		     "@p mbarrier.arrive.shared::cta.b64 _, [%0];\n"
+		     "}" ::"r"(barrier),
+		     "r"((uint32_t)yes)
+		     : "memory");
+}
+
+/* Arrives at an mbarrier of any block of the cluster (map_to_rank). Who waits for the phase with
+ * mbarrier_wait_cluster sees what this thread wrote before. */
+static __device__ __forceinline__ void mbarrier_arrive_cluster(uint32_t barrier, uint32_t count = 1)
+{
+	asm volatile(
+		"mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0], %1;" ::"r"(barrier),
+		"r"(count)
+		: "memory");
+}
+
+/* The same without a word about what this thread wrote or read. */
+static __device__ __forceinline__ void mbarrier_arrive_cluster_relaxed(uint32_t barrier,
+								       uint32_t count = 1)
+{
+	asm volatile(
+		"mbarrier.arrive.relaxed.cluster.shared::cluster.b64 _, [%0], %1;" ::"r"(barrier),
+		"r"(count)
+		: "memory");
+}
+
+/* Has the phase of this parity ended? Answers at once. */
+static __device__ __forceinline__ bool mbarrier_test(uint32_t barrier, uint32_t parity)
+{
+	uint32_t ended;
+
+	asm volatile("{\n"
+		     ".reg .pred p;\n"
+		     "mbarrier.test_wait.parity.shared::cta.b64 p, [%1], %2;\n"
+		     "selp.u32 %0, 1, 0, p;\n"
+		     "}"
+		     : "=r"(ended)
+		     : "r"(barrier), "r"(parity)
+		     : "memory");
+	return ended;
+}
+
+/* The same, and behind a yes this thread sees what arrivals from other blocks told of. */
+static __device__ __forceinline__ bool mbarrier_test_cluster(uint32_t barrier, uint32_t parity)
+{
+	uint32_t ended;
+
+	asm volatile("{\n"
+		     ".reg .pred p;\n"
+		     "mbarrier.test_wait.parity.acquire.cluster.shared::cta.b64 p, [%1], %2;\n"
+		     "selp.u32 %0, 1, 0, p;\n"
+		     "}"
+		     : "=r"(ended)
+		     : "r"(barrier), "r"(parity)
+		     : "memory");
+	return ended;
+}
+
 /* Has the phase of this parity ended? May wait a little. */
 static __device__ __forceinline__ bool mbarrier_try(uint32_t barrier, uint32_t parity)
 {
@@ -127,6 +220,35 @@ static __device__ __forceinline__ void mbarrier_wait(uint32_t barrier, uint32_t 
 #endif
 }
 
+/* mbarrier_try that sees what arrivals from other blocks (mbarrier_arrive_cluster) told of. */
+static __device__ __forceinline__ bool mbarrier_try_cluster(uint32_t barrier, uint32_t parity)
+{
+	uint32_t ended;
+
+	asm volatile("{\n"
+		     ".reg .pred p;\n"
+		     "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 p, [%1], %2;\n"
+		     "selp.u32 %0, 1, 0, p;\n"
+		     "}"
+		     : "=r"(ended)
+		     : "r"(barrier), "r"(parity)
+		     : "memory");
+	return ended;
+}
+
+/* mbarrier_wait of that kind. */
+static __device__ __forceinline__ void mbarrier_wait_cluster(uint32_t barrier, uint32_t parity)
+{
+#ifdef MLA_TRAPS
+	for (uint32_t tries = 0; !mbarrier_try_cluster(barrier, parity); tries++)
+		if (tries > 1u << 22)
+			asm volatile("trap;");
+#else
+	while (!mbarrier_try_cluster(barrier, parity))
+		;
+#endif
+}
+
 /* ---- proxies --------------------------------------------------------------------------------- */
 
 /* What this thread wrote to shared memory before, the copy engine and wgmma see behind it. */
@@ -137,8 +259,65 @@ static __device__ __forceinline__ void fence_proxy_async()
 
 /* ---- TMA: the copy engine -------------------------------------------------------------------- */
 
-/* The box at these coordinates, innermost first, to shared memory (a multiple of 128 bytes). Its
+/* How long lines are to stay in the L2 cache: policies for the loads below. */
+static __device__ __forceinline__ uint64_t l2_evict_first()
+{
+	uint64_t policy;
+
+	asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+	return policy;
+}
+
+static __device__ __forceinline__ uint64_t l2_evict_normal()
+{
+	uint64_t policy;
+
+	asm volatile("createpolicy.fractional.L2::evict_normal.b64 %0, 1.0;" : "=l"(policy));
+	return policy;
+}
+
+static __device__ __forceinline__ uint64_t l2_evict_last()
+{
+	uint64_t policy;
+
+	asm volatile("createpolicy.fractional.L2::evict_last.b64 %0, 1.0;" : "=l"(policy));
+	return policy;
+}
+
+/* Fetches a tensor map, so that the first load does not wait for it. */
+static __device__ __forceinline__ void prefetch_tensor_map(const void *map)
+{
+	asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
+}
+
+/* Brings global memory into the L2 cache: start and size are multiples of 16 bytes. */
+static __device__ __forceinline__ void prefetch_l2(const void *start, uint32_t bytes)
+{
+	asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(start), "r"(bytes)
+		     : "memory");
+}
+
+/* The box at these coordinates, innermost first, to shared memory (a multiple of 128 bytes; of
+ * 1,024 if the map swizzles by 128). What lies outside of the tensor comes as zeros. The box's
  * bytes are told to the mbarrier. map: a const __grid_constant__ CUtensorMap, tensor_map.cuh. */
+static __device__ __forceinline__ void tma_load_2d(uint32_t target, const void *map, int32_t c0,
+						   int32_t c1, uint32_t barrier)
+{
+	asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx"
+		     "::bytes [%0], [%1, {%2, %3}], [%4];" ::"r"(target),
+		     "l"(map), "r"(c0), "r"(c1), "r"(barrier)
+		     : "memory");
+}
+
+static __device__ __forceinline__ void tma_load_3d(uint32_t target, const void *map, int32_t c0,
+						   int32_t c1, int32_t c2, uint32_t barrier)
+{
+	asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx"
+		     "::bytes [%0], [%1, {%2, %3, %4}], [%5];" ::"r"(target),
+		     "l"(map), "r"(c0), "r"(c1), "r"(c2), "r"(barrier)
+		     : "memory");
+}
+
 static __device__ __forceinline__ void tma_load_4d(uint32_t target, const void *map, int32_t c0,
 						   int32_t c1, int32_t c2, int32_t c3,
 						   uint32_t barrier)
@@ -149,61 +328,134 @@ static __device__ __forceinline__ void tma_load_4d(uint32_t target, const void *
 		     : "memory");
 }
 
+/* The same with a policy for the L2 cache. */
+static __device__ __forceinline__ void tma_load_2d_hint(uint32_t target, const void *map,
+							int32_t c0, int32_t c1, uint32_t barrier,
+							uint64_t policy)
+{
+	asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx"
+		     "::bytes.L2::cache_hint [%0], [%1, {%2, %3}], [%4], %5;" ::"r"(target),
+		     "l"(map), "r"(c0), "r"(c1), "r"(barrier), "l"(policy)
+		     : "memory");
+}
+
+static __device__ __forceinline__ void tma_load_3d_hint(uint32_t target, const void *map,
+							int32_t c0, int32_t c1, int32_t c2,
+							uint32_t barrier, uint64_t policy)
+{
+	asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx"
+		     "::bytes.L2::cache_hint [%0], [%1, {%2, %3, %4}], [%5], %6;" ::"r"(target),
+		     "l"(map), "r"(c0), "r"(c1), "r"(c2), "r"(barrier), "l"(policy)
+		     : "memory");
+}
+
+static __device__ __forceinline__ void tma_load_4d_hint(uint32_t target, const void *map,
+							int32_t c0, int32_t c1, int32_t c2,
+							int32_t c3, uint32_t barrier,
+							uint64_t policy)
+{
+	asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx"
+		     "::bytes.L2::cache_hint [%0], [%1, {%2, %3, %4, %5}], [%6], %7;" ::"r"(target),
+		     "l"(map), "r"(c0), "r"(c1), "r"(c2), "r"(c3), "r"(barrier), "l"(policy)
+		     : "memory");
+}
+
+/* The same to every block of the cluster whose bit the mask has: to the same place in each, and the
+ * bytes are told to the mbarrier at the same place in each. */
+static __device__ __forceinline__ void tma_multicast_2d(uint32_t target, const void *map,
+							int32_t c0, int32_t c1, uint32_t barrier,
+							uint16_t mask, uint64_t policy)
+{
+	asm volatile(
+		"cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx"
+		"::bytes.multicast::cluster.L2::cache_hint [%0], [%1, {%2, %3}], [%4], %5, %6;" ::
+			"r"(target),
+		"l"(map), "r"(c0), "r"(c1), "r"(barrier), "h"(mask), "l"(policy)
+		: "memory");
+}
+
+static __device__ __forceinline__ void tma_multicast_3d(uint32_t target, const void *map,
+							int32_t c0, int32_t c1, int32_t c2,
+							uint32_t barrier, uint16_t mask,
+							uint64_t policy)
+{
+	asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx"
+		     "::bytes.multicast::cluster.L2::cache_hint [%0], [%1, {%2, %3, %4}], [%5], "
+		     "%6, %7;" ::"r"(target),
+		     "l"(map), "r"(c0), "r"(c1), "r"(c2), "r"(barrier), "h"(mask), "l"(policy)
+		     : "memory");
+}
+
+static __device__ __forceinline__ void tma_multicast_4d(uint32_t target, const void *map,
+							int32_t c0, int32_t c1, int32_t c2,
+							int32_t c3, uint32_t barrier, uint16_t mask,
+							uint64_t policy)
+{
+	asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx"
+		     "::bytes.multicast::cluster.L2::cache_hint [%0], [%1, {%2, %3, %4, %5}], "
+		     "[%6], %7, %8;" ::"r"(target),
+		     "l"(map), "r"(c0), "r"(c1), "r"(c2), "r"(c3), "r"(barrier), "h"(mask),
+		     "l"(policy)
+		     : "memory");
+}
+
+/* ---- shared memory from registers, one thread of a warp -------------------------------------- */
+
+/* Four 8x8 matrices of 16-bit elements, spread as ldmatrix_x4 has them; lane l names row l % 8 of
+ * matrix l / 8. */
+static __device__ __forceinline__ void stmatrix_x4(uint32_t address, const uint32_t (&r)[4])
+{
+	asm volatile(
+		"stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(address),
+		"r"(r[0]), "r"(r[1]), "r"(r[2]), "r"(r[3])
+		: "memory");
+}
+
+/* The same, each matrix transposed on the way. */
+static __device__ __forceinline__ void stmatrix_x4_trans(uint32_t address, const uint32_t (&r)[4])
+{
+	asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(
+			     address),
+		     "r"(r[0]), "r"(r[1]), "r"(r[2]), "r"(r[3])
+		     : "memory");
+}
+
+/* True in one lane of a full warp, whichever. */
+static __device__ __forceinline__ bool elect_one()
+{
+	uint32_t elected;
+
+	asm volatile("{\n"
+		     ".reg .pred p;\n"
+		     "elect.sync _|p, 0xffffffff;\n"
+		     "selp.u32 %0, 1, 0, p;\n"
+		     "}"
+		     : "=r"(elected)
+		     :
+		     : "memory");
+	return elected;
+}
+
 #endif
 
-#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+#if !defined(__CUDA_ARCH__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
-/* ---- wgmma: matrix products of a warpgroup, from shared memory ------------------------------- */
+/* ---- registers of a warpgroup ---------------------------------------------------------------- */
 
-/* Describes a K-major matrix, swizzled by 128 bytes, whose groups of 8 rows lie 1,024 bytes apart.
- * (PTX ISA, "Matrix Descriptor Format".) */
-static __device__ __forceinline__ uint64_t wgmma_describe(uint32_t address)
+/* Registers a thread from here on, a multiple of 8 from 24 to 256; by all warps of a warpgroup.
+ * More are waited for until other warpgroups gave as many back; less must be what the code below
+ * needs, or ptxas ignores it. Both want __launch_bounds__. */
+template <int N> static __device__ __forceinline__ void registers_more()
 {
-	return (uint64_t)(address >> 4) | (uint64_t)(16 >> 4) << 16 | (uint64_t)(1024 >> 4) << 32 |
-	       1ull << 62;
+	asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(N));
 }
 
-/* Before the first wgmma, and whenever registers that it uses were touched. */
-static __device__ __forceinline__ void wgmma_fence()
+template <int N> static __device__ __forceinline__ void registers_less()
 {
-	asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+	asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(N));
 }
 
-static __device__ __forceinline__ void wgmma_commit()
-{
-	asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
-}
-
-/* Waits until at most N groups are still under way. */
-template <int N> static __device__ __forceinline__ void wgmma_wait()
-{
-	asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(N) : "memory");
-}
-
-/* d[64, 128] += a[64, 16] * b[128, 16]^T, bf16; d is spread over the warpgroup. */
-static __device__ __forceinline__ void wgmma_m64n128k16(float (&d)[64], uint64_t a, uint64_t b)
-{
-	asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, 1, 0;\n"
-		     "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {"
-		     "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, "
-		     "%17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
-		     "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, "
-		     "%47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, "
-		     "%62, %63"
-		     "}, %64, %65, p, 1, 1, 0, 0;\n}\n"
-		     : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]),
-		       "+f"(d[6]), "+f"(d[7]), "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]),
-		       "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]), "+f"(d[16]), "+f"(d[17]),
-		       "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]), "+f"(d[22]), "+f"(d[23]),
-		       "+f"(d[24]), "+f"(d[25]), "+f"(d[26]), "+f"(d[27]), "+f"(d[28]), "+f"(d[29]),
-		       "+f"(d[30]), "+f"(d[31]), "+f"(d[32]), "+f"(d[33]), "+f"(d[34]), "+f"(d[35]),
-		       "+f"(d[36]), "+f"(d[37]), "+f"(d[38]), "+f"(d[39]), "+f"(d[40]), "+f"(d[41]),
-		       "+f"(d[42]), "+f"(d[43]), "+f"(d[44]), "+f"(d[45]), "+f"(d[46]), "+f"(d[47]),
-		       "+f"(d[48]), "+f"(d[49]), "+f"(d[50]), "+f"(d[51]), "+f"(d[52]), "+f"(d[53]),
-		       "+f"(d[54]), "+f"(d[55]), "+f"(d[56]), "+f"(d[57]), "+f"(d[58]), "+f"(d[59]),
-		       "+f"(d[60]), "+f"(d[61]), "+f"(d[62]), "+f"(d[63])
-		     : "l"(a), "l"(b));
-}
+#include "parts/ptx_wgmma.cuh"
 
 #endif
 
