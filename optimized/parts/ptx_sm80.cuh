@@ -121,6 +121,50 @@ template <int threads> static __device__ __forceinline__ bool barrier_or(uint32_
 	return any;
 }
 
+/* ---- order in global memory: what blocks tell each other ------------------------------------- */
+/* Each is of the calling thread alone: a barrier of the block stands before a release that speaks
+ * for the block, and behind an acquire that the block relies on. */
+
+/* Adds and returns what was there. What this thread knows was written before, whoever adds later
+ * sees; what was written before earlier additions, this thread sees behind it. */
+static __device__ __forceinline__ uint32_t fetch_add_acq_rel(uint32_t *counter, uint32_t added)
+{
+	uint32_t before;
+
+	asm volatile("atom.add.acq_rel.gpu.global.u32 %0, [%1], %2;"
+		     : "=r"(before)
+		     : "l"(counter), "r"(added)
+		     : "memory");
+	return before;
+}
+
+static __device__ __forceinline__ int32_t fetch_add_acq_rel(int32_t *counter, int32_t added)
+{
+	return (int32_t)fetch_add_acq_rel((uint32_t *)counter, (uint32_t)added);
+}
+
+/* Adds; what was written before, whoever acquires the sum or a later one sees. */
+static __device__ __forceinline__ void add_release(uint32_t *counter, uint32_t added)
+{
+	asm volatile("red.release.gpu.global.add.u32 [%0], %1;" ::"l"(counter), "r"(added)
+		     : "memory");
+}
+
+/* The word; what was written before it was released, this thread sees behind it. */
+static __device__ __forceinline__ uint32_t load_acquire(const uint32_t *word)
+{
+	uint32_t x;
+
+	asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(x) : "l"(word) : "memory");
+	return x;
+}
+
+/* Writes the word; what was written before, whoever acquires it sees. */
+static __device__ __forceinline__ void store_release(uint32_t *word, uint32_t x)
+{
+	asm volatile("st.release.gpu.global.u32 [%0], %1;" ::"l"(word), "r"(x) : "memory");
+}
+
 /* ---- time ------------------------------------------------------------------------------------ */
 
 /* Nanoseconds, of a clock that all multiprocessors share. */

@@ -96,6 +96,25 @@ static __device__ __forceinline__ uint4 load_cluster(uint32_t address)
 	return x;
 }
 
+/* Four words to there, 16-byte aligned. Seen behind the next cluster_sync. */
+static __device__ __forceinline__ void store_cluster(uint32_t address, uint4 x)
+{
+	asm volatile("st.shared::cluster.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(x.x),
+		     "r"(x.y), "r"(x.z), "r"(x.w)
+		     : "memory");
+}
+
+/* The same without waiting: its 16 bytes are told to an mbarrier of the block that owns the
+ * address, who waits there. Both addresses come from map_to_rank with one rank. */
+static __device__ __forceinline__ void store_async_cluster(uint32_t address, uint4 x,
+							   uint32_t barrier)
+{
+	asm volatile("st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v4.b32 "
+		     "[%0], {%1, %2, %3, %4}, [%5];" ::"r"(address),
+		     "r"(x.x), "r"(x.y), "r"(x.z), "r"(x.w), "r"(barrier)
+		     : "memory");
+}
+
 /* ---- mbarriers: a barrier in shared memory that also counts bytes ---------------------------- */
 
 /* So many arrivals end a phase. By one thread, then mbarrier_init_fence, then a barrier. */
@@ -257,6 +276,12 @@ static __device__ __forceinline__ void fence_proxy_async()
 	asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 
+/* The same of global memory: before the copy engine reads what this thread wrote, or acquired. */
+static __device__ __forceinline__ void fence_proxy_async_global()
+{
+	asm volatile("fence.proxy.async.global;" ::: "memory");
+}
+
 /* ---- TMA: the copy engine -------------------------------------------------------------------- */
 
 /* How long lines are to stay in the L2 cache: policies for the loads below. */
@@ -397,6 +422,69 @@ static __device__ __forceinline__ void tma_multicast_4d(uint32_t target, const v
 		     "l"(map), "r"(c0), "r"(c1), "r"(c2), "r"(c3), "r"(barrier), "h"(mask),
 		     "l"(policy)
 		     : "memory");
+}
+
+/* The box at these coordinates from shared memory (as tma_load_4d would have brought it), in this
+ * thread's open group; what lies outside of the tensor is not written. */
+static __device__ __forceinline__ void tma_store_4d(const void *map, int32_t c0, int32_t c1,
+						    int32_t c2, int32_t c3, uint32_t source)
+{
+	asm volatile("cp.async.bulk.tensor.4d.global.shared::cta.tile.bulk_group "
+		     "[%0, {%1, %2, %3, %4}], [%5];" ::"l"(map),
+		     "r"(c0), "r"(c1), "r"(c2), "r"(c3), "r"(source)
+		     : "memory");
+}
+
+/* ---- copies in bulk: the copy engine without a map ------------------------------------------- */
+/* Addresses and bytes are multiples of 16. The engine reads what fence_proxy_async let it see. */
+
+/* Global to shared memory; the bytes are told to the mbarrier. */
+static __device__ __forceinline__ void copy_bulk_load(uint32_t target, const void *source,
+						      uint32_t bytes, uint32_t barrier)
+{
+	asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes "
+		     "[%0], [%1], %2, [%3];" ::"r"(target),
+		     "l"(source), "r"(bytes), "r"(barrier)
+		     : "memory");
+}
+
+/* This block's shared memory to another's of the cluster; the bytes are told to an mbarrier of that
+ * block. target and barrier come from map_to_rank with one rank. */
+static __device__ __forceinline__ void copy_bulk_cluster(uint32_t target, uint32_t source,
+							 uint32_t bytes, uint32_t barrier)
+{
+	asm volatile("cp.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes "
+		     "[%0], [%1], %2, [%3];" ::"r"(target),
+		     "r"(source), "r"(bytes), "r"(barrier)
+		     : "memory");
+}
+
+/* Shared to global memory, in this thread's open group. */
+static __device__ __forceinline__ void copy_bulk_store(void *target, uint32_t source,
+						       uint32_t bytes)
+{
+	asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;" ::"l"(target),
+		     "r"(source), "r"(bytes)
+		     : "memory");
+}
+
+/* Closes this thread's group of stores (copy_bulk_store, tma_store_4d). */
+static __device__ __forceinline__ void bulk_commit()
+{
+	asm volatile("cp.async.bulk.commit_group;" ::: "memory");
+}
+
+/* Waits until at most N of this thread's groups are still under way: the others' bytes are there.
+ */
+template <int N> static __device__ __forceinline__ void bulk_wait()
+{
+	asm volatile("cp.async.bulk.wait_group %0;" ::"n"(N) : "memory");
+}
+
+/* Waits only until shared memory was read, and may be written again. */
+template <int N> static __device__ __forceinline__ void bulk_wait_read()
+{
+	asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(N) : "memory");
 }
 
 /* ---- shared memory from registers, one thread of a warp -------------------------------------- */
