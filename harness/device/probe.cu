@@ -92,6 +92,7 @@ static tensor_map_shape shape_of(const mla_tensor *cache)
 	shape.box[1] = (uint32_t)cache->extent[1];
 	shape.box[2] = shape.box[3] = 1;
 	shape.dtype = cache->dtype;
+	shape.rank = 4;
 	shape.swizzle = 128;
 	return shape;
 }

@@ -16,7 +16,8 @@
 #include "mla_kernel.h"
 
 /* A strided array of 16-bit elements and the box that one TMA instruction takes of it, innermost
- * dimension first. The innermost stride is an element; the others are multiples of 16 bytes. */
+ * dimension first. The innermost stride is an element; the others are multiples of 16 bytes. What
+ * lies beyond the rank is not looked at. */
 enum { TENSOR_MAP_RANK = 4 };
 struct tensor_map_shape {
 	const void *data; /* device memory, a multiple of 16 bytes */
@@ -24,7 +25,8 @@ struct tensor_map_shape {
 	uint64_t stride[TENSOR_MAP_RANK - 1]; /* bytes, of dimensions 1, 2, 3 */
 	uint32_t box[TENSOR_MAP_RANK];
 	int32_t dtype;   /* MLA_BF16 or MLA_F16 */
-	int32_t swizzle; /* bytes: 0, 32, 64 or 128 */
+	int16_t rank;    /* 1 to TENSOR_MAP_RANK; tma_load_4d takes maps of rank 4 */
+	int16_t swizzle; /* bytes: 0, 32, 64 or 128 */
 };
 
 /* A map and what it was made of. All zero: none yet. */
@@ -74,7 +76,7 @@ static inline CUtensorMapSwizzle tensor_map_swizzle(int32_t bytes)
 }
 
 /* cudaErrorInvalidValue: the driver takes no such map (an extent of 0, a stride that is no multiple
- * of 16 bytes, a box beyond 256), or tensor_map_prepare was not called. */
+ * of 16 bytes, a box beyond 256), a rank that is none, or tensor_map_prepare was not called. */
 static inline cudaError_t tensor_map_update(tensor_map &kept, const tensor_map_shape &shape)
 {
 	static const cuuint32_t every[TENSOR_MAP_RANK] = {1, 1, 1, 1};
@@ -83,14 +85,14 @@ static inline cudaError_t tensor_map_update(tensor_map &kept, const tensor_map_s
 
 	if (!memcmp(&kept.shape, &shape, sizeof(shape)))
 		return cudaSuccess;
-	if (!encode)
+	if (!encode || shape.rank < 1 || shape.rank > TENSOR_MAP_RANK)
 		return cudaErrorInvalidValue;
 
 	const CUresult result =
 		encode(&kept.map,
 		       shape.dtype == MLA_BF16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16
 					       : CU_TENSOR_MAP_DATA_TYPE_FLOAT16,
-		       TENSOR_MAP_RANK, (void *)shape.data, (const cuuint64_t *)shape.extent,
+		       (cuuint32_t)shape.rank, (void *)shape.data, (const cuuint64_t *)shape.extent,
 		       (const cuuint64_t *)shape.stride, (const cuuint32_t *)shape.box, every,
 		       CU_TENSOR_MAP_INTERLEAVE_NONE, tensor_map_swizzle(shape.swizzle),
 		       CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
