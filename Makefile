@@ -272,6 +272,54 @@ $(SO): $(LIB_O) $(MERGE_O) $(RUNG_O) $(BUILD)/libmla.map
 	$(Q)$(LINK) -shared -fopenmp $(LDFLAGS) $(RELOCATABLE) -Wl,-z,defs,-soname,libmla.so \
 		-Wl,--version-script,$(BUILD)/libmla.map $(filter %.o,$^) $(CUDA_LIBS) -lm -o $@
 
+# ---- the ladder on this CPU ---------------------------------------------------------------------
+# The same kernel files and the same C files, with the emulator in place of CUDA's headers and runtime
+# (optimized/emulator/). Needs no nvcc; nothing is timed, so the program's own kernels stay out.
+
+EMU       := $(BUILD)/emulated
+EMU_MLA   := $(EMU)/mla
+EMU_C     := harness/lib/run.c harness/device/gpu.c harness/lib/ladder.c
+EMU_SHARE := $(filter-out $(foreach file,$(EMU_C),%/$(file:.c=_none.o) %/$(file:.c=.o)) \
+  %/bulk.o %/peak.o %/probe.o,$(call obj,obj,$(filter-out $(MAIN_C),$(WITHOUT_CUDA))))
+EMU_O     := $(patsubst optimized/emulator/%.cpp,$(EMU)/core/%.o,$(wildcard optimized/emulator/*.cpp))
+EMU_RUNGS := $(patsubst %,$(EMU)/kernel/%.o,$(RUNGS) $(DEVICE_CU:optimized/%.cu=%))
+# -fsanitize=thread when a kernel is compiled, never when it is linked: the compiler calls the emulator
+# before every access. Products and sums are contracted as nvcc does it.
+EMU_HOOKS := -fsanitize=thread $(if $(findstring clang,$(CXX)),-mllvm -tsan-instrument-func-entry-exit=0 \
+  -mllvm -tsan-distinguish-volatile=1,--param tsan-instrument-func-entry-exit=0 --param tsan-distinguish-volatile=1)
+EMU_CPU   := $(if $(filter x86_64,$(shell uname -m)),-march=x86-64-v3)
+EMU_FLAGS := -std=c++17 -g -fno-pie $(EMU_CPU) -Wall -Wextra -Werror -DMLA_EMULATED -isystem optimized/emulator/cuda \
+             $(INCLUDES)
+EMU_OPT   ?= -O2
+# Static shared memory into one section; copies of structs through the emulator.
+EMU_MOVE  := --set-section-flags .bss=alloc,load,contents --rename-section .bss=emulator_shared \
+             --redefine-sym memcpy=emulator_memcpy --redefine-sym memset=emulator_memset
+emulated_kernel = $(CXX) $(EMU_FLAGS) $(EMU_OPT) -fno-zero-initialized-in-bss -ffp-contract=fast $(EMU_HOOKS) \
+  -fno-strict-aliasing -Wno-unknown-pragmas -Wno-unused-function -MMD -MP -x c++ -c $(1) -o $(2) && objcopy $(EMU_MOVE) $(2)
+
+.PHONY: emulated
+emulated: $(EMU_MLA)
+
+$(EMU)/core/%.o: optimized/emulator/%.cpp $(CONFIG)
+	$(call say,EMU,$<)
+	@mkdir -p $(@D)
+	$(Q)$(CXX) $(EMU_FLAGS) -O2 -MMD -MP -c $< -o $@
+
+$(EMU)/kernel/%.o: optimized/%.cu $(CONFIG)
+	$(call say,EMU,$<)
+	@mkdir -p $(@D)
+	$(Q)$(call emulated_kernel,$<,$@)
+
+$(EMU)/c/%.o: %.c $(CONFIG)
+	$(call say,EMU,$<)
+	@mkdir -p $(@D)
+	$(Q)$(COMPILE) $(INCLUDES) -isystem optimized/emulator/cuda -MMD -MP -c $< -o $@
+
+$(EMU_MLA): $(EMU_SHARE) $(call obj,obj,$(MAIN_C)) $(EMU_C:%.c=$(EMU)/c/%.o) $(EMU_O) $(EMU_RUNGS)
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CXX) -no-pie -fopenmp $(LDFLAGS) $^ $(MODULES_LIBS) -ldl -lm -o $@
+
 registers: $(MERGE_O) $(RUNG_O)
 	@harness/tools/registers.sh $(^:.o=.ptxas)
 

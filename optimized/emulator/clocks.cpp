@@ -1,0 +1,356 @@
+/* clocks.cpp - who knows what of whose past. Vectors are shared: after a barrier all of its threads
+ * point to the same one, and a thread's own number is kept apart, so that the next barrier joins a
+ * vector once and not once a thread.
+ */
+#include <algorithm>
+
+#include "emulator/machine.h"
+
+namespace emulator
+{
+/* ---- vectors ----------------------------------------------------------------------------------
+ */
+
+ref<clocks> clocks::make(uint32_t slots)
+{
+	clocks *c = (clocks *)calloc(1, sizeof(clocks) + 3 * slots * sizeof(uint32_t));
+
+	if (!c)
+		abort();
+	c->slots = slots;
+	return c;
+}
+
+void clocks::destroy()
+{
+	free(this);
+}
+
+static ref<clocks> copy_of(const ref<clocks> &from)
+{
+	ref<clocks> c = clocks::make(from->slots);
+
+	memcpy(c->at, from->at, 3 * from->slots * sizeof(uint32_t));
+	return c;
+}
+
+static void raise(clocks &to, const clocks &from)
+{
+	uint32_t *a = to.at;
+	const uint32_t *b = from.at;
+
+	for (uint32_t i = 0; i < 3 * to.slots; i++)
+		a[i] = std::max(a[i], b[i]);
+}
+
+/* Lanes that wait for the same thing with the same past ask the same again. */
+static ref<clocks> joined(const ref<clocks> &a, const ref<clocks> &b)
+{
+	static ref<clocks> last_a, last_b, last;
+
+	if (!a || !b || a == b)
+		return a ? a : b;
+	if (!(a == last_a && b == last_b)) {
+		last_a = a, last_b = b;
+		last = copy_of(a);
+		raise(*last.get(), *b.get());
+	}
+	return last;
+}
+
+/* ---- operations, other clusters -----------------------------------------------------------------
+ */
+
+bool operations::has(uint32_t operation) const
+{
+	return operation < below || std::find(more.begin(), more.end(), operation) != more.end();
+}
+
+void operations::add(uint32_t operation)
+{
+	if (has(operation))
+		return;
+	more.push_back(operation);
+	for (bool again = true; again;) {
+		again = false;
+		for (size_t i = 0; i < more.size(); i++)
+			if (more[i] <= below) {
+				below += more[i] == below;
+				more.erase(more.begin() + (long)i);
+				again = true;
+				break;
+			}
+	}
+}
+
+void operations::join(const operations &other)
+{
+	if (other.below > below)
+		below = other.below;
+	for (uint32_t operation : other.more)
+		add(operation);
+	add(below ? below - 1 : 0); /* what is below now needs no place of its own */
+}
+
+static ref<elsewhere> joined(const ref<elsewhere> &a, const ref<elsewhere> &b)
+{
+	static ref<elsewhere> last_a, last_b, last;
+
+	if (!a || !b || a == b)
+		return a ? a : b;
+	if (a == last_a && b == last_b)
+		return last;
+	last_a = a, last_b = b;
+	last = new elsewhere();
+	last->done = a->done;
+	last->done.join(b->done);
+	last->clusters = a->clusters;
+	for (const auto &theirs : b->clusters) {
+		auto mine = std::find_if(last->clusters.begin(), last->clusters.end(),
+					 [&](const auto &x) { return x.first == theirs.first; });
+
+		if (mine == last->clusters.end())
+			last->clusters.push_back(theirs);
+		else
+			mine->second = joined(mine->second, theirs.second);
+	}
+	return last;
+}
+
+void join(past &to, const past &from)
+{
+	to.here = joined(to.here, from.here);
+	to.there = joined(to.there, from.there);
+}
+
+/* ---- threads
+ * -------------------------------------------------------------------------------------- */
+
+void tick(fiber *f)
+{
+	if (++f->now < CLOCK)
+		return;
+	report(nullptr, nullptr,
+	       "%s has been through %u barriers, more than there are numbers for: "
+	       "use a smaller case",
+	       name_of(f).c_str(), CLOCK);
+	fail();
+}
+
+/* f's past becomes part of it, and f goes on with a new number. */
+void release(gathering &to, fiber *f)
+{
+	if (!to.all.here) {
+		to.all = {copy_of(f->past.here), f->past.there};
+	} else {
+		if (!(to.last.here == f->past.here))
+			raise(*to.all.here.get(), *f->past.here.get());
+		if (!(to.last.there == f->past.there))
+			to.all.there = joined(to.all.there, f->past.there);
+	}
+	to.last = f->past;
+
+	uint32_t *own = to.all.here->at + f->slot;
+
+	own[0] = std::max(own[0], f->now);
+	for (int proxy = ASYNC_SHARED; proxy <= ASYNC_GLOBAL; proxy++) {
+		uint32_t &carried = own[(uint32_t)proxy * to.all.here->slots];
+
+		carried = std::max(carried, f->fenced[proxy]);
+	}
+	tick(f);
+}
+
+/* What came from another cluster is none of this one's slots. */
+void acquire(fiber *f, const past &from)
+{
+	join(f->past, from);
+}
+
+void adopt(fiber *f, const past &from)
+{
+	f->past = from;
+}
+
+bool knows(const fiber *f, uint32_t slot, uint32_t clock, proxy proxy)
+{
+	if (slot == f->slot)
+		return proxy == GENERIC || f->fenced[proxy] >= clock;
+	if (slot > f->cluster->threads) /* what an agent did all proxies know by the same wait */
+		proxy = GENERIC;
+	return f->past.here->at[proxy * f->cluster->slots + slot] >= clock;
+}
+
+void tell(gathering &to, const cluster &c, uint32_t slot, uint32_t clock)
+{
+	if (!to.all.here)
+		to.all.here = clocks::make(c.slots);
+	to.all.here->at[slot] = std::max(to.all.here->at[slot], clock);
+}
+
+void tell(fiber *f, uint32_t slot, uint32_t clock)
+{
+	static ref<clocks> before, after;
+	static uint32_t last_slot, last_clock;
+
+	if (f->past.here->at[slot] >= clock)
+		return;
+	if (!(before == f->past.here) || last_slot != slot || last_clock != clock) {
+		before = f->past.here, last_slot = slot, last_clock = clock;
+		after = copy_of(before);
+		after->at[slot] = clock;
+	}
+	f->past.here = after;
+}
+
+void fence_proxy_async(proxy to)
+{
+	static ref<clocks> before[3], after[3];
+
+	if (!(before[to] == self->past.here)) {
+		before[to] = self->past.here;
+		after[to] = copy_of(before[to]);
+
+		uint32_t *generic = after[to]->at, *carried = generic + to * after[to]->slots;
+
+		for (uint32_t i = 0; i < after[to]->slots; i++)
+			carried[i] = std::max(carried[i], generic[i]);
+	}
+	self->past.here = after[to];
+	self->fenced[to] = self->now;
+	if (to == ASYNC_SHARED)
+		show_async(self);
+	tick(self); /* what it writes from now on is not carried over */
+}
+
+/* ---- atomics and fences
+ * -------------------------------------------------------------------------- */
+
+/* What a thread of one cluster tells a thread that may be of another. */
+static past for_others(fiber *f)
+{
+	gathering g;
+	release(g, f);
+
+	ref<elsewhere> there = new elsewhere();
+
+	if (f->past.there)
+		there->done = f->past.there->done, there->clusters = f->past.there->clusters;
+	there->clusters.erase(
+		std::remove_if(there->clusters.begin(), there->clusters.end(),
+			       [&](const auto &x) { return x.first == f->cluster->serial; }),
+		there->clusters.end());
+	there->clusters.push_back({f->cluster->serial, g.all.here});
+	return {nullptr, there};
+}
+
+static void learn(fiber *f, const past &from)
+{
+	past mine = from;
+
+	if (!from.there)
+		return;
+	for (const auto &x : from.there->clusters)
+		if (x.first == f->cluster->serial)
+			mine.here = x.second;
+	join(f->past, mine);
+}
+
+/* Released at a place, by address. Forgotten when the device is idle. */
+struct place {
+	const void *address;
+	past released;
+};
+static std::vector<place> places;
+
+static past &place_of(const void *address)
+{
+	for (place &p : places)
+		if (p.address == address)
+			return p.released;
+	places.push_back({address, {}});
+	return places.back().released;
+}
+
+void forget_places();
+void forget_places()
+{
+	places.clear();
+}
+
+void threadfence(bool device)
+{
+	if (!device) /* orders for its own block, which the clocks of barriers do already */
+		return;
+	learn(self, self->acquired);
+	self->acquired = {};
+	self->released = for_others(self);
+}
+
+static void order_read(fiber *f, const past &from, ordering order)
+{
+	if (order == ACQUIRE || order == ACQUIRE_RELEASE)
+		learn(f, from);
+	else
+		join(f->acquired, from);
+}
+
+/* A read-modify-write hands on what the place had: it goes on with the chain of releases. */
+static void order_write(fiber *f, past &to, ordering order, bool modifies)
+{
+	const past mine =
+		order == RELEASE || order == ACQUIRE_RELEASE ? for_others(f) : f->released;
+
+	if (modifies)
+		join(to, mine);
+	else
+		to = mine;
+}
+
+static uint64_t load_bits(const void *address, int bytes)
+{
+	uint64_t value = 0;
+
+	memcpy(&value, address, (size_t)bytes);
+	return value;
+}
+
+uint64_t atomic(void *address, int bytes, ordering order, update change, uint64_t operand,
+		uint64_t other)
+{
+	preempt();
+	touch_global((const char *)address, (size_t)bytes, WRITE, self, 0, true, HERE);
+
+	past &p = place_of(address);
+	const uint64_t old = load_bits(address, bytes), value = change(old, operand, other);
+
+	order_read(self, p, order);
+	order_write(self, p, order, true);
+	memcpy(address, &value, (size_t)bytes);
+	progress++;
+	return old;
+}
+
+uint64_t atomic_load(const void *address, int bytes, ordering order)
+{
+	preempt();
+	touch_global((const char *)address, (size_t)bytes, READ, self, 0, true, HERE);
+
+	const uint64_t value = load_bits(address, bytes);
+
+	order_read(self, place_of(address), order);
+	if (self->polled == address && self->polled_value == value)
+		poll(HERE, "poll for a change of %s", "global memory");
+	self->polled = address, self->polled_value = value;
+	return value;
+}
+
+void atomic_store(void *address, int bytes, ordering order, uint64_t value)
+{
+	preempt();
+	touch_global((const char *)address, (size_t)bytes, WRITE, self, 0, true, HERE);
+	order_write(self, place_of(address), order, false);
+	memcpy(address, &value, (size_t)bytes);
+	progress++;
+}
+} // namespace emulator

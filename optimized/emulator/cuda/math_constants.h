@@ -1,0 +1,3 @@
+/* math_constants.h - CUDA's name for what cuda_runtime_api.h has here. */
+#pragma once
+#include "cuda_runtime_api.h"

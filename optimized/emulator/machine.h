@@ -1,0 +1,403 @@
+/* machine.h - the emulated GPU as its own files see it: fibers, warps, blocks, clusters and grids;
+ * what each knows of the others' past (clocks); the shadow of shared and of global memory.
+ *
+ * Clocks. A cluster has slots: its threads, then two agents per warp (its wgmma, its bulk stores),
+ * then one per mbarrier (what copies write on its behalf). A thread knows a number of each slot:
+ * what that slot did up to there has happened before. Two more parts of a clock say how far a
+ * fence.proxy.async has carried that over to the asynchronous proxy, for shared and for global
+ * memory. A barrier joins clocks; an
+ * access that is not ordered by them is a race, whatever the schedule of this run was. Of other
+ * clusters a thread knows what came by an atomic or with the end of a grid.
+ */
+#pragma once
+
+#define EMULATOR_CORE
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "emulator/asynchronous.h"
+
+#define HERE __builtin_return_address(0)
+
+namespace emulator
+{
+enum : uint32_t {
+	WINDOW = 1u << 19,    /* shared addresses of a block */
+	RESERVED = 1024,      /* the first KiB is the hardware's: address 0 is never valid */
+	STATIC_AT = 1u << 18, /* of static shared memory, in a window */
+	RANK_SHIFT = 24,
+	MAX_BLOCKS = 96,   /* alive at a time */
+	MAX_BARRIERS = 64, /* mbarriers of a block */
+	CLOCK_BITS = 19,
+	CLOCK = (1u << CLOCK_BITS) - 1,
+	IN_FLIGHT = 8191, /* a slot: a copy that nobody has waited for */
+	OBJECT = 8190,    /* a slot: an mbarrier lies here */
+	POISON = 0x7fff,  /* NaN in bf16, fp16 and fp32, no valid index */
+};
+
+/* ---- what happened before ----------------------------------------------------------------------
+ */
+
+template <typename T> class ref /* counts references; T has `references` and destroy() */
+{
+	T *p = nullptr;
+
+      public:
+	ref() = default;
+	ref(T *x) : p(x)
+	{
+		if (p)
+			p->references++;
+	}
+	ref(const ref &other) : ref(other.p)
+	{
+	}
+	ref(ref &&other) noexcept : p(other.p)
+	{
+		other.p = nullptr;
+	}
+	ref &operator=(ref other)
+	{
+		std::swap(p, other.p);
+		return *this;
+	}
+	~ref()
+	{
+		if (p && !--p->references)
+			p->destroy();
+	}
+	T *get() const
+	{
+		return p;
+	}
+	T *operator->() const
+	{
+		return p;
+	}
+	explicit operator bool() const
+	{
+		return p;
+	}
+	bool operator==(const ref &other) const
+	{
+		return p == other.p;
+	}
+};
+
+struct clocks {
+	uint32_t references, slots;
+	uint32_t at[]; /* [3][slots]: by enum proxy */
+
+	static ref<clocks> make(uint32_t slots);
+	void destroy();
+};
+
+struct operations {         /* grids and copies that are over, by number */
+	uint32_t below = 0; /* all of them up to here */
+	std::vector<uint32_t> more;
+
+	bool has(uint32_t operation) const;
+	void add(uint32_t operation);
+	void join(const operations &other);
+};
+
+struct elsewhere { /* outside of a thread's own cluster; never changed once shared */
+	uint32_t references = 0;
+	operations done;
+	std::vector<std::pair<uint32_t, ref<clocks>>> clusters; /* by serial */
+
+	void destroy()
+	{
+		delete this;
+	}
+};
+
+struct past {
+	ref<clocks> here;
+	ref<elsewhere> there;
+};
+void join(past &to, const past &from);
+
+struct gathering { /* of what many release, one after the other */
+	past all;
+	past last; /* the one that was joined last: neighbours mostly share it */
+	bool empty() const
+	{
+		return !all.here;
+	}
+	void clear()
+	{
+		all = {}, last = {};
+	}
+};
+
+/* ---- threads
+ * ------------------------------------------------------------------------------------- */
+
+struct block;
+struct warp;
+struct cluster;
+struct grid;
+struct copy;
+
+enum state { READY, WAITING, POLLING, DONE };
+
+struct unfenced { /* a generic write that the asynchronous proxy may not see yet */
+	uint32_t cell, bytes, clock;
+};
+
+struct fiber {
+	uint3 thread;
+	void *sp;
+	char *stack;
+	emulator::block *block;
+	emulator::warp *warp;
+	emulator::cluster *cluster;
+	int lane;
+	uint32_t slot, now, fenced[3]; /* its own clock; how far a fence carried it to a proxy */
+	emulator::past past;           /* of the others */
+	emulator::state state;
+	/* for what it waits, made into words only when nothing can go on */
+	const char *waits, *what;
+	uint32_t numbers[2];
+	const void *pc;
+	uint32_t seen, idle; /* progress at its last poll that failed; how many since */
+	uint32_t alone;      /* accesses since it last waited for anybody */
+	bool vote;
+	/* cp.async, bulk stores */
+	std::vector<copy *> copies, stores;
+	uint32_t committed, stores_committed;
+	std::vector<unfenced> writes;
+	/* relaxed atomics and fences */
+	emulator::past acquired; /* by relaxed loads, until a fence */
+	emulator::past released; /* at the last fence, for relaxed stores */
+	uint32_t fence_epoch;
+	const void *polled; /* the place that it looks at again and again */
+	uint64_t polled_value;
+};
+
+struct meeting { /* lanes that come together in one instruction */
+	const char *name;
+	uint32_t mask, here;
+	void *arguments[32];
+};
+
+struct chain { /* accumulators of a warp between the first wgmma and the last */
+	float *d[32];
+	int n, pending;
+	std::vector<float> sum; /* [16][n] */
+};
+
+struct product {
+	emulator::chain *chain;
+	uint32_t group;
+	operands how;
+	registers a[32];
+	const void *pc;
+};
+
+struct warp {
+	emulator::block *block;
+	fiber *lanes[32];
+	int count, number, position; /* position: among the ready ones, -1: nobody is ready */
+	std::vector<fiber *> ready;
+	std::vector<meeting> meetings;
+	uint32_t priority;
+	/* wgmma: groups; instructions */
+	uint32_t agent, committed, waited, issued;
+	bool fenced;
+	uint32_t bulk_agent, bulk_clock;
+	std::vector<std::unique_ptr<product>> queue;
+	std::vector<std::unique_ptr<chain>> chains;
+};
+
+struct named_barrier {
+	int arrived, expected;
+	bool any;
+	int count;
+	std::vector<fiber *> waiting;
+	gathering clocks;
+};
+
+struct mbarrier {
+	emulator::block *block;
+	uint32_t offset, count, pending, phase, agent, agent_clock;
+	int64_t tx;
+	gathering now, now_wide; /* released for the phase that runs; by other blocks */
+	past done, done_wide;    /* for all that are complete */
+	uint32_t init_slot, init_clock;
+	bool fenced; /* copies and other blocks may know of the init */
+	const void *pc;
+	std::vector<fiber *> waiting;
+};
+
+struct piece {            /* up to 16 bytes */
+	uint32_t at;      /* in the target block's window */
+	const char *from; /* NULL: zeros */
+	uint8_t bytes;    /* of from, the rest of 16 is zero; of a target in global memory */
+	char *to;         /* in global memory; NULL: shared */
+	uint32_t from_at; /* in the source block's window, where from is NULL and source is not */
+};
+
+struct copy {
+	uint32_t id, group;
+	const void *pc;
+	bool landed;
+	block *target, *source; /* NULL: global memory */
+	int width;              /* bytes that a piece writes */
+	mbarrier *tells;        /* NULL: cp.async and stores */
+	uint32_t bytes, clock;  /* clock: of a store, its agent's */
+	std::vector<piece> pieces;
+};
+
+struct block {
+	emulator::cluster *cluster;
+	int rank, live, place; /* place: of its window in the arena */
+	uint3 index;
+	char *memory;  /* WINDOW bytes */
+	char *statics; /* static shared memory while another block runs */
+	std::vector<warp> warps;
+	named_barrier barriers[16];
+	std::vector<std::unique_ptr<mbarrier>> mbarriers;
+	bool triggered, waited; /* let_next_start, wait_for_previous */
+};
+
+struct cluster {
+	emulator::grid *grid;
+	uint32_t serial, slots, threads, first_agent, first_bulk, first_barrier;
+	std::vector<block> blocks;
+	std::vector<fiber *> fibers;
+	int live;
+	named_barrier barrier;
+	past passed;                  /* released for the last phase of the cluster's barrier */
+	std::vector<uint8_t> arrived; /* [threads]: at the cluster's barrier, not yet past it */
+	std::vector<std::unique_ptr<copy>> flights; /* all copies, by id */
+	std::vector<copy *> air;                    /* not landed */
+	std::vector<warp *> computing;              /* with wgmma queued */
+};
+
+struct grid {
+	launch how;
+	std::function<void()> body;
+	uint32_t number;             /* of the operation */
+	std::vector<uint32_t> order; /* of clusters, the adversary's */
+	size_t started;
+	uint32_t over, triggered; /* blocks */
+	uint32_t blocks;
+	operations known; /* at its start */
+	operations final; /* at its end, by any of its threads */
+	bool complete;
+	std::shared_ptr<grid> previous; /* of its stream; NULL: not a kernel, or long over */
+	std::vector<fiber *> waiting;   /* for the previous one's end, in this grid */
+};
+
+/* ---- the run
+ * --------------------------------------------------------------------------------------- */
+
+enum order { ORDER_RANDOM, ORDER_WARPS, ORDER_PRIORITY };
+enum timing { TIMING_EARLY, TIMING_LATE, TIMING_RANDOM };
+enum company { COMPANY_ALL, COMPANY_ONE, COMPANY_FEW }; /* clusters alive at a time */
+struct options {
+	uint64_t seed;
+	emulator::order order;
+	emulator::timing timing;
+	emulator::company company;
+	bool check; /* clocks: report races */
+	int sms, arch;
+};
+extern emulator::options options;
+extern fiber *self;
+extern char *arena, *behind; /* shared memory of all blocks; as the asynchronous proxy sees it */
+extern uint32_t progress;    /* of what a poll can see */
+extern uint64_t steps;       /* switches so far */
+
+struct counts {
+	uint64_t accesses, global_accesses, copies, products, meetings, blocks, launches;
+};
+extern counts counted;
+
+/* schedule.cpp */
+uint64_t random_number();
+uint32_t below(uint32_t n);
+void seed_random(uint64_t seed);
+void block_on(const void *pc, const char *waits, const char *what, uint32_t a = 0, uint32_t b = 0);
+void wake(fiber *f);
+void poll(const void *pc, const char *waits, const char *what, uint32_t a = 0, uint32_t b = 0);
+void preempt();
+[[noreturn]] void fail(); /* ends the launches that run */
+void meet(const char *name, uint32_t mask, void *mine,
+	  void (*combine)(warp &w, uint32_t mask, void **arguments), const void *pc);
+/* Runs what is active until all of it is over, or as much as it takes to start another operation.
+ * false: the kernels were ended. */
+bool run_grids(std::vector<std::shared_ptr<grid>> &active, bool to_the_end);
+void touch_statics(char *at, int bytes);
+char *static_memory(block *b);
+
+/* report.cpp */
+void report(const void *pc, const void *pc2, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+std::string where(const void *pc);
+std::string name_of(const fiber *f);
+std::string name_of(const grid *g);
+void describe_deadlock(const std::vector<cluster *> &alive);
+void start_reports();
+uint32_t reports_so_far();
+
+/* clocks.cpp */
+void start_clocks();
+void release(gathering &to, fiber *f);
+void acquire(fiber *f, const past &from);
+void adopt(fiber *f, const past &from); /* f's own is part of it */
+void tick(fiber *f);
+bool knows(const fiber *f, uint32_t slot, uint32_t clock, proxy proxy);
+/* The agent's clock, known to a gathering or to a thread. */
+void tell(gathering &to, const cluster &c, uint32_t slot, uint32_t clock);
+void tell(fiber *f, uint32_t slot, uint32_t clock);
+inline uint32_t epoch(uint32_t slot, uint32_t clock)
+{
+	return slot << CLOCK_BITS | clock;
+}
+inline uint32_t epoch(const fiber *f)
+{
+	return epoch(f->slot, f->now);
+}
+uint32_t new_serial(uint32_t operation); /* of a cluster or a copy */
+
+/* memory.cpp: the shadows */
+enum access { READ, WRITE, ASYNC_READ, ASYNC_WRITE };
+/* n bytes of shared memory from a cell of a block's window; f: whose knowledge counts; mark: the
+ * epoch that is left behind. */
+void touch(block *b, uint32_t at, int n, access access, const fiber *f, uint32_t mark,
+	   const void *pc);
+void mark_landed(block *b, uint32_t at, int n, uint32_t in_flight, uint32_t mark);
+void clear_shadow(block *b, size_t dynamic_bytes, size_t static_bytes);
+char *host_address(uint32_t address, int bytes, block **b, uint32_t *at, const char *what,
+		   const void *pc);
+void show_async(fiber *f);
+void poison(char *at, size_t bytes);
+/* Global memory, by a thread, or by a copy of the host's (f NULL). mark 0: f's own epoch. */
+bool is_global(const void *address);
+void touch_global(const char *at, size_t n, access access, const fiber *f, uint32_t mark,
+		  bool atomic, const void *pc);
+void host_touches(const char *at, size_t n, bool writes, uint32_t serial, const operations &known);
+void *allocate_global(size_t bytes);
+bool free_global(void *pointer);
+size_t global_bytes_from(const void *pointer); /* to the end of its allocation; 0: none */
+
+/* copies.cpp, wgmma.cpp */
+bool land_something(cluster &c); /* false: nothing is under way */
+const void *flight_pc(const cluster &c, uint32_t id);
+void check_finished(warp &w); /* its last thread has ended */
+void check_finished(block &b);
+void run_products(warp &w, uint32_t groups, bool one);
+/* Now, or later? */
+bool at_once();
+
+/* trace.cpp */
+extern bool tracing;
+void trace(const fiber *f, const char *event, const char *what, uint32_t a, uint32_t b,
+	   const void *pc);
+void start_trace();
+} // namespace emulator
