@@ -253,7 +253,9 @@ template <way WAY> static int counter_case(const char *how, uint64_t seed)
 
 int counter_run(uint64_t seed)
 {
-	return counter_case<FENCE>("fence and addition", seed) |
-	       counter_case<ADDITION>("addition that orders", seed + 1) |
-	       counter_case<WAITING>("the last split waits", seed + 2);
+	int failed = counter_case<FENCE>("fence and addition", seed);
+
+	failed += counter_case<ADDITION>("addition that orders", seed + 1);
+	failed += counter_case<WAITING>("the last split waits", seed + 2);
+	return failed;
 }

@@ -245,10 +245,12 @@ template <int BLOCKS, way WAY> static int exchange_case(const char *how, uint64_
 
 int exchange_run(uint64_t seed)
 {
-	return exchange_case<2, STORES>("stores", seed) |
-	       exchange_case<4, STORES>("stores", seed + 1) |
-	       exchange_case<2, ASYNCHRONOUS_STORES>("asynchronous stores", seed + 2) |
-	       exchange_case<4, ASYNCHRONOUS_STORES>("asynchronous stores", seed + 3) |
-	       exchange_case<2, BULK_COPIES>("bulk copies", seed + 4) |
-	       exchange_case<4, BULK_COPIES>("bulk copies", seed + 5);
+	int failed = exchange_case<2, STORES>("stores", seed);
+
+	failed += exchange_case<4, STORES>("stores", seed + 1);
+	failed += exchange_case<2, ASYNCHRONOUS_STORES>("asynchronous stores", seed + 2);
+	failed += exchange_case<4, ASYNCHRONOUS_STORES>("asynchronous stores", seed + 3);
+	failed += exchange_case<2, BULK_COPIES>("bulk copies", seed + 4);
+	failed += exchange_case<4, BULK_COPIES>("bulk copies", seed + 5);
+	return failed;
 }
