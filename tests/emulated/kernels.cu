@@ -16,6 +16,8 @@
 int exchange_run(uint64_t seed);
 int counter_run(uint64_t seed);
 int chain_run(uint64_t seed);
+int boxes_run(uint64_t seed);
+int plain_run(uint64_t seed);
 
 static const struct {
 	const char *name;
@@ -25,6 +27,8 @@ static const struct {
 	{"exchange", exchange_run, "blocks of a cluster merge states in their shared memory"},
 	{"counter", counter_run, "the last block of a row merges what the others wrote"},
 	{"chain", chain_run, "kernels that start before the one before has ended"},
+	{"boxes", boxes_run, "the copy engine's boxes, swizzles and plain copies"},
+	{"plain", plain_run, "shuffles, votes, barriers, fragments, reductions, atomics"},
 };
 enum { TESTS = sizeof(tests) / sizeof(*tests) };
 
