@@ -295,10 +295,23 @@ EMU_OPT   ?= -O2
 EMU_MOVE  := --set-section-flags .bss=alloc,load,contents --rename-section .bss=emulator_shared \
              --redefine-sym memcpy=emulator_memcpy --redefine-sym memset=emulator_memset
 emulated_kernel = $(CXX) $(EMU_FLAGS) $(EMU_OPT) -fno-zero-initialized-in-bss -ffp-contract=fast $(EMU_HOOKS) \
-  -fno-strict-aliasing -Wno-unknown-pragmas -Wno-unused-function -MMD -MP -x c++ -c $(1) -o $(2) && objcopy $(EMU_MOVE) $(2)
+  -fno-strict-aliasing -Wno-unknown-pragmas -Wno-missing-field-initializers -Wno-unused-function -MMD -MP -x c++ -c $(1) -o $(2) && objcopy $(EMU_MOVE) $(2)
+
+# Small kernels that use what rungs use and will use (tests/emulated/), for the emulator and for a GPU.
+KERNEL_TESTS := $(wildcard tests/emulated/*.cu)
+EMU_TESTS    := $(EMU)/kernels
 
 .PHONY: emulated
-emulated: $(EMU_MLA)
+emulated: $(EMU_MLA) $(EMU_TESTS)
+
+$(EMU)/tests/%.o: tests/emulated/%.cu $(CONFIG)
+	$(call say,EMU,$<)
+	@mkdir -p $(@D)
+	$(Q)$(call emulated_kernel,$<,$@)
+
+$(EMU_TESTS): $(KERNEL_TESTS:tests/emulated/%.cu=$(EMU)/tests/%.o) $(EMU_O)
+	$(call say,LINK,$@)
+	$(Q)$(CXX) -no-pie $(LDFLAGS) $^ -lm -o $@
 
 $(EMU)/core/%.o: optimized/emulator/%.cpp $(CONFIG)
 	$(call say,EMU,$<)

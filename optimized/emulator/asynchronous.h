@@ -23,15 +23,13 @@ void stmatrix(uint32_t address, const uint32_t *r, bool transposed);
 void mma(float *d, const uint32_t *a, uint32_t b0, uint32_t b1, element type); /* m16n8k16 */
 bool elect();
 
-/* ---- cp.async: groups of a thread -------------------------------------------------------------
- */
+/* ---- cp.async: groups of a thread ------------------------------------------------------------ */
 
 void copy_async(uint32_t address, const void *source, int bytes); /* 16 bytes, the rest zero */
 void copy_commit();
 void copy_wait(int left);
 
-/* ---- clusters ---------------------------------------------------------------------------------
- */
+/* ---- clusters -------------------------------------------------------------------------------- */
 
 uint32_t cluster_rank();
 uint32_t cluster_map(uint32_t address, uint32_t rank);
@@ -40,8 +38,7 @@ void cluster_wait();
 void load_shared(uint32_t address, void *value, int bytes);
 void store_shared(uint32_t address, const void *value, int bytes);
 
-/* ---- mbarriers --------------------------------------------------------------------------------
- */
+/* ---- mbarriers ------------------------------------------------------------------------------- */
 
 void mbarrier_init(uint32_t address, uint32_t count);
 void mbarrier_init_fence();
@@ -53,8 +50,7 @@ void mbarrier_arrive(uint32_t address, uint32_t count, ordering order, bool wide
 bool mbarrier_test(uint32_t address, uint32_t parity, bool wide);
 void mbarrier_wait(uint32_t address, uint32_t parity, bool wide);
 
-/* ---- the asynchronous proxy --------------------------------------------------------------------
- */
+/* ---- the asynchronous proxy ------------------------------------------------------------------ */
 
 enum proxy { GENERIC, ASYNC_SHARED, ASYNC_GLOBAL };
 void fence_proxy_async(proxy to);
@@ -77,8 +73,7 @@ void bulk_commit();
 void bulk_wait(int left, bool read); /* read: until shared memory has been read only */
 void store_async(uint32_t to, const uint32_t *words, int count, uint32_t mbarrier);
 
-/* ---- wgmma --------------------------------------------------------------------------------------
- */
+/* ---- wgmma ----------------------------------------------------------------------------------- */
 
 /* A in registers: they are looked at when the hardware may, which is until the wait. */
 struct registers {
@@ -97,8 +92,7 @@ void wgmma_fence();
 void wgmma_commit();
 void wgmma_wait(int left);
 
-/* ---- launches that overlap
- * ----------------------------------------------------------------------- */
+/* ---- launches that overlap ------------------------------------------------------------------- */
 
 void let_next_start();
 void wait_for_previous();

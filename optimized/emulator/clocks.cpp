@@ -8,8 +8,7 @@
 
 namespace emulator
 {
-/* ---- vectors ----------------------------------------------------------------------------------
- */
+/* ---- vectors --------------------------------------------------------------------------------- */
 
 ref<clocks> clocks::make(uint32_t slots)
 {
@@ -58,8 +57,7 @@ static ref<clocks> joined(const ref<clocks> &a, const ref<clocks> &b)
 	return last;
 }
 
-/* ---- operations, other clusters -----------------------------------------------------------------
- */
+/* ---- operations, other clusters -------------------------------------------------------------- */
 
 bool operations::has(uint32_t operation) const
 {
@@ -123,8 +121,7 @@ void join(past &to, const past &from)
 	to.there = joined(to.there, from.there);
 }
 
-/* ---- threads
- * -------------------------------------------------------------------------------------- */
+/* ---- threads --------------------------------------------------------------------------------- */
 
 void tick(fiber *f)
 {
@@ -203,6 +200,30 @@ void tell(fiber *f, uint32_t slot, uint32_t clock)
 	f->past.here = after;
 }
 
+static void carry(clocks &c, proxy to)
+{
+	uint32_t *carried = c.at + to * c.slots;
+
+	for (uint32_t i = 0; i < c.slots; i++)
+		carried[i] = std::max(carried[i], c.at[i]);
+}
+
+/* What came from other clusters, too. */
+static void carry_elsewhere(past &of)
+{
+	if (!of.there || of.there->clusters.empty())
+		return;
+
+	ref<elsewhere> there = new elsewhere();
+
+	there->done = of.there->done;
+	for (const auto &c : of.there->clusters) {
+		there->clusters.push_back({c.first, copy_of(c.second)});
+		carry(*there->clusters.back().second.get(), ASYNC_GLOBAL);
+	}
+	of.there = there;
+}
+
 void fence_proxy_async(proxy to)
 {
 	static ref<clocks> before[3], after[3];
@@ -210,21 +231,18 @@ void fence_proxy_async(proxy to)
 	if (!(before[to] == self->past.here)) {
 		before[to] = self->past.here;
 		after[to] = copy_of(before[to]);
-
-		uint32_t *generic = after[to]->at, *carried = generic + to * after[to]->slots;
-
-		for (uint32_t i = 0; i < after[to]->slots; i++)
-			carried[i] = std::max(carried[i], generic[i]);
+		carry(*after[to].get(), to);
 	}
 	self->past.here = after[to];
 	self->fenced[to] = self->now;
 	if (to == ASYNC_SHARED)
 		show_async(self);
+	else
+		carry_elsewhere(self->past);
 	tick(self); /* what it writes from now on is not carried over */
 }
 
-/* ---- atomics and fences
- * -------------------------------------------------------------------------- */
+/* ---- atomics and fences ---------------------------------------------------------------------- */
 
 /* What a thread of one cluster tells a thread that may be of another. */
 static past for_others(fiber *f)
@@ -319,7 +337,7 @@ uint64_t atomic(void *address, int bytes, ordering order, update change, uint64_
 		uint64_t other)
 {
 	preempt();
-	touch_global((const char *)address, (size_t)bytes, WRITE, self, 0, true, HERE);
+	touch_atomic((void *)address, bytes, ATOMIC_WRITE, HERE);
 
 	past &p = place_of(address);
 	const uint64_t old = load_bits(address, bytes), value = change(old, operand, other);
@@ -334,7 +352,7 @@ uint64_t atomic(void *address, int bytes, ordering order, update change, uint64_
 uint64_t atomic_load(const void *address, int bytes, ordering order)
 {
 	preempt();
-	touch_global((const char *)address, (size_t)bytes, READ, self, 0, true, HERE);
+	touch_atomic((void *)address, bytes, ATOMIC_READ, HERE);
 
 	const uint64_t value = load_bits(address, bytes);
 
@@ -348,7 +366,7 @@ uint64_t atomic_load(const void *address, int bytes, ordering order)
 void atomic_store(void *address, int bytes, ordering order, uint64_t value)
 {
 	preempt();
-	touch_global((const char *)address, (size_t)bytes, WRITE, self, 0, true, HERE);
+	touch_atomic((void *)address, bytes, ATOMIC_WRITE, HERE);
 	order_write(self, place_of(address), order, false);
 	memcpy(address, &value, (size_t)bytes);
 	progress++;

@@ -9,8 +9,7 @@
 
 namespace emulator
 {
-/* ---- copies under way ---------------------------------------------------------------------------
- */
+/* ---- copies under way ------------------------------------------------------------------------ */
 
 const void *flight_pc(const cluster &c, uint32_t id)
 {
@@ -23,20 +22,30 @@ static copy *take_off(block *target, const void *pc)
 	copy *flight = new copy();
 
 	counted.copies++;
-	if (c.flights.size() >= CLOCK) {
-		report(pc, nullptr, "%s: more than %u copies in a cluster: use a smaller case",
+	if (c.free_flights.empty()) {
+		c.free_flights.push_back((uint32_t)c.flights.size());
+		c.flights.emplace_back();
+	}
+	flight->id = c.free_flights.back(), flight->pc = pc, flight->target = target;
+	flight->width = 16;
+	c.free_flights.pop_back();
+	c.flights[flight->id].reset(flight);
+	if (flight->id >= CLOCK) {
+		report(pc, nullptr,
+		       "%s: more than %u copies under way in a cluster: use a smaller case",
 		       where(pc).c_str(), CLOCK);
 		fail();
 	}
-	flight->id = (uint32_t)c.flights.size(), flight->pc = pc, flight->target = target;
-	flight->width = 16;
-	c.flights.emplace_back(flight);
 	return flight;
 }
 
-static char *shared_at(block *b, uint32_t at)
+/* All who may ask for it have been told. */
+static void forget(cluster &c, copy *flight)
 {
-	return at < STATIC_AT ? b->memory + at : static_memory(b) + (at - STATIC_AT);
+	const uint32_t id = flight->id;
+
+	c.flights[id].reset();
+	c.free_flights.push_back(id);
 }
 
 static void complete_tx(mbarrier *b, uint32_t bytes, const void *pc);
@@ -55,7 +64,7 @@ static void land(copy *c)
 		if (c->source)
 			memcpy(to, behind + (size_t)c->source->place * WINDOW + p.from_at, p.bytes);
 		else if (p.from)
-			memcpy(to, p.from, p.bytes);
+			memcpy(to + p.skip, p.from, p.bytes);
 		if (!c->tells)
 			continue;
 		memcpy(mirror + p.at, to, (size_t)c->width);
@@ -65,6 +74,7 @@ static void land(copy *c)
 		return;
 	tell(c->tells->now, *c->target->cluster, c->tells->agent, c->tells->agent_clock);
 	complete_tx(c->tells, c->bytes, c->pc);
+	forget(*c->target->cluster, c);
 }
 
 bool land_something(cluster &c)
@@ -117,8 +127,7 @@ static void land_now(copy *c)
 	land(c);
 }
 
-/* ---- cp.async -----------------------------------------------------------------------------------
- */
+/* ---- cp.async -------------------------------------------------------------------------------- */
 
 void copy_async(uint32_t address, const void *source, int bytes)
 {
@@ -132,10 +141,10 @@ void copy_async(uint32_t address, const void *source, int bytes)
 
 	touch(b, at, 16, WRITE, self, epoch(IN_FLIGHT, c->id), HERE);
 	if (bytes)
-		touch_global((const char *)source, (size_t)bytes, READ, self, 0, false, HERE);
+		touch_global((const char *)source, (size_t)bytes, READ, self, 0, HERE);
 	c->group = self->committed;
 	c->pieces.push_back(
-		{at, bytes ? (const char *)source : nullptr, (uint8_t)bytes, nullptr, 0});
+		{at, bytes ? (const char *)source : nullptr, nullptr, 0, 0, (uint8_t)bytes});
 	self->copies.push_back(c);
 	fly(c);
 }
@@ -157,16 +166,13 @@ void copy_wait(int left)
 		land_now(c);
 		mark_landed(c->target, c->pieces[0].at, 16, epoch(IN_FLIGHT, c->id), epoch(self));
 		/* generic writes as any other: wgmma sees them behind a proxy fence */
-		if (!c->target->mbarriers.empty() && c->pieces[0].at < STATIC_AT)
-			self->writes.push_back(
-				{(uint32_t)c->target->place * WINDOW + c->pieces[0].at, 16,
-				 self->now});
+		self->writes.push_back({c->target, c->pieces[0].at, 16, self->now});
+		forget(*self->cluster, c);
 	}
 	self->copies = std::move(rest);
 }
 
-/* ---- mbarriers
- * ------------------------------------------------------------------------------------ */
+/* ---- mbarriers ------------------------------------------------------------------------------- */
 
 static mbarrier *find(uint32_t address, const char *what, bool by_copy, const void *pc)
 {
@@ -344,8 +350,7 @@ void mbarrier_wait(uint32_t address, uint32_t parity, bool wide)
 		acquire(self, b->done_wide);
 }
 
-/* ---- copies that tell an mbarrier
- * -------------------------------------------------------------------- */
+/* ---- copies that tell an mbarrier ------------------------------------------------------------ */
 
 static void aligned_or_fail(uint32_t to, uint32_t bytes, uint32_t by, const char *what,
 			    const void *pc)
@@ -403,10 +408,12 @@ static void each_chunk(const tensor_map_fields &map, const int32_t *at, uint32_t
 		for (uint32_t b = 0; b < row_bytes; b += 16) {
 			const int64_t x = at[0] + (int64_t)b / 2;
 			const uint32_t offset = base + r * row_bytes + b;
-			const int64_t left = inside && x >= 0 ? (int64_t)map.extent[0] - x : 0;
-			const int bytes = left <= 0 ? 0 : left >= 8 ? 16 : (int)left * 2;
+			const int64_t first = std::max<int64_t>(-x, 0);
+			const int64_t end = std::min<int64_t>((int64_t)map.extent[0] - x, 8);
+			const int count = inside && end > first ? (int)(end - first) : 0;
 
-			f(offset ^ (offset >> 7 & mask) << 4, line + x * 2, bytes);
+			f(offset ^ (offset >> 7 & mask) << 4, line + (x + first) * 2,
+			  (int)first * 2, count * 2);
 		}
 	}
 }
@@ -435,13 +442,13 @@ void tensor_load(uint32_t to, const void *map, int rank, const int32_t *at, uint
 
 		c->tells = find((mbarrier & low) | r << RANK_SHIFT, "complete_tx", true, HERE);
 		c->bytes = bytes;
-		each_chunk(fields, at, base, [&](uint32_t offset, const char *from, int valid) {
-			if (valid)
-				touch_global(from, (size_t)valid, ASYNC_READ, self, 0, false,
-					     c->pc);
-			c->pieces.push_back(
-				{offset, valid ? from : nullptr, (uint8_t)valid, nullptr, 0});
-		});
+		each_chunk(fields, at, base,
+			   [&](uint32_t offset, const char *from, int skip, int valid) {
+				   if (valid)
+					   touch_global(from, (size_t)valid, ASYNC_READ, self, 0, c->pc);
+				   c->pieces.push_back({offset, valid ? from : nullptr, nullptr, 0,
+							(uint8_t)skip, (uint8_t)valid});
+			   });
 		announce(c);
 		if (tracing)
 			trace(self, "TMA load for %s +%u", "mbarrier", c->tells->offset, bytes,
@@ -458,14 +465,14 @@ void bulk_load(uint32_t to, const void *from, uint32_t bytes, uint32_t mbarrier)
 	preempt();
 	aligned_or_fail(to, bytes, 16, "a bulk copy", HERE);
 	host_address(to, 16, &b, &base, "the target of a bulk copy", HERE);
-	touch_global((const char *)from, bytes, ASYNC_READ, self, 0, false, HERE);
+	touch_global((const char *)from, bytes, ASYNC_READ, self, 0, HERE);
 
 	copy *c = take_off(b, HERE);
 
 	c->tells = find(mbarrier, "complete_tx", true, HERE);
 	c->bytes = bytes;
 	for (uint32_t i = 0; i < bytes; i += 16)
-		c->pieces.push_back({base + i, (const char *)from + i, 16, nullptr, 0});
+		c->pieces.push_back({base + i, (const char *)from + i, nullptr, 0, 0, 16});
 	announce(c);
 	fly(c);
 }
@@ -490,7 +497,7 @@ void bulk_cluster(uint32_t to, uint32_t from, uint32_t bytes, uint32_t mbarrier)
 	for (uint32_t i = 0; i < bytes; i += 16) {
 		touch(source, at + i, 16, ASYNC_READ, self,
 		      epoch(c->tells->agent, c->tells->agent_clock + 1), HERE);
-		c->pieces.push_back({base + i, nullptr, 16, nullptr, at + i});
+		c->pieces.push_back({base + i, nullptr, nullptr, at + i, 0, 16});
 	}
 	announce(c);
 	fly(c);
@@ -499,7 +506,6 @@ void bulk_cluster(uint32_t to, uint32_t from, uint32_t bytes, uint32_t mbarrier)
 /* Words by value. */
 void store_async(uint32_t to, const uint32_t *words, int count, uint32_t mbarrier)
 {
-	static std::vector<std::unique_ptr<uint32_t[]>> kept; /* until they have landed */
 	block *b;
 	uint32_t base;
 
@@ -508,20 +514,16 @@ void store_async(uint32_t to, const uint32_t *words, int count, uint32_t mbarrie
 
 	copy *c = take_off(b, HERE);
 
-	if (self->cluster->air.empty())
-		kept.clear();
-	kept.emplace_back(new uint32_t[(size_t)count]);
-	memcpy(kept.back().get(), words, (size_t)count * 4);
+	memcpy(c->words, words, (size_t)count * 4);
 	c->tells = find(mbarrier, "complete_tx", true, HERE);
 	c->width = count * 4;
 	c->bytes = (uint32_t)c->width;
-	c->pieces.push_back({base, (const char *)kept.back().get(), (uint8_t)c->width, nullptr, 0});
+	c->pieces.push_back({base, (const char *)c->words, nullptr, 0, 0, (uint8_t)c->width});
 	announce(c);
 	fly(c);
 }
 
-/* ---- stores in groups of a thread
- * ---------------------------------------------------------------------- */
+/* ---- stores in groups of a thread ------------------------------------------------------------ */
 
 static copy *new_store(const void *pc)
 {
@@ -534,15 +536,17 @@ static copy *new_store(const void *pc)
 	return c;
 }
 
+/* bytes of global memory from those of shared memory, which lie in 16 of them */
 static void store_piece(copy *c, uint32_t from, char *to, int bytes)
 {
-	const uint32_t mark = epoch(self->warp->bulk_agent, c->clock);
+	const uint32_t reads = epoch(self->warp->bulk_agent, c->clock);
+	const uint32_t writes = epoch(self->warp->bulk_agent + self->cluster->warps, c->clock);
 
-	touch(self->block, from, 16, ASYNC_READ, self, mark, c->pc);
+	touch(self->block, from / 16 * 16, 16, ASYNC_READ, self, reads, c->pc);
 	if (!bytes)
 		return;
-	touch_global(to, (size_t)bytes, ASYNC_WRITE, self, mark, false, c->pc);
-	c->pieces.push_back({0, nullptr, (uint8_t)bytes, to, from});
+	touch_global(to, (size_t)bytes, ASYNC_WRITE, self, writes, c->pc);
+	c->pieces.push_back({0, nullptr, to, from, 0, (uint8_t)bytes});
 }
 
 void bulk_store(void *to, uint32_t from, uint32_t bytes)
@@ -573,8 +577,8 @@ void tensor_store(const void *map, int rank, const int32_t *at, uint32_t from)
 
 	copy *c = new_store(HERE);
 
-	each_chunk(fields, at, base, [&](uint32_t offset, const char *to, int valid) {
-		store_piece(c, offset, (char *)to, valid);
+	each_chunk(fields, at, base, [&](uint32_t offset, const char *to, int skip, int valid) {
+		store_piece(c, offset + (uint32_t)skip, (char *)to, valid);
 	});
 	fly(c);
 }
@@ -584,8 +588,8 @@ void bulk_commit()
 	self->stores_committed++;
 }
 
-/* Here the bytes are read when they are written; a wait for the reading waits for both, but lets
- * the thread know of the reading alone. */
+/* read: until shared memory has been read; then the bytes are there too, but the thread does not
+ * know of it. */
 void bulk_wait(int left, bool read)
 {
 	std::vector<copy *> rest;
@@ -596,9 +600,15 @@ void bulk_wait(int left, bool read)
 			continue;
 		}
 		land_now(c);
+		c->waited = true;
 		tell(self, self->warp->bulk_agent, c->clock);
+		if (read) {
+			rest.push_back(c);
+			continue;
+		}
+		tell(self, self->warp->bulk_agent + self->cluster->warps, c->clock);
+		forget(*self->cluster, c);
 	}
-	(void)read;
 	self->stores = std::move(rest);
 }
 

@@ -265,8 +265,7 @@ static inline int __clz(int x)
 	return x ? __builtin_clz((unsigned)x) : 32;
 }
 
-/* ---- atomics, relaxed as CUDA's are -----------------------------------------------------------
- */
+/* ---- atomics, relaxed as CUDA's are ---------------------------------------------------------- */
 
 template <typename T> static __forceinline__ uint64_t emulator_bits(T x)
 {
@@ -361,8 +360,7 @@ static __forceinline__ T atomicCAS(T *address, typename emulator_same<T>::type c
 						  emulator_bits((T)compare), emulator_bits((T)x)));
 }
 
-/* ---- loads by name ----------------------------------------------------------------------------
- */
+/* ---- loads by name --------------------------------------------------------------------------- */
 
 template <typename T> static __forceinline__ T __ldg(const T *pointer)
 {
@@ -382,8 +380,7 @@ static __forceinline__ void __stcg(T *pointer, typename emulator_same<T>::type x
 	*pointer = x;
 }
 
-/* ---- launches ----------------------------------------------------------------------------------
- */
+/* ---- launches -------------------------------------------------------------------------------- */
 
 enum cudaLaunchAttributeID {
 	cudaLaunchAttributeClusterDimension = 4,

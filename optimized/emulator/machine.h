@@ -1,7 +1,8 @@
 /* machine.h - the emulated GPU as its own files see it: fibers, warps, blocks, clusters and grids;
  * what each knows of the others' past (clocks); the shadow of shared and of global memory.
  *
- * Clocks. A cluster has slots: its threads, then two agents per warp (its wgmma, its bulk stores),
+ * Clocks. A cluster has slots: its threads, then three agents per warp (its wgmma; what its bulk
+ * stores read and what they write),
  * then one per mbarrier (what copies write on its behalf). A thread knows a number of each slot:
  * what that slot did up to there has happened before. Two more parts of a clock say how far a
  * fence.proxy.async has carried that over to the asynchronous proxy, for shared and for global
@@ -37,8 +38,7 @@ enum : uint32_t {
 	POISON = 0x7fff,  /* NaN in bf16, fp16 and fp32, no valid index */
 };
 
-/* ---- what happened before ----------------------------------------------------------------------
- */
+/* ---- what happened before -------------------------------------------------------------------- */
 
 template <typename T> class ref /* counts references; T has `references` and destroy() */
 {
@@ -133,8 +133,7 @@ struct gathering { /* of what many release, one after the other */
 	}
 };
 
-/* ---- threads
- * ------------------------------------------------------------------------------------- */
+/* ---- threads --------------------------------------------------------------------------------- */
 
 struct block;
 struct warp;
@@ -145,7 +144,8 @@ struct copy;
 enum state { READY, WAITING, POLLING, DONE };
 
 struct unfenced { /* a generic write that the asynchronous proxy may not see yet */
-	uint32_t cell, bytes, clock;
+	emulator::block *block;
+	uint32_t at, bytes, clock;
 };
 
 struct fiber {
@@ -208,7 +208,8 @@ struct warp {
 	/* wgmma: groups; instructions */
 	uint32_t agent, committed, waited, issued;
 	bool fenced;
-	uint32_t bulk_agent, bulk_clock;
+	uint32_t bulk_agent,
+		bulk_clock; /* the agent that reads; the one that writes is [warps] on */
 	std::vector<std::unique_ptr<product>> queue;
 	std::vector<std::unique_ptr<chain>> chains;
 };
@@ -233,22 +234,23 @@ struct mbarrier {
 	std::vector<fiber *> waiting;
 };
 
-struct piece {            /* up to 16 bytes */
-	uint32_t at;      /* in the target block's window */
-	const char *from; /* NULL: zeros */
-	uint8_t bytes;    /* of from, the rest of 16 is zero; of a target in global memory */
-	char *to;         /* in global memory; NULL: shared */
-	uint32_t from_at; /* in the source block's window, where from is NULL and source is not */
+struct piece {       /* 16 bytes of a copy to shared memory; some of a store to global memory */
+	uint32_t at; /* in the target block's window */
+	const char *from;    /* in global memory; NULL: zeros, or from_at */
+	char *to;            /* in global memory; NULL: shared */
+	uint32_t from_at;    /* in the source block's window */
+	uint8_t skip, bytes; /* zeros at the front, what is copied; the rest is zero, too */
 };
 
 struct copy {
 	uint32_t id, group;
 	const void *pc;
-	bool landed;
+	bool landed, waited;    /* waited: for its reading, which frees shared memory */
 	block *target, *source; /* NULL: global memory */
 	int width;              /* bytes that a piece writes */
 	mbarrier *tells;        /* NULL: cp.async and stores */
 	uint32_t bytes, clock;  /* clock: of a store, its agent's */
+	uint32_t words[4];      /* of st.async */
 	std::vector<piece> pieces;
 };
 
@@ -266,16 +268,18 @@ struct block {
 
 struct cluster {
 	emulator::grid *grid;
-	uint32_t serial, slots, threads, first_agent, first_bulk, first_barrier;
+	uint32_t serial, slots, threads, warps, first_agent, first_bulk, first_barrier;
 	std::vector<block> blocks;
 	std::vector<fiber *> fibers;
 	int live;
 	named_barrier barrier;
 	past passed;                  /* released for the last phase of the cluster's barrier */
 	std::vector<uint8_t> arrived; /* [threads]: at the cluster's barrier, not yet past it */
-	std::vector<std::unique_ptr<copy>> flights; /* all copies, by id */
-	std::vector<copy *> air;                    /* not landed */
-	std::vector<warp *> computing;              /* with wgmma queued */
+	std::vector<std::unique_ptr<copy>>
+		flights; /* copies that somebody has to wait for, by id */
+	std::vector<uint32_t> free_flights;
+	std::vector<copy *> air;       /* not landed */
+	std::vector<warp *> computing; /* with wgmma queued */
 };
 
 struct grid {
@@ -293,8 +297,7 @@ struct grid {
 	std::vector<fiber *> waiting;   /* for the previous one's end, in this grid */
 };
 
-/* ---- the run
- * --------------------------------------------------------------------------------------- */
+/* ---- the run --------------------------------------------------------------------------------- */
 
 enum order { ORDER_RANDOM, ORDER_WARPS, ORDER_PRIORITY };
 enum timing { TIMING_EARLY, TIMING_LATE, TIMING_RANDOM };
@@ -346,7 +349,6 @@ void start_reports();
 uint32_t reports_so_far();
 
 /* clocks.cpp */
-void start_clocks();
 void release(gathering &to, fiber *f);
 void acquire(fiber *f, const past &from);
 void adopt(fiber *f, const past &from); /* f's own is part of it */
@@ -365,22 +367,44 @@ inline uint32_t epoch(const fiber *f)
 }
 uint32_t new_serial(uint32_t operation); /* of a cluster or a copy */
 
-/* memory.cpp: the shadows */
-enum access { READ, WRITE, ASYNC_READ, ASYNC_WRITE };
+/* shared.cpp, global.cpp: the shadows */
+enum access { READ, WRITE, ASYNC_READ, ASYNC_WRITE, ATOMIC_READ, ATOMIC_WRITE };
+inline bool is_write(access a)
+{
+	return a % 2;
+}
+inline bool is_async(access a)
+{
+	return a == ASYNC_READ || a == ASYNC_WRITE;
+}
+inline bool is_atomic(access a)
+{
+	return a >= ATOMIC_READ;
+}
+const void *pc_of(uint32_t pc);
+std::string who(const cluster &c, uint32_t slot, uint32_t pc);
+/* f does to a place what nothing orders with what the other did there. fence: only a proxy fence is
+ * lacking. */
+void race(const char *does, const char *did, const std::string &other, uint32_t other_pc,
+	  const std::string &place, const fiber *f, bool fence, const void *pc);
+char *reserve(size_t bytes, int protection); /* address space */
+void start_shared();
+void start_global();
+/* An atomic access of either kind of memory. */
+void touch_atomic(void *address, int bytes, access access, const void *pc);
 /* n bytes of shared memory from a cell of a block's window; f: whose knowledge counts; mark: the
  * epoch that is left behind. */
-void touch(block *b, uint32_t at, int n, access access, const fiber *f, uint32_t mark,
-	   const void *pc);
+void touch(block *b, uint32_t at, int n, access access, fiber *f, uint32_t mark, const void *pc);
 void mark_landed(block *b, uint32_t at, int n, uint32_t in_flight, uint32_t mark);
 void clear_shadow(block *b, size_t dynamic_bytes, size_t static_bytes);
 char *host_address(uint32_t address, int bytes, block **b, uint32_t *at, const char *what,
 		   const void *pc);
 void show_async(fiber *f);
+char *shared_at(block *b, uint32_t at);
 void poison(char *at, size_t bytes);
 /* Global memory, by a thread, or by a copy of the host's (f NULL). mark 0: f's own epoch. */
 bool is_global(const void *address);
-void touch_global(const char *at, size_t n, access access, const fiber *f, uint32_t mark,
-		  bool atomic, const void *pc);
+void touch_global(const char *at, size_t n, access access, fiber *f, uint32_t mark, const void *pc);
 void host_touches(const char *at, size_t n, bool writes, uint32_t serial, const operations &known);
 void *allocate_global(size_t bytes);
 bool free_global(void *pointer);

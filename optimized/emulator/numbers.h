@@ -111,7 +111,7 @@ static inline float emulator_expf(float x)
 	return (float)exp((double)x);
 }
 
-/* ---- conversions: to the nearest, ties to even; NaN becomes CUDA's 0x7fff ------------------- */
+/* ---- conversions: to the nearest, ties to even; NaN becomes CUDA's 0x7fff -------------------- */
 
 static inline float __bfloat162float(__nv_bfloat16 x)
 {

@@ -24,8 +24,7 @@ uint32_t reports_so_far()
 	return reports;
 }
 
-/* ---- places
- * ---------------------------------------------------------------------------------------- */
+/* ---- places ---------------------------------------------------------------------------------- */
 
 struct source_line {
 	std::string path; /* "" if it is not known */
@@ -120,8 +119,7 @@ std::string name_of(const fiber *f)
 	return text;
 }
 
-/* ---- reports
- * --------------------------------------------------------------------------------------- */
+/* ---- reports --------------------------------------------------------------------------------- */
 
 /* Why the access of that line is waived, "" if it is not. */
 static std::string waiver_of(const void *pc)
@@ -174,8 +172,7 @@ void trap()
 	fail();
 }
 
-/* ---- nothing can go on
- * ------------------------------------------------------------------------------ */
+/* ---- nothing can go on ----------------------------------------------------------------------- */
 
 /* "0..31, 96" */
 static std::string ranges(std::vector<int> threads)
@@ -243,8 +240,7 @@ void describe_deadlock(const std::vector<cluster *> &alive)
 		fprintf(stderr, "emulator:     and %d more blocks\n", shown - 4);
 }
 
-/* ---- an address that nobody has
- * ---------------------------------------------------------------------- */
+/* ---- an address that nobody has -------------------------------------------------------------- */
 
 static void on_fault(int, siginfo_t *info, void *)
 {

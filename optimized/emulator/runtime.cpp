@@ -53,8 +53,7 @@ static CUstream_st default_stream;
 static std::vector<CUstream_st *> streams = {&default_stream};
 static cudaError_t last_error;
 
-/* ---- options
- * -------------------------------------------------------------------------------------- */
+/* ---- options --------------------------------------------------------------------------------- */
 
 static uint64_t number_from(const char *name, uint64_t otherwise, uint64_t least, uint64_t most)
 {
@@ -92,13 +91,13 @@ static void start()
 	options.check = number_from("EMULATE_CHECK", 1, 0, 1);
 	options.sms = (int)number_from("EMULATE_SMS", 3, 1, 1024);
 	options.arch = (int)number_from("EMULATE_ARCH", 90, 80, 120);
-	start_clocks();
+	start_shared();
+	start_global();
 	start_reports();
 	start_trace();
 }
 
-/* ---- the work of a stream
- * --------------------------------------------------------------------------- */
+/* ---- the work of a stream -------------------------------------------------------------------- */
 
 static std::shared_ptr<grid> new_grid(const operation &o, CUstream_st &s)
 {
@@ -115,12 +114,8 @@ static std::shared_ptr<grid> new_grid(const operation &o, CUstream_st &s)
 	for (size_t i = g->order.size(); i > 1; i--)
 		std::swap(g->order[i - 1], g->order[below((uint32_t)i)]);
 	g->previous = s.last;
-	if (o.how.early && s.last) { /* what the one before had behind it at its start */
-		g->known = s.last->known;
-		s.last->previous.reset();
-	} else {
-		g->known = s.known;
-	}
+	/* early: what the one before had behind it at its own start */
+	g->known = o.how.early && s.last ? s.last->known : s.known;
 	g->final = g->known;
 	counted.launches++;
 	return g;
@@ -249,8 +244,7 @@ cudaError_t enqueue(const launch &how, cudaStream_t stream, std::function<void()
 
 using namespace emulator;
 
-/* ---- errors, the device
- * ------------------------------------------------------------------------------- */
+/* ---- errors, the device ---------------------------------------------------------------------- */
 
 extern "C" {
 cudaError_t cudaGetLastError()
@@ -360,8 +354,7 @@ cudaError_t cudaRuntimeGetVersion(int *version)
 	return cudaSuccess;
 }
 
-/* ---- memory
- * -------------------------------------------------------------------------------------------- */
+/* ---- memory ---------------------------------------------------------------------------------- */
 
 cudaError_t cudaMemGetInfo(size_t *available, size_t *total)
 {
@@ -441,8 +434,7 @@ cudaError_t cudaMemset(void *to, int byte, size_t bytes)
 	return cudaMemsetAsync(to, byte, bytes, nullptr);
 }
 
-/* ---- streams
- * -------------------------------------------------------------------------------------------- */
+/* ---- streams --------------------------------------------------------------------------------- */
 
 cudaError_t cudaDeviceSynchronize()
 {
@@ -502,8 +494,7 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph)
 	return cudaSuccess;
 }
 
-/* ---- graphs, events
- * --------------------------------------------------------------------------------------- */
+/* ---- graphs, events -------------------------------------------------------------------------- */
 
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long)
 {
@@ -574,8 +565,7 @@ cudaError_t cudaEventElapsedTime(float *, cudaEvent_t, cudaEvent_t)
 	return cudaErrorNotSupported;
 }
 
-/* ---- tensor maps
- * ------------------------------------------------------------------------------------------- */
+/* ---- tensor maps ----------------------------------------------------------------------------- */
 
 /* What the driver refuses: CUDA Driver API, cuTensorMapEncodeTiled. */
 static CUresult encode(CUtensorMap *map, CUtensorMapDataType, cuuint32_t rank, void *data,

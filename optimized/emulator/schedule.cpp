@@ -44,8 +44,7 @@ static bool failed, all_of_it;
 static int fuel;
 static void *main_sp;
 
-/* ---- chance ------------------------------------------------------------------------------------
- */
+/* ---- chance ---------------------------------------------------------------------------------- */
 
 static uint64_t chance;
 
@@ -68,8 +67,7 @@ uint32_t below(uint32_t n)
 	return (uint32_t)((random_number() >> 32) * n >> 32);
 }
 
-/* ---- static shared memory
- * ------------------------------------------------------------------------ */
+/* ---- static shared memory -------------------------------------------------------------------- */
 /* One place for the static shared memory of all blocks: what of it the kernels use is copied when
  * another block goes on. Outside of what was touched so far all of it is poison. */
 
@@ -108,8 +106,7 @@ void touch_statics(char *at, int bytes)
 	       (size_t)(touched_end - touched_begin));
 }
 
-/* ---- fibers
- * -------------------------------------------------------------------------------------- */
+/* ---- fibers ---------------------------------------------------------------------------------- */
 
 #if defined(__x86_64__) && !defined(EMULATOR_UCONTEXT)
 extern "C" void emulator_switch(void **save, void *load);
@@ -284,8 +281,7 @@ static fiber *take(warp *w, size_t i)
 	return f;
 }
 
-/* ---- clusters
- * -------------------------------------------------------------------------------------- */
+/* ---- clusters -------------------------------------------------------------------------------- */
 
 static void start_block(cluster &c, block &b, int rank, uint32_t number)
 {
@@ -304,6 +300,7 @@ static void start_block(cluster &c, block &b, int rank, uint32_t number)
 	poison(b.memory + RESERVED, how.shared_bytes);
 	poison(behind + (size_t)b.place * WINDOW + RESERVED, how.shared_bytes);
 	poison(b.statics, static_bytes);
+	poison(behind + (size_t)b.place * WINDOW + STATIC_AT, static_bytes);
 	clear_shadow(&b, how.shared_bytes, static_bytes);
 	b.warps.resize((threads + 31) / 32);
 	for (size_t i = 0; i < b.warps.size(); i++) {
@@ -328,7 +325,8 @@ static void start_cluster(grid &g, uint32_t number)
 	c->serial = new_serial(g.number);
 	c->threads = threads * blocks, c->live = (int)c->threads;
 	c->first_agent = 1 + c->threads, c->first_bulk = c->first_agent + warps;
-	c->first_barrier = c->first_bulk + warps;
+	c->warps = warps;
+	c->first_barrier = c->first_bulk + 2 * warps;
 	c->slots = c->first_barrier + blocks * MAX_BARRIERS;
 	c->blocks.resize(blocks);
 	c->arrived.resize(c->threads);
@@ -409,8 +407,7 @@ static bool reached()
 			 : last.triggered == last.blocks && last.started == last.order.size();
 }
 
-/* ---- waiting
- * --------------------------------------------------------------------------------------- */
+/* ---- waiting --------------------------------------------------------------------------------- */
 
 static fiber *pick();
 
@@ -478,8 +475,7 @@ void fail()
 	abort();
 }
 
-/* ---- the adversary chooses
- * --------------------------------------------------------------------------- */
+/* ---- the adversary chooses ------------------------------------------------------------------- */
 
 static warp *choose_warp()
 {
@@ -544,8 +540,7 @@ static fiber *pick()
 	}
 }
 
-/* ---- the end of a thread
- * ----------------------------------------------------------------------------- */
+/* ---- the end of a thread --------------------------------------------------------------------- */
 
 static void end_block(block &b)
 {
@@ -562,6 +557,7 @@ static void end_block(block &b)
 	if (++g.over < g.blocks)
 		return;
 	g.complete = true;
+	g.previous.reset();
 	for (fiber *f : g.waiting)
 		wake(f);
 	g.waiting.clear();
@@ -597,8 +593,7 @@ static void run_fiber()
 	go(pick());
 }
 
-/* ---- launches that overlap
- * ---------------------------------------------------------------------------- */
+/* ---- launches that overlap ------------------------------------------------------------------- */
 
 void let_next_start()
 {
@@ -631,8 +626,7 @@ uint64_t global_timer()
 	return steps;
 }
 
-/* ---- a run
- * ------------------------------------------------------------------------------------------- */
+/* ---- a run ----------------------------------------------------------------------------------- */
 
 bool run_grids(std::vector<std::shared_ptr<grid>> &grids, bool to_the_end)
 {

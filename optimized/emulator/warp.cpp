@@ -8,8 +8,7 @@
 
 namespace emulator
 {
-/* ---- lanes -------------------------------------------------------------------------------------
- */
+/* ---- lanes ----------------------------------------------------------------------------------- */
 
 void meet(const char *name, uint32_t mask, void *mine,
 	  void (*combine)(warp &w, uint32_t mask, void **arguments), const void *pc)
@@ -132,8 +131,7 @@ bool elect()
 	return mine.value;
 }
 
-/* ---- barriers
- * ------------------------------------------------------------------------------------ */
+/* ---- barriers -------------------------------------------------------------------------------- */
 
 static void open_barrier(named_barrier &b)
 {
@@ -227,8 +225,7 @@ int barrier_count(bool value)
 	return (int)self->numbers[0];
 }
 
-/* ---- the cluster's barrier
- * ------------------------------------------------------------------------- */
+/* ---- the cluster's barrier ------------------------------------------------------------------- */
 
 void cluster_arrive(ordering order)
 {
@@ -318,8 +315,7 @@ void store_shared(uint32_t address, const void *value, int bytes)
 	memcpy(to, value, (size_t)bytes);
 }
 
-/* ---- ldmatrix, stmatrix, mma
- * ------------------------------------------------------------------------ */
+/* ---- ldmatrix, stmatrix, mma ----------------------------------------------------------------- */
 
 struct matrices {
 	uint32_t *r;
@@ -372,9 +368,6 @@ static void store_matrices(warp &w, uint32_t, void **arguments)
 		char *to = host_address(m.address, 16, &b, &at, "stmatrix", m.pc);
 
 		touch(b, at, 16, WRITE, w.lanes[l], epoch(w.lanes[l]), m.pc);
-		if (w.lanes[l] != self && !b->mbarriers.empty() && at < STATIC_AT)
-			w.lanes[l]->writes.push_back(
-				{(uint32_t)b->place * WINDOW + at, 16, w.lanes[l]->now});
 		memcpy(to, x[l / 8][l % 8], 16);
 	}
 }

@@ -148,7 +148,7 @@ static chain *chain_of(warp &w, const operands &how, void **arguments, const voi
  * read from now on until the wait. */
 static void read_operands(warp &w, const operands &how, const void *pc)
 {
-	const fiber *asked = w.lanes[below(32)];
+	fiber *asked = w.lanes[below(32)];
 	const uint32_t mark = epoch(w.agent, w.committed + 1);
 	const auto read = [&](uint32_t at, int, int) {
 		touch(w.block, at, 16, ASYNC_READ, asked, mark, pc);

@@ -1,0 +1,190 @@
+/* hooks.cpp - every load and store of a kernel. The compiler calls __tsan_read4(address) and its
+ * like before each of them (-fsanitize=thread, whose own runtime is not linked): that is the door.
+ */
+#include "emulator/machine.h"
+
+extern "C" char __start_emulator_shared[] __attribute__((weak)),
+	__stop_emulator_shared[] __attribute__((weak));
+
+namespace emulator
+{
+static inline void access_of(void *address, int n, bool writes, const void *pc)
+{
+	if (!self)
+		return;
+
+	const uintptr_t at = (uintptr_t)address - (uintptr_t)arena;
+	const uintptr_t in_statics = (uintptr_t)address - (uintptr_t)__start_emulator_shared;
+	const enum access access = writes ? WRITE : READ;
+	block *b = self->block;
+
+	if (at < (size_t)MAX_BLOCKS * WINDOW) {
+		if (at / WINDOW != (uintptr_t)b->place) {
+			report(pc, nullptr,
+			       "%s: %s touches another block's shared memory by a generic pointer",
+			       where(pc).c_str(), name_of(self).c_str());
+			fail();
+		}
+		preempt();
+		touch(b, (uint32_t)(at % WINDOW), n, access, self, epoch(self), pc);
+	} else if (in_statics < (uintptr_t)(__stop_emulator_shared - __start_emulator_shared)) {
+		preempt();
+		touch_statics((char *)address, n);
+		touch(b, STATIC_AT + (uint32_t)in_statics, n, access, self, epoch(self), pc);
+	} else if (is_global(address)) {
+		preempt();
+		progress += writes;
+		touch_global((const char *)address, (size_t)n, access, self, 0, pc);
+	}
+}
+
+void touch_atomic(void *address, int n, access access, const void *pc)
+{
+	const uintptr_t at = (uintptr_t)address - (uintptr_t)arena;
+	char *const in_statics = (char *)address;
+
+	for (block &b : self->cluster->blocks)
+		if (at / WINDOW == (uintptr_t)b.place) {
+			touch(&b, (uint32_t)(at % WINDOW), n, access, self, epoch(self), pc);
+			return;
+		}
+	if (in_statics >= __start_emulator_shared && in_statics < __stop_emulator_shared) {
+		touch_statics(in_statics, n);
+		touch(self->block, STATIC_AT + (uint32_t)(in_statics - __start_emulator_shared), n,
+		      access, self, epoch(self), pc);
+		return;
+	}
+	touch_global((const char *)address, (size_t)n, access, self, 0, pc);
+}
+
+/* volatile: relaxed for the whole device, and what a loop looks at again and again */
+static void volatile_access(void *address, int n, bool writes, const void *pc)
+{
+	if (!self || !is_global(address)) {
+		access_of(address, n, writes, pc);
+		return;
+	}
+	preempt();
+	progress += writes;
+	touch_global((const char *)address, (size_t)n, writes ? ATOMIC_WRITE : ATOMIC_READ, self, 0,
+		     pc);
+	if (writes)
+		return;
+
+	uint64_t value = 0;
+
+	memcpy(&value, address, (size_t)n);
+	if (self->polled == address && self->polled_value == value)
+		poll(pc, "poll for a change of %s", "global memory");
+	self->polled = address, self->polled_value = value;
+}
+} // namespace emulator
+
+extern "C" {
+#define HOOK(name, n, writes)                                                                      \
+	void __tsan_##name(void *address);                                                         \
+	void __tsan_##name(void *address)                                                          \
+	{                                                                                          \
+		emulator::access_of(address, n, writes, HERE);                                     \
+	}
+#define VOLATILE_HOOK(name, n, writes)                                                             \
+	void __tsan_##name(void *address);                                                         \
+	void __tsan_##name(void *address)                                                          \
+	{                                                                                          \
+		emulator::volatile_access(address, n, writes, HERE);                               \
+	}
+HOOK(read1, 1, false)
+HOOK(read2, 2, false)
+HOOK(read4, 4, false)
+HOOK(read8, 8, false)
+HOOK(read16, 16, false)
+HOOK(write1, 1, true)
+HOOK(write2, 2, true)
+HOOK(write4, 4, true)
+HOOK(write8, 8, true)
+HOOK(write16, 16, true)
+HOOK(unaligned_read2, 2, false)
+HOOK(unaligned_read4, 4, false)
+HOOK(unaligned_read8, 8, false)
+HOOK(unaligned_read16, 16, false)
+HOOK(unaligned_write2, 2, true)
+HOOK(unaligned_write4, 4, true)
+HOOK(unaligned_write8, 8, true)
+HOOK(unaligned_write16, 16, true)
+VOLATILE_HOOK(volatile_read1, 1, false)
+VOLATILE_HOOK(volatile_read2, 2, false)
+VOLATILE_HOOK(volatile_read4, 4, false)
+VOLATILE_HOOK(volatile_read8, 8, false)
+VOLATILE_HOOK(volatile_read16, 16, false)
+VOLATILE_HOOK(volatile_write1, 1, true)
+VOLATILE_HOOK(volatile_write2, 2, true)
+VOLATILE_HOOK(volatile_write4, 4, true)
+VOLATILE_HOOK(volatile_write8, 8, true)
+VOLATILE_HOOK(volatile_write16, 16, true)
+VOLATILE_HOOK(unaligned_volatile_read4, 4, false)
+VOLATILE_HOOK(unaligned_volatile_read8, 8, false)
+VOLATILE_HOOK(unaligned_volatile_write4, 4, true)
+VOLATILE_HOOK(unaligned_volatile_write8, 8, true)
+
+void __tsan_read_range(void *address, size_t n);
+void __tsan_read_range(void *address, size_t n)
+{
+	emulator::access_of(address, (int)n, false, HERE);
+}
+void __tsan_write_range(void *address, size_t n);
+void __tsan_write_range(void *address, size_t n)
+{
+	emulator::access_of(address, (int)n, true, HERE);
+}
+void __tsan_init(void);
+void __tsan_init(void)
+{
+}
+void __tsan_func_entry(void *);
+void __tsan_func_entry(void *)
+{
+}
+void __tsan_func_exit(void);
+void __tsan_func_exit(void)
+{
+}
+void __tsan_vptr_update(void **, void *);
+void __tsan_vptr_update(void **, void *)
+{
+}
+void __tsan_vptr_read(void **);
+void __tsan_vptr_read(void **)
+{
+}
+/* Host code of a kernel file only. */
+uint64_t __tsan_atomic64_load(const volatile uint64_t *address, int order);
+uint64_t __tsan_atomic64_load(const volatile uint64_t *address, int)
+{
+	return __atomic_load_n(address, __ATOMIC_SEQ_CST);
+}
+void __tsan_atomic64_store(volatile uint64_t *address, uint64_t value, int order);
+void __tsan_atomic64_store(volatile uint64_t *address, uint64_t value, int)
+{
+	__atomic_store_n(address, value, __ATOMIC_SEQ_CST);
+}
+int __tsan_atomic8_load(const volatile uint8_t *address, int order);
+int __tsan_atomic8_load(const volatile uint8_t *address, int)
+{
+	return __atomic_load_n(address, __ATOMIC_SEQ_CST);
+}
+
+/* Structs are copied by memcpy, which no compiler announces: the build sends a kernel's here. */
+void *emulator_memcpy(void *to, const void *from, size_t n);
+void *emulator_memcpy(void *to, const void *from, size_t n)
+{
+	emulator::access_of((void *)from, (int)n, false, HERE);
+	emulator::access_of(to, (int)n, true, HERE);
+	return memcpy(to, from, n);
+}
+void *emulator_memset(void *to, int byte, size_t n);
+void *emulator_memset(void *to, int byte, size_t n)
+{
+	emulator::access_of(to, (int)n, true, HERE);
+	return memset(to, byte, n);
+}
+}

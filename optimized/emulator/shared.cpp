@@ -1,0 +1,256 @@
+/* shared.cpp - shared memory and its shadow: for each byte who wrote it last and who has read it
+ * since, with the places in the source.
+ */
+#include <sys/mman.h>
+
+#include <algorithm>
+
+#include "emulator/machine.h"
+#include "emulator/shared.cuh"
+
+extern "C" char __start_emulator_shared[] __attribute__((weak)),
+	__stop_emulator_shared[] __attribute__((weak));
+
+namespace emulator
+{
+/* ---- shared memory --------------------------------------------------------------------------- */
+
+enum : uint32_t { ATOMIC = 1u << 31 }; /* of a place in the program, which is below 2 GiB */
+
+struct cell { /* of a byte; epochs: slot << CLOCK_BITS | clock, 0: never */
+	uint32_t write, write_pc, read[3], read_pc[3];
+};
+static cell *shadow; /* [MAX_BLOCKS][WINDOW] */
+
+const void *pc_of(uint32_t pc)
+{
+	return (const void *)(uintptr_t)(pc &
+					 ~ATOMIC); /* the program is not position independent */
+}
+
+void poison(char *at, size_t bytes)
+{
+	for (size_t i = 0; i + 1 < bytes; i += 2)
+		memcpy(at + i, "\xff\x7f", 2);
+}
+
+static cell *cells_of(const block *b)
+{
+	return shadow + (size_t)b->place * WINDOW;
+}
+
+void clear_shadow(block *b, size_t dynamic_bytes, size_t static_bytes)
+{
+	memset((void *)(cells_of(b) + RESERVED), 0, dynamic_bytes * sizeof(cell));
+	memset((void *)(cells_of(b) + STATIC_AT), 0, static_bytes * sizeof(cell));
+}
+
+std::string who(const cluster &c, uint32_t slot, uint32_t pc)
+{
+	std::string name = "a copy";
+
+	if (slot >= 1 && slot <= c.threads)
+		name = name_of(c.fibers[slot - 1]);
+	else if (slot >= c.first_agent && slot < c.first_barrier)
+		name = (slot < c.first_bulk ? "wgmma of warp " : "a bulk store of warp ") +
+		       std::to_string(
+			       (slot - (slot < c.first_bulk ? c.first_agent : c.first_bulk)) %
+			       c.blocks[0].warps.size());
+	return name + " at " + where(pc_of(pc));
+}
+
+void race(const char *does, const char *did, const std::string &other, uint32_t other_pc,
+	  const std::string &place, const fiber *f, bool fence, const void *pc)
+{
+	report(pc, pc_of(other_pc), "%s: %s %s %s that %s %s; %s", where(pc).c_str(),
+	       name_of(f).c_str(), does, place.c_str(), other.c_str(), did,
+	       fence ? "a barrier orders the two, but no fence.proxy.async does"
+		     : "nothing orders the two");
+}
+
+static std::string shared_place(const block *b, uint32_t at, const fiber *f)
+{
+	return "shared memory +" + std::to_string(at) +
+	       (b == f->block ? "" : " of block " + std::to_string(b->index.x));
+}
+
+static void check_cell(cell &c, block *b, uint32_t at, access access, const fiber *f, uint32_t mark,
+		       const void *pc)
+{
+	const bool async = is_async(access), writes = is_write(access), atomic = is_atomic(access);
+	const uint32_t slot = c.write >> CLOCK_BITS, clock = c.write & CLOCK;
+	const uint32_t pc32 = (uint32_t)(uintptr_t)pc | (atomic ? ATOMIC : 0u);
+
+	if (slot == IN_FLIGHT) {
+		const void *by = flight_pc(*b->cluster, clock);
+
+		report(pc, by,
+		       "%s: %s %s %s while the copy of %s is under way: nobody waited for it",
+		       where(pc).c_str(), name_of(f).c_str(), writes ? "writes" : "reads",
+		       shared_place(b, at, f).c_str(), where(by).c_str());
+	} else if (slot == OBJECT) {
+		report(pc, nullptr, "%s: %s touches the mbarrier at %s as if it were data",
+		       where(pc).c_str(), name_of(f).c_str(), shared_place(b, at, f).c_str());
+	} else if (c.write && !(atomic && c.write_pc & ATOMIC) &&
+		   !knows(f, slot, clock, async ? ASYNC_SHARED : GENERIC)) {
+		race(writes  ? "overwrites"
+		     : async ? "reads (asynchronously)"
+			     : "reads",
+		     "wrote", who(*b->cluster, slot, c.write_pc), c.write_pc,
+		     shared_place(b, at, f), f, async && knows(f, slot, clock, GENERIC), pc);
+	} else if (!c.write && !writes) {
+		report(pc, nullptr, "%s: %s reads %s that was never written", where(pc).c_str(),
+		       name_of(f).c_str(), shared_place(b, at, f).c_str());
+		c.write = mark, c.write_pc = pc32; /* once is enough */
+	}
+	if (writes) {
+		for (int r = 0; r < 3; r++)
+			if (c.read[r] && !(atomic && c.read_pc[r] & ATOMIC) &&
+			    !knows(f, c.read[r] >> CLOCK_BITS, c.read[r] & CLOCK, GENERIC))
+				race("overwrites", "may still read",
+				     who(*b->cluster, c.read[r] >> CLOCK_BITS, c.read_pc[r]),
+				     c.read_pc[r], shared_place(b, at, f), f, false, pc);
+		c = {mark, pc32, {}, {}};
+		return;
+	}
+
+	int r = 0; /* a reader that this one knows of may be forgotten, else any */
+
+	while (r < 3 && c.read[r] && c.read[r] >> CLOCK_BITS != mark >> CLOCK_BITS &&
+	       !knows(f, c.read[r] >> CLOCK_BITS, c.read[r] & CLOCK, GENERIC))
+		r++;
+	if (r == 3)
+		r = (int)below(3);
+	c.read[r] = mark, c.read_pc[r] = pc32;
+}
+
+void touch(block *b, uint32_t at, int n, access access, fiber *f, uint32_t mark, const void *pc)
+{
+	const size_t dynamic_bytes = b->cluster->grid->how.shared_bytes;
+	const size_t static_bytes = (size_t)(__stop_emulator_shared - __start_emulator_shared);
+
+	counted.accesses++;
+	if (!(at >= RESERVED && at + (uint32_t)n <= RESERVED + dynamic_bytes) &&
+	    !(at >= STATIC_AT && at + (uint32_t)n <= STATIC_AT + static_bytes)) {
+		report(pc, nullptr,
+		       "%s: %s reaches %d bytes at shared memory +%u, outside of the %zu bytes "
+		       "from +%u on",
+		       where(pc).c_str(), name_of(f).c_str(), n, at, dynamic_bytes, RESERVED);
+		fail();
+	}
+	if (is_write(access) && mark == epoch(f))
+		f->writes.push_back({b, at, (uint32_t)n, f->now});
+	if (!options.check)
+		return;
+
+	cell *c = cells_of(b) + at, before = {}, after = {};
+
+	for (int i = 0; i < n; i++, c++) {
+		if (i && !memcmp(c, &before, sizeof(cell))) { /* with the past of its neighbour */
+			*c = after;
+			continue;
+		}
+		before = *c;
+		check_cell(*c, b, at + (uint32_t)i, access, f, mark, pc);
+		after = *c;
+	}
+}
+
+void mark_landed(block *b, uint32_t at, int n, uint32_t in_flight, uint32_t mark)
+{
+	cell *c = cells_of(b) + at;
+
+	for (int i = 0; i < n; i++)
+		if (c[i].write == in_flight)
+			c[i].write = mark;
+}
+
+char *shared_at(block *b, uint32_t at)
+{
+	return at < STATIC_AT ? b->memory + at : static_memory(b) + (at - STATIC_AT);
+}
+
+/* The asynchronous proxy reads a copy of shared memory that generic writes reach by a fence only.
+ */
+void show_async(fiber *f)
+{
+	for (fiber *g : f->cluster->fibers) {
+		size_t kept = 0;
+
+		for (const unfenced &w : g->writes)
+			if (knows(f, g->slot, w.clock, GENERIC))
+				memcpy(behind + (size_t)w.block->place * WINDOW + w.at,
+				       shared_at(w.block, w.at), w.bytes);
+			else
+				g->writes[kept++] = w;
+		g->writes.resize(kept);
+	}
+}
+
+char *dynamic_shared()
+{
+	return self->block->memory + RESERVED;
+}
+
+uint32_t shared_address(const void *pointer)
+{
+	const uintptr_t at = (uintptr_t)pointer - (uintptr_t)arena;
+	const uintptr_t in_statics = (uintptr_t)pointer - (uintptr_t)__start_emulator_shared;
+
+	for (const block &b : self->cluster->blocks)
+		if (at / WINDOW == (uintptr_t)b.place)
+			return (uint32_t)b.rank << RANK_SHIFT | (uint32_t)(at % WINDOW);
+	if (in_statics < (uintptr_t)(__stop_emulator_shared - __start_emulator_shared)) {
+		touch_statics((char *)pointer, 1);
+		return (uint32_t)self->block->rank << RANK_SHIFT |
+		       (STATIC_AT + (uint32_t)in_statics);
+	}
+	report(HERE, nullptr, "%s: %s asks for the shared address of something else",
+	       where(HERE).c_str(), name_of(self).c_str());
+	fail();
+}
+
+char *host_address(uint32_t address, int bytes, block **b, uint32_t *at, const char *what,
+		   const void *pc)
+{
+	const uint32_t rank = address >> RANK_SHIFT, offset = address & ((1u << RANK_SHIFT) - 1);
+	const bool aligned = address % (uint32_t)(bytes < 16 ? bytes : 16) == 0;
+
+	if (rank >= self->cluster->blocks.size() || offset >= WINDOW || !aligned) {
+		report(pc, nullptr, "%s: %s of %s has the shared address %#x: %s",
+		       where(pc).c_str(), what, name_of(self).c_str(), address,
+		       aligned ? "no block of this cluster is there" : "not aligned");
+		fail();
+	}
+	*b = &self->cluster->blocks[rank];
+	*at = offset;
+	if (offset >= STATIC_AT)
+		touch_statics(__start_emulator_shared + (offset - STATIC_AT), bytes);
+	return shared_at(*b, offset);
+}
+
+/* ---- at the start ---------------------------------------------------------------------------- */
+
+char *reserve(size_t bytes, int protection)
+{
+	void *at = mmap(nullptr, bytes, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
+			0);
+
+	if (at == MAP_FAILED) {
+		fprintf(stderr, "emulator: no %zu bytes of address space: %m\n", bytes);
+		exit(70);
+	}
+	return (char *)at;
+}
+
+void start_shared()
+{
+	const size_t windows = (size_t)MAX_BLOCKS * WINDOW;
+	char *at = reserve(windows + WINDOW, PROT_READ | PROT_WRITE);
+
+	/* low bits as on the device: swizzles see addresses */
+	arena = (char *)(((uintptr_t)at + WINDOW - 1) / WINDOW * WINDOW);
+	behind = reserve(windows, PROT_READ | PROT_WRITE);
+	shadow = (cell *)reserve(windows * sizeof(cell), PROT_READ | PROT_WRITE);
+}
+} // namespace emulator
