@@ -13,6 +13,8 @@
 #include <string.h>
 
 /* Each makes its inputs from the seed, prints its cases and returns how many of them failed. */
+int pair_run(uint64_t seed);
+int swap_run(uint64_t seed);
 int exchange_run(uint64_t seed);
 int counter_run(uint64_t seed);
 int chain_run(uint64_t seed);
@@ -24,6 +26,8 @@ static const struct {
 	int (*run)(uint64_t seed);
 	const char *about;
 } tests[] = {
+	{"pair", pair_run, "decode for many heads; two blocks share keys by multicast"},
+	{"swap", swap_run, "decode for few heads, which are the N of wgmma"},
 	{"exchange", exchange_run, "blocks of a cluster merge states in their shared memory"},
 	{"counter", counter_run, "the last block of a row merges what the others wrote"},
 	{"chain", chain_run, "kernels that start before the one before has ended"},
