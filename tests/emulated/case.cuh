@@ -100,18 +100,23 @@ static inline __attribute__((format(printf, 2, 3))) void case_wrong(test_case &c
 	va_end(arguments);
 }
 
+static inline void case_free(test_case &c)
+{
+	while (c.blocks)
+		cudaFree(c.memory[--c.blocks]);
+	if (c.error)
+		(void)cudaGetLastError(); /* or the next launch would be blamed for it */
+}
+
 /* Prints the verdict: 0 if the case passed, else 1. */
 static inline int case_end(test_case &c)
 {
-	for (int i = 0; i < c.blocks; i++)
-		cudaFree(c.memory[i]);
-	if (c.error) {
-		(void)cudaGetLastError(); /* or the next launch would be blamed for it */
+	case_free(c);
+	if (c.error)
 		printf("FAIL %s: %s: %s\n", c.name, c.failed, cudaGetErrorString(c.error));
-	} else if (c.wrong[0]) {
+	else if (c.wrong[0])
 		printf("FAIL %s: %s\n", c.name, c.wrong);
-	} else {
+	else
 		printf("PASS %s\n", c.name);
-	}
 	return c.error || c.wrong[0];
 }
