@@ -272,9 +272,11 @@ static layout layout_of(int rank, int swizzle)
 	static const int extents[][TENSOR_MAP_RANK] = {
 		{72, 21, 1, 1}, {72, 7, 5, 1}, {72, 6, 4, 3}};
 	static const int boxes[][TENSOR_MAP_RANK] = {{0, 12, 1, 1}, {0, 5, 3, 1}, {0, 4, 2, 2}};
-	layout l = {.rank = rank, .swizzle = swizzle};
+	layout l = {};
 	int64_t stride = 1;
 
+	l.rank = rank;
+	l.swizzle = swizzle;
 	for (int i = 0; i < TENSOR_MAP_RANK; i++) {
 		l.extent[i] = extents[rank - 2][i];
 		l.box[i] = i == 0 ? swizzle ? swizzle / 2 : 24 : boxes[rank - 2][i];

@@ -117,10 +117,10 @@ int chain_run(uint64_t seed)
 	const uint32_t *device_in = case_upload(c, in.data(), in.size());
 	uint32_t *buffers[2] = {case_memory<uint32_t>(c, COUNT), case_memory<uint32_t>(c, COUNT)};
 	uint32_t *device_out = case_memory<uint32_t>(c, out.size());
-	chain_arguments a = {
-		.table = case_upload(c, table.data(), table.size()),
-		.aside = case_memory<uint32_t>(c, COUNT),
-	};
+	chain_arguments a = {};
+
+	a.table = case_upload(c, table.data(), table.size());
+	a.aside = case_memory<uint32_t>(c, COUNT);
 
 	if (!c.error)
 		case_did(c, cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "stream");
