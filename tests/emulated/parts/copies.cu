@@ -34,7 +34,8 @@ static __device__ uint32_t begin(uint64_t &barrier)
 		mbarrier_init(address, 1);
 		mbarrier_init_fence();
 	}
-	cluster_sync();
+	cluster_arrive_relaxed(); /* the fence says what there is to say */
+	cluster_wait();
 	return address;
 }
 
@@ -224,8 +225,7 @@ static __global__ void __launch_bounds__(PART_THREADS) passed_on(const part_argu
 		((uint4 *)a.out)[64 + t] =
 			load_cluster(map_to_rank(shared_address(&own[t ^ 1]), 2));
 	}
-	cluster_arrive_relaxed(); /* nobody's memory is looked at any more */
-	cluster_wait();
+	cluster_sync(); /* nobody's memory is looked at any more */
 }
 
 /* ---- mbarriers ------------------------------------------------------------------------------- */

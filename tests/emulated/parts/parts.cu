@@ -121,10 +121,10 @@ static void run_part(test_case &c, const part &part, const part_inputs &inputs, 
 {
 	part_arguments a = {};
 	const launch_shape shape = {
-		.blocks = part.blocks ? part.blocks : 1,
-		.threads = part.threads ? part.threads : PART_THREADS,
+		.blocks = part.blocks,
+		.threads = part.threads,
 		.shared_bytes = part.shared_bytes,
-		.cluster = part.blocks ? part.blocks : 1,
+		.cluster = part.blocks,
 	};
 
 	a.in = case_upload(c, inputs.in, PART_IN);

@@ -13,7 +13,7 @@
 
 enum {
 	PART_IN = 8192,
-	PART_FLOATS = 384,
+	PART_FLOATS = 320,
 	PART_PAIRED = 16, /* floats at the beginning that binary functions get in all pairs */
 	PART_WORDS = 512, /* of a part's results, at most */
 	PART_THREADS = 128,
@@ -49,12 +49,12 @@ struct part {
 	void (*kernel)(part_arguments);
 	int words; /* of out[] that count */
 	part_measure measure;
-	double bound;
+	double bound = 0.;
 	/* of each result, for PART_PRODUCTS: the sum of the magnitudes that were added */
-	void (*scale)(const part_inputs &inputs, double *scale);
-	int blocks; /* of one cluster; 0: 1 */
-	int shared_bytes;
-	int threads; /* 0: PART_THREADS */
+	void (*scale)(const part_inputs &inputs, double *scale) = NULL;
+	int blocks = 1; /* of one cluster */
+	int shared_bytes = 0;
+	int threads = PART_THREADS;
 };
 
 struct part_list {

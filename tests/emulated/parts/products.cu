@@ -99,7 +99,7 @@ static __global__ void __launch_bounds__(PART_THREADS) multiplied(const part_arg
 		put<T, A>(memory, M, a_of, p.in);
 	put<T, B>(memory + A_BYTES, N, b_of, p.in);
 	for (int i = 0; i < N / 2; i++)
-		d[i] = CUDART_NAN_F; /* the first step does not look at it */
+		d[i] = NAN; /* the first step does not look at it */
 	fence_proxy_async();
 	__syncthreads();
 	for (int step = 0; step < K / 16; step++)

@@ -149,7 +149,7 @@ template <typename T, kind KIND> static __device__ float factor_a(uint32_t word)
 		return part_factor(word);
 	if (KIND == SMALL)
 		return integer * smallest<T>;
-	return word % 97 == 0 ? CUDART_INF_F : word % 97 == 1 ? CUDART_NAN_F : integer;
+	return word % 97 == 0 ? INFINITY : word % 97 == 1 ? NAN : integer;
 }
 
 template <typename T, kind KIND> static __device__ float factor_b(uint32_t word)
