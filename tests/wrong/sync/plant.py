@@ -194,32 +194,42 @@ def stages(text, code, file):
 # ---- what the lists say -------------------------------------------------------------------------
 
 
-def rows(path, fields):
-    """Lines of a list, cut at " | "; the last field may be left out."""
+def rows(path, fields, needed):
+    """Lines of a list, cut at " | "; so many fields, or fewer, but as many as are needed."""
     with open(path, encoding="utf-8") as file:
         for number, line in enumerate(file, 1):
             if not line.strip() or line.startswith("#"):
                 continue
             row = [word.strip() for word in re.split(r"\s\|(?:\s|$)", line.rstrip("\n"))]
-            if len(row) not in (fields, fields - 1):
-                raise Bad(f"{path}:{number}: {len(row)} fields, expected {fields} with \" | \" between")
+            if not needed <= len(row) <= fields:
+                raise Bad(f"{path}:{number}: {len(row)} fields, expected {needed} to {fields} with "
+                          "\" | \" between")
             yield number, row + [""] * (fields - len(row))
 
 
-def places(text, old):
-    """Where a text stands; any white space is as good as another."""
-    return [(m.start(), m.end())
-            for m in re.finditer(r"\s+".join(re.escape(word) for word in old.split()), text)]
+def places(text, before, old, after):
+    """Where a text stands between two others; any white space is as good as another."""
+    def loose(words):
+        blank = r"\s*" if words[:1].isspace() else "", r"\s*" if words[-1:].isspace() else ""
+        return blank[0] + r"\s+".join(re.escape(word) for word in words.split()) + blank[1]
+
+    pattern = f"{loose(before)}({loose(old.strip())}){loose(after)}"
+    return [(m.start(1), m.end(1)) for m in re.finditer(pattern, text)]
 
 
 def by_hand(text, file, path):
-    """Edits that a list asks for. A file's name may have ":2" (the second place where the old text
-    stands) or ":all" behind it."""
-    for number, (name, where, old, new, expect, note) in rows(path, 6):
+    """Edits that a list asks for. Behind a file's name may stand ":2" (the second place where the old
+    text stands) or ":all"; of an old text with [[ ]] in it that part alone is replaced. Lines of the
+    same file and name are one defect."""
+    defects = {}
+    for number, (name, where, old, new, expect, note) in rows(path, 6, 4):
         basename, _, which = where.partition(":")
         if basename != os.path.basename(file):
             continue
-        found = places(text, old)
+        parts = old.split("@")
+        if len(parts) not in (1, 3):
+            raise Bad(f"{path}:{number}: {len(parts) - 1} @ in \"{old}\", expected two or none")
+        found = places(text, *(parts if len(parts) == 3 else ("", old, "")))
         if which == "all" and found:
             chosen = found
         elif which.isdigit() and 1 <= int(which) <= len(found):
@@ -227,24 +237,41 @@ def by_hand(text, file, path):
         elif not which and len(found) == 1:
             chosen = found
         else:
-            raise Bad(f"{path}:{number}: \"{old}\" stands {len(found)} times in {file}, expected "
-                      f"{'once (or name the place: FILE:2, FILE:all)' if not which else which}")
-        defect = Defect(file, line_of(text, chosen[0][0]), "", name)
-        defect.expect, defect.note = expect, note
+            expected = f"place {which}" if which else "one place, or FILE:2 or FILE:all"
+            raise Bad(f"{path}:{number}: \"{old}\" stands in {len(found)} places of {file}, expected "
+                      f"{expected}")
+        if name not in defects:
+            defects[name] = Defect(file, line_of(text, chosen[0][0]), "", name)
+            defects[name].expect, defects[name].note = expect, note
         try:
             re.compile(expect)
         except re.error as error:
             raise Bad(f"{path}:{number}: \"{expect}\" is no regular expression: {error}") from error
         for start, end in chosen:
-            yield Edit(start, end, new, defect)
+            if not is_whole(text, start, end):
+                raise Bad(f"{path}:{number}: \"{old}\" begins in the middle of a statement, or is the body "
+                          f"of one and goes on behind it")
+            yield Edit(start, end, new, defects[name])
+
+
+def is_whole(text, start, end):
+    """Can braces stand around a statement, or statements, there?"""
+    if text[end - 1] not in ";}":
+        return True
+    code = without(text, ("STRING", "DIRECTIVE"))
+    last = code[:start].rstrip()[-1:]
+    if last in (";", "{", "}"):
+        return True
+    # the body of an if or a loop: one statement
+    return last == ")" and code[start:end].count(";") == 1
 
 
 def mark_needless(edits, text, file, path):
     """Each line of the list names one call by a text in which no other stands."""
-    for number, (name, kind, old, reason) in rows(path, 4):
+    for number, (name, kind, old, reason) in rows(path, 4, 4):
         if name != os.path.basename(file):
             continue
-        found = places(text, old)
+        found = places(text, "", old, "")
         if len(found) != 1:
             raise Bad(f"{path}:{number}: \"{old}\" stands {len(found)} times in {file}, expected once")
         meant = [e.defect for e in edits if e.defect.kind == kind and
@@ -302,7 +329,7 @@ def plant(files, by_hand_path=BY_HAND, needless_path=NEEDLESS):
     copies, defects = {}, []
     known = {os.path.basename(file) for file in files}
     for path, fields in ((by_hand_path, 6), (needless_path, 4)):
-        for number, row in rows(path, fields):
+        for number, row in rows(path, fields, 4):
             name = row[1 if fields == 6 else 0].partition(":")[0]
             if name not in known:
                 raise Bad(f"{path}:{number}: no source is called {name}, expected one of "
@@ -321,6 +348,7 @@ def plant(files, by_hand_path=BY_HAND, needless_path=NEEDLESS):
                 defects.append(edit.defect)
                 edit.defect.number = len(defects)
         written = write(text, widen(edits, text, file), 0, len(text))
+        written = re.sub(r"[ \t]+$", "", written, flags=re.M)
         copies[file] = f'#include "tests/wrong/sync/planted.h"\n#line 1 "{file}"\n{written}'
     return copies, defects
 
