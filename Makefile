@@ -297,9 +297,12 @@ EMU_MOVE  := --set-section-flags .bss=alloc,load,contents --rename-section .bss=
 emulated_kernel = $(CXX) $(EMU_FLAGS) $(EMU_OPT) -fno-zero-initialized-in-bss -ffp-contract=fast $(EMU_HOOKS) \
   -fno-strict-aliasing -Wno-unknown-pragmas -Wno-missing-field-initializers -Wno-unused-function -MMD -MP -x c++ -c $(1) -o $(2) && objcopy $(EMU_MOVE) $(2)
 
-# Small kernels that use what rungs use and will use (tests/emulated/), for the emulator and for a GPU.
-KERNEL_TESTS := $(wildcard tests/emulated/*.cu)
-EMU_TESTS    := $(EMU)/kernels
+# Small kernels that use what rungs use and will use, and each part alone (tests/emulated/): programs for
+# the emulator and for a GPU of compute capability 9.0. boxes.cu keeps an array that is indexed as it runs.
+KERNEL_CU := $(wildcard tests/emulated/*.cu)
+PART_CU   := $(wildcard tests/emulated/parts/*.cu)
+EMU_TESTS := $(EMU)/kernels $(EMU)/parts
+GPU_TESTS := $(if $(NVCC),$(BUILD)/tests/kernels $(BUILD)/tests/parts)
 
 .PHONY: emulated
 emulated: $(EMU_MLA) $(EMU_TESTS)
@@ -309,29 +312,19 @@ $(EMU)/tests/%.o: tests/emulated/%.cu $(CONFIG)
 	@mkdir -p $(@D)
 	$(Q)$(call emulated_kernel,$<,$@)
 
-$(EMU_TESTS): $(KERNEL_TESTS:tests/emulated/%.cu=$(EMU)/tests/%.o) $(EMU_O)
+$(EMU)/kernels: $(KERNEL_CU:tests/emulated/%.cu=$(EMU)/tests/%.o)
+$(EMU)/parts:   $(PART_CU:tests/emulated/%.cu=$(EMU)/tests/%.o)
+$(EMU_TESTS): $(EMU_O)
 	$(call say,LINK,$@)
 	$(Q)$(CXX) -no-pie $(LDFLAGS) $^ -lm -o $@
 
-$(EMU)/core/%.o: optimized/emulator/%.cpp $(CONFIG)
-	$(call say,EMU,$<)
-	@mkdir -p $(@D)
-	$(Q)$(CXX) $(EMU_FLAGS) -O2 -MMD -MP -c $< -o $@
-
-$(EMU)/kernel/%.o: optimized/%.cu $(CONFIG)
-	$(call say,EMU,$<)
-	@mkdir -p $(@D)
-	$(Q)$(call emulated_kernel,$<,$@)
-
-$(EMU)/c/%.o: %.c $(CONFIG)
-	$(call say,EMU,$<)
-	@mkdir -p $(@D)
-	$(Q)$(COMPILE) $(INCLUDES) -isystem optimized/emulator/cuda -MMD -MP -c $< -o $@
-
-$(EMU_MLA): $(EMU_SHARE) $(call obj,obj,$(MAIN_C)) $(EMU_C:%.c=$(EMU)/c/%.o) $(EMU_O) $(EMU_RUNGS)
+$(foreach file,$(KERNEL_CU) $(PART_CU),$(eval $(call device_rule,$(BUILD)/obj,$(file:.cu=),sm_90a,$(if $(filter %/boxes.cu,$(file)),spills,nospill))))
+$(BUILD)/tests/kernels: $(KERNEL_CU:%.cu=$(BUILD)/obj/%.o)
+$(BUILD)/tests/parts:   $(PART_CU:%.cu=$(BUILD)/obj/%.o)
+$(GPU_TESTS):
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)
-	$(Q)$(CXX) -no-pie -fopenmp $(LDFLAGS) $^ $(MODULES_LIBS) -ldl -lm -o $@
+	$(Q)$(LINK) $(LDFLAGS) $^ $(CUDA_LIBS) -o $@
 
 registers: $(MERGE_O) $(RUNG_O)
 	@harness/tools/registers.sh $(^:.o=.ptxas)

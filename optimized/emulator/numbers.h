@@ -94,7 +94,21 @@ static inline float __fdividef(float a, float b)
 {
 	return a / b;
 }
-/* Names that the C library has for itself. */
+/* Names that the C library has for itself. Of two zeros CUDA's maximum is the positive one. */
+#define fmaxf emulator_fmaxf
+static inline float emulator_fmaxf(float a, float b)
+{
+	if (a == b)
+		return signbit(a) ? b : a;
+	return a != a || a < b ? b : a;
+}
+#define fminf emulator_fminf
+static inline float emulator_fminf(float a, float b)
+{
+	if (a == b)
+		return signbit(a) ? a : b;
+	return a != a || b < a ? b : a;
+}
 #define __log2f emulator_log2f
 static inline float emulator_log2f(float x)
 {
