@@ -288,7 +288,7 @@ EMU_RUNGS := $(patsubst %,$(EMU)/kernel/%.o,$(RUNGS) $(DEVICE_CU:optimized/%.cu=
 EMU_HOOKS := -fsanitize=thread $(if $(findstring clang,$(CXX)),-mllvm -tsan-instrument-func-entry-exit=0 \
   -mllvm -tsan-distinguish-volatile=1,--param tsan-instrument-func-entry-exit=0 --param tsan-distinguish-volatile=1)
 EMU_CPU   := $(if $(filter x86_64,$(shell uname -m)),-march=x86-64-v3)
-EMU_FLAGS := -std=c++17 -g -fno-pie $(EMU_CPU) -Wall -Wextra -Werror -DMLA_EMULATED -isystem optimized/emulator/cuda \
+EMU_FLAGS := -std=c++17 -g -fno-pie $(EMU_CPU) -Wall -Wextra -Werror -DMLA_EMULATED -Ioptimized/emulator/cuda \
              $(INCLUDES)
 EMU_OPT   ?= -O2
 # Static shared memory into one section; copies of structs through the emulator.
@@ -558,4 +558,4 @@ help:
 	@echo 'make clean'
 	@echo 'Variables: BUILD=dir  NVCC=path (empty: no CUDA)  CC CXX CPPFLAGS CFLAGS LDFLAGS CUFLAGS  V=1  SETUP=no'
 
--include $(patsubst %.o,%.d,$(wildcard $(BUILD)/*/*/*.o $(BUILD)/*/*/*/*.o))
+-include $(patsubst %.o,%.d,$(wildcard $(BUILD)/*/*/*.o $(BUILD)/*/*/*/*.o $(BUILD)/*/*/*/*/*.o))
