@@ -307,6 +307,26 @@ GPU_TESTS := $(if $(NVCC),$(BUILD)/tests/kernels $(BUILD)/tests/parts)
 .PHONY: emulated
 emulated: $(EMU_MLA) $(EMU_TESTS)
 
+$(EMU)/core/%.o: optimized/emulator/%.cpp $(CONFIG)
+	$(call say,EMU,$<)
+	@mkdir -p $(@D)
+	$(Q)$(CXX) $(EMU_FLAGS) -O2 -MMD -MP -c $< -o $@
+
+$(EMU)/kernel/%.o: optimized/%.cu $(CONFIG)
+	$(call say,EMU,$<)
+	@mkdir -p $(@D)
+	$(Q)$(call emulated_kernel,$<,$@)
+
+$(EMU)/c/%.o: %.c $(CONFIG)
+	$(call say,EMU,$<)
+	@mkdir -p $(@D)
+	$(Q)$(COMPILE) $(INCLUDES) -Ioptimized/emulator/cuda -MMD -MP -c $< -o $@
+
+$(EMU_MLA): $(EMU_SHARE) $(call obj,obj,$(MAIN_C)) $(EMU_C:%.c=$(EMU)/c/%.o) $(EMU_O) $(EMU_RUNGS)
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CXX) -no-pie -fopenmp $(LDFLAGS) $^ $(MODULES_LIBS) -ldl -lm -o $@
+
 $(EMU)/tests/%.o: tests/emulated/%.cu $(CONFIG)
 	$(call say,EMU,$<)
 	@mkdir -p $(@D)
