@@ -445,7 +445,8 @@ void tensor_load(uint32_t to, const void *map, int rank, const int32_t *at, uint
 		each_chunk(fields, at, base,
 			   [&](uint32_t offset, const char *from, int skip, int valid) {
 				   if (valid)
-					   touch_global(from, (size_t)valid, ASYNC_READ, self, 0, c->pc);
+					   touch_global(from, (size_t)valid, ASYNC_READ, self, 0,
+							c->pc);
 				   c->pieces.push_back({offset, valid ? from : nullptr, nullptr, 0,
 							(uint8_t)skip, (uint8_t)valid});
 			   });

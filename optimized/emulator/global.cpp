@@ -25,13 +25,12 @@ struct allocation {
 	size_t mapped;
 	global_cell *cells;
 	size_t shadow_bytes;
-	uint32_t number;
+	uint64_t base; /* the write of cells that say nothing: of the whole of it at once */
 };
 static const size_t HEAP = 1ull << 40;
 static char *heap, *heap_next;
 static std::map<const char *, allocation> allocations; /* by start */
 static const allocation *last_found;
-static uint32_t allocated;
 
 static std::vector<uint32_t> operation_of_serial(1); /* of a cluster or a copy */
 
@@ -84,8 +83,8 @@ void *allocate_global(size_t bytes)
 	char *start = at + page + mapped - used;
 
 	poison(start, used);
-	allocations[start] = {start,        bytes,      at + page, mapped, (global_cell *)cells,
-			      shadow_bytes, ++allocated};
+	allocations[start] = {start,        bytes, at + page, mapped, (global_cell *)cells,
+			      shadow_bytes, 0};
 	return start;
 }
 
@@ -172,6 +171,8 @@ static void check_global_cell(global_cell &c, const allocation &a, const char *a
 	const uint32_t pc32 = (uint32_t)(uintptr_t)pc;
 	const bool atomic = mark & 1;
 
+	if (!c.write)
+		c.write = a.base;
 	if (!c.write && !writes) {
 		report(pc, nullptr, "%s: %s reads %s that was never written", where(pc).c_str(),
 		       name_of(f).c_str(), global_place(a, at).c_str());
@@ -251,35 +252,50 @@ void touch_global(const char *at, size_t n, access access, fiber *f, uint32_t ma
 	}
 }
 
+static void host_touches_cell(const allocation &a, size_t i, bool writes, uint64_t e,
+			      const operations &known)
+{
+	global_cell &c = a.cells[i];
+
+	if (!c.write)
+		c.write = a.base;
+	for (uint64_t other : {c.write, c.read[0], c.read[1]})
+		if (other && (writes || other == c.write) &&
+		    !known.has(operation_of_serial[serial_of(other)])) {
+			const void *pc = pc_of(c.write_pc ? c.write_pc : c.read_pc[0]);
+
+			report(pc, nullptr,
+			       "a copy or memset %s %s which the kernel of %s may still use: "
+			       "nothing "
+			       "orders the two",
+			       writes ? "overwrites" : "reads",
+			       global_place(a, a.at + 2 * i).c_str(), where(pc).c_str());
+			break;
+		}
+	if (writes)
+		c = {e, {}, 0, {}, 0};
+}
+
 void host_touches(const char *at, size_t n, bool writes, uint32_t serial, const operations &known)
 {
-	const allocation *a = find_allocation(at);
+	auto next = allocations.upper_bound(at);
 
-	if (!a || !n)
+	if (!n || !is_global(at) || next == allocations.begin())
 		return;
 
-	const size_t first = (size_t)(at - a->at) / 2, last = ((size_t)(at - a->at) + n - 1) / 2;
+	allocation &a = std::prev(next)->second;
 	const uint64_t e = global_epoch(serial, 0, 0, false);
 
-	for (size_t i = first; i <= last; i++) {
-		global_cell &c = a->cells[i];
-
-		for (uint64_t other : {c.write, c.read[0], c.read[1]})
-			if (other && (writes || other == c.write) &&
-			    !known.has(operation_of_serial[serial_of(other)])) {
-				report(pc_of(c.write_pc), nullptr,
-				       "a copy or memset %s %s that the kernel of %s may still "
-				       "use: "
-				       "nothing orders the two",
-				       writes ? "overwrites" : "reads",
-				       global_place(*a, a->at + 2 * i).c_str(),
-				       where(pc_of(c.write_pc ? c.write_pc : c.read_pc[0]))
-					       .c_str());
-				break;
-			}
-		if (writes)
-			c = {e, {}, 0, {}, 0};
+	if (writes && at == a.at && n == a.bytes &&
+	    known.below >=
+		    operation_of_serial[serial]) { /* all of it, and nothing may be running */
+		madvise(a.cells, a.shadow_bytes, MADV_DONTNEED);
+		a.base = e;
+		return;
 	}
+	for (size_t i = (size_t)(at - a.at) / 2; i <= ((size_t)(at - a.at) + n - 1) / 2; i++)
+		if (writes || a.cells[i].write)
+			host_touches_cell(a, i, writes, e, known);
 }
 
 void start_global()
