@@ -158,7 +158,7 @@ static __device__ __forceinline__ void score(const pair_place &here, uint32_t st
 	}
 }
 
-/* Largest of each of the thread's two rows, over the four lanes that have it. */
+/* Of a row, over the four lanes that have it. */
 static __device__ __forceinline__ float row_max(float x)
 {
 	x = fmaxf(x, __shfl_xor_sync(~0u, x, 1));

@@ -71,6 +71,7 @@ static __device__ void load_keys(const decode_maps &maps, const swap_memory &mem
 			 policy);
 }
 
+/* Lane 0 waits and loads; the others know the next pages. */
 static __device__ void load_items(const decode_maps &maps, const decode_params &p,
 				  const swap_memory &memory)
 {
@@ -84,12 +85,10 @@ static __device__ void load_items(const decode_maps &maps, const decode_params &
 
 		if (!item.blocks)
 			continue;
-		/* Behind a wait all lanes have to come together before one of them begins the next
-		 * phase: a lane that is two phases late would wait for ever. */
-		mbarrier_wait(shared_address(&memory.q_empty), q_parity);
-		__syncwarp();
-		if (lane == 0)
+		if (lane == 0) {
+			mbarrier_wait(shared_address(&memory.q_empty), q_parity);
 			load_q(maps, memory, item.row);
+		}
 		q_parity ^= 1;
 		for (int block = 0; block < item.blocks; block++) {
 			if (block % 32 == 0 && block + lane < item.blocks)
@@ -97,11 +96,11 @@ static __device__ void load_items(const decode_maps &maps, const decode_params &
 
 			const int page = __shfl_sync(~0u, ids, block % 32);
 
-			mbarrier_wait(shared_address(&memory.empty[at.stage]), at.parity ^ 1);
-			__syncwarp();
-			if (lane == 0)
+			if (lane == 0) {
+				mbarrier_wait(shared_address(&memory.empty[at.stage]),
+					      at.parity ^ 1);
 				load_keys(maps, memory, at.stage, page);
-			__syncwarp();
+			}
 			step(at);
 		}
 	}
