@@ -300,7 +300,7 @@ static __device__ __forceinline__ void score_items(const decode_params &p, pair_
 				if (block && elect_one())
 					mbarrier_arrive(hand);
 				mbarrier_wait(full_of(here, at.stage, 0), at.parity);
-				__syncwarp();
+				__syncwarp(); /* wgmma wants the warp together */
 			}
 
 			const bool give = there && block && elect_one();
@@ -412,7 +412,6 @@ static __device__ __forceinline__ void load_next(const decode_params &p, const d
 		if (elect_one())
 			load_keys<CTAS>(maps, here, loader.at.stage, page);
 	}
-	__syncwarp();
 	step(loader.at);
 	loader.ahead++;
 	if (++loader.block == item.blocks) {
@@ -448,7 +447,7 @@ static __device__ __forceinline__ void load_until(const decode_params &p, const 
 		if (__all_sync(~0u, mbarrier_test(weights, at.parity)))
 			break;
 	}
-	__syncwarp();
+	__syncwarp(); /* wgmma wants the warp together */
 }
 
 /* ---- warpgroups 1 and 2: values -------------------------------------------------------------- */
@@ -577,7 +576,6 @@ static __device__ __forceinline__ void add_items(const decode_params &p, const d
 				__syncwarp(); /* one lane speaks for what all of them read */
 				if (elect_one())
 					release<CTAS>(here, at.stage, 1);
-				__syncwarp();
 			}
 			loader.ahead--;
 			step(at);
