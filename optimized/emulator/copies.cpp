@@ -183,7 +183,8 @@ static mbarrier *find(uint32_t address, const char *what, bool by_copy, const vo
 	for (auto &m : b->mbarriers) {
 		if (m->offset != at)
 			continue;
-		if (!knows(self, m->init_slot, m->init_clock, GENERIC))
+		if (!knows(self, m->init_slot, m->init_clock, GENERIC) &&
+		    !(m->fenced && self->phases > m->told))
 			report(pc, m->pc,
 			       "%s: %s uses mbarrier +%u, whose init at %s it cannot know of",
 			       where(pc).c_str(), name_of(self).c_str(), at, where(m->pc).c_str());
@@ -232,11 +233,16 @@ void mbarrier_init(uint32_t address, uint32_t count)
 	b->mbarriers.emplace_back(m);
 }
 
+/* The cluster's barrier hands an init on even if the arrival behind the fence is relaxed. */
 void mbarrier_init_fence()
 {
+	const bool late = self->cluster->arrived[self->slot - 1];
+
 	for (auto &m : self->block->mbarriers)
-		if (m->init_slot == self->slot)
+		if (m->init_slot == self->slot && !m->fenced) {
 			m->fenced = true;
+			m->told = self->phases + late;
+		}
 }
 
 static void advance(mbarrier *b)

@@ -165,6 +165,7 @@ struct fiber {
 	const void *pc;
 	uint32_t seen, idle; /* progress at its last poll that failed; how many since */
 	uint32_t alone;      /* accesses since it last waited for anybody */
+	uint32_t phases;     /* of the cluster's barrier that it is past */
 	bool vote;
 	/* cp.async, bulk stores */
 	std::vector<copy *> copies, stores;
@@ -229,7 +230,8 @@ struct mbarrier {
 	gathering now, now_wide; /* released for the phase that runs; by other blocks */
 	past done, done_wide;    /* for all that are complete */
 	uint32_t init_slot, init_clock;
-	bool fenced; /* copies and other blocks may know of the init */
+	bool fenced;   /* copies and other blocks may know of the init */
+	uint32_t told; /* by the fence: to who is past more phases of the cluster's barrier */
 	const void *pc;
 	std::vector<fiber *> waiting;
 };

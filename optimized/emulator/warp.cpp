@@ -269,6 +269,7 @@ void cluster_wait()
 		block_on(HERE, "wait in %s", "the cluster's barrier");
 	}
 	c.arrived[self->slot - 1] = 0;
+	self->phases++;
 	acquire(self, c.passed);
 }
 
