@@ -295,10 +295,10 @@ EMU_OPT   ?= -O2
 EMU_MOVE  := --set-section-flags .bss=alloc,load,contents --rename-section .bss=emulator_shared \
              --redefine-sym memcpy=emulator_memcpy --redefine-sym memset=emulator_memset
 emulated_kernel = $(CXX) $(EMU_FLAGS) $(EMU_OPT) -fno-zero-initialized-in-bss -ffp-contract=fast $(EMU_HOOKS) \
-  -fno-strict-aliasing -Wno-unknown-pragmas -Wno-missing-field-initializers -Wno-unused-function -MMD -MP -x c++ -c $(1) -o $(2) && objcopy $(EMU_MOVE) $(2)
+  -fno-strict-aliasing -Wno-unknown-pragmas -Wno-psabi -Wno-missing-field-initializers -Wno-unused-function -MMD -MP -x c++ -c $(1) -o $(2) && objcopy $(EMU_MOVE) $(2)
 
 # Small kernels that use what rungs use and will use, and each part alone (tests/emulated/): programs for
-# the emulator and for a GPU of compute capability 9.0. boxes.cu keeps an array that is indexed as it runs.
+# the emulator and for a GPU of compute capability 9.0.
 KERNEL_CU := $(wildcard tests/emulated/*.cu)
 PART_CU   := $(wildcard tests/emulated/parts/*.cu)
 EMU_TESTS := $(EMU)/kernels $(EMU)/parts
@@ -338,7 +338,7 @@ $(EMU_TESTS): $(EMU_O)
 	$(call say,LINK,$@)
 	$(Q)$(CXX) -no-pie $(LDFLAGS) $^ -lm -o $@
 
-$(foreach file,$(KERNEL_CU) $(PART_CU),$(eval $(call device_rule,$(BUILD)/obj,$(file:.cu=),sm_90a,$(if $(filter %/boxes.cu,$(file)),spills,nospill))))
+$(foreach file,$(KERNEL_CU) $(PART_CU),$(eval $(call device_rule,$(BUILD)/obj,$(file:.cu=),sm_90a,nospill)))
 $(BUILD)/tests/kernels: $(KERNEL_CU:%.cu=$(BUILD)/obj/%.o)
 $(BUILD)/tests/parts:   $(PART_CU:%.cu=$(BUILD)/obj/%.o)
 $(GPU_TESTS):

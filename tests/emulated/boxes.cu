@@ -94,8 +94,8 @@ static __global__ void __launch_bounds__(THREADS)
  * places.at[2 * turn + rank]; out[blocks][turns][2 * bytes]. */
 template <int RANK>
 static __global__ void __launch_bounds__(THREADS)
-	load_for_both(const __grid_constant__ CUtensorMap map, const box_places places, int bytes,
-		      int slot, uint32_t *out)
+	load_for_both(const __grid_constant__ CUtensorMap map,
+		      const __grid_constant__ box_places places, int bytes, int slot, uint32_t *out)
 {
 	__shared__ uint64_t barrier;
 	char *memory = aligned_memory();
@@ -108,7 +108,7 @@ static __global__ void __launch_bounds__(THREADS)
 	}
 	cluster_sync(); /* the other block runs, and its mbarrier is known */
 	for (int turn = 0; turn < 2; turn++) {
-		const place at = places.at[2 * turn + rank];
+		const place &at = places.at[2 * turn + rank];
 
 		if (threadIdx.x == 0) {
 			mbarrier_expect(arrived, 2 * bytes);
@@ -245,12 +245,12 @@ static __global__ void __launch_bounds__(THREADS)
 	fence_proxy_async_global(); /* what this thread wrote, the engine sees */
 	__syncthreads();
 	if (threadIdx.x == 0) {
+		mbarrier_expect(arrived, sizeof(memory));
+		copy_bulk_load(shared_address(memory[1]), own, sizeof(memory[1]), arrived);
 		for (int tries = 0; !load_acquire(ready) && tries < WAIT; tries++)
 			;
 		fence_proxy_async_global(); /* and what block 0 wrote */
-		mbarrier_expect(arrived, sizeof(memory));
 		copy_bulk_load(shared_address(memory[0]), first, sizeof(memory[0]), arrived);
-		copy_bulk_load(shared_address(memory[1]), own, sizeof(memory[1]), arrived);
 	}
 	mbarrier_wait(arrived, 0);
 	write_out((const char *)memory, sizeof(memory), out);

@@ -166,8 +166,8 @@ static __global__ void __launch_bounds__(PART_THREADS) described(const part_argu
 
 /* ---- the list -------------------------------------------------------------------------------- */
 
-/* As for mma: 17 numbers a step are cut some 24 bits below the largest of them. */
-static const double BOUND = 4 * 20 * 0x1p-24;
+/* As for mma, in each of four steps: numbers are cut some 24 bits below the largest of them. */
+static const double BOUND = 4 * 4 * 0x1p-24;
 
 template <int N, typename T, order A, order B, bool REGISTERS = false>
 static constexpr part entry(const char *functions)

@@ -20,7 +20,7 @@ static __global__ void __launch_bounds__(PART_THREADS) shuffles(const part_argum
 	if (lane < 16)
 		half = __shfl_sync(0x0000ffffu, x, lane * 5 % 16);
 	else
-		half = __shfl_up_sync(0xffff0000u, x, 17);
+		half = __shfl_xor_sync(0xffff0000u, x, 6); /* of a lane that is there, too */
 	a.out[t * 4] = __shfl_sync(~0u, x, lane * 7 + 3) ^ __shfl_sync(~0u, x, -1);
 	a.out[t * 4 + 1] = __shfl_up_sync(~0u, x, lane % 2 ? 5 : 0);
 	a.out[t * 4 + 2] = __shfl_xor_sync(~0u, x, 11);
@@ -200,8 +200,9 @@ static void scale_products(const part_inputs &inputs, double *scale)
 enum { ONE = PART_THREADS, THREE = 3 * PART_THREADS, FOUR = 4 * PART_THREADS };
 
 /* Tensor cores align the 16 products and the sum with the largest of them, and cut what lies some
- * 24 bits below it: 17 times, besides the result's own last bit. */
-static const double MMA_BOUND = 20 * 0x1p-24;
+ * 24 bits below it. What is cut is seldom more than two such bits in all, beside the result's own.
+ */
+static const double MMA_BOUND = 4 * 0x1p-24;
 
 static const part parts[] = {
 	{"shuffles __shfl_sync __shfl_up_sync __shfl_xor_sync", shuffles, FOUR, PART_BITS},
