@@ -23,6 +23,8 @@ struct capture; /* an open file, read-only */
 /* Starts the process that parses files. To be called while the program is still small and alone:
  * before a GPU or a team of threads is started. capture_open calls it where nobody has. */
 mla_status capture_start(void);
+/* Ends it, for a verb that becomes another program. */
+void capture_stop(void);
 
 /* Does this file start as HDF5 files do? Not if it cannot be read or is a pipe or a device, which
  * are not even opened. */

@@ -190,12 +190,13 @@ static void keep(int socket)
 	_exit(0);
 }
 
-/* At exit, so that nobody else has to wait for the keeper. */
-static void stop(void)
+/* At exit, too, so that nobody else has to wait for the keeper. */
+void capture_stop(void)
 {
-	if (keeper_of != getpid())
+	if (keeper < 0 || keeper_of != getpid())
 		return;
 	close(keeper);
+	keeper = -1;
 	while (waitpid(keeper_process, NULL, 0) < 0 && errno == EINTR)
 		;
 }
@@ -231,7 +232,7 @@ mla_status capture_start(void)
 	keeper = ends[0];
 	keeper_process = child;
 	keeper_of = getpid();
-	stops = stops || !atexit(stop);
+	stops = stops || !atexit(capture_stop);
 	return MLA_OK;
 }
 

@@ -12,17 +12,19 @@ enum cli_exit {
 	CLI_FAILED = 1,
 	CLI_USAGE = 2,
 	CLI_BAD_FILE = 3,
+	CLI_REPORTS = 70, /* the emulator's */
 	CLI_SKIPPED = 77, /* as automake has it: nothing could run */
 };
 
 #define CLI_EXIT_CODES                                                                             \
 	"\n\nExit codes: 0 good, 1 a check failed, 2 wrong usage, 3 a file cannot be used, "       \
-	"77 skipped: nothing could run here."
+	"70 the emulator has reports, 77 skipped: nothing could run here."
 
 struct cli_verb {
 	const char *name, *summary;
 	int (*run)(int argc, char **argv);
 	bool captures; /* opens some: what parses them is started before the verb's threads */
+	bool measures; /* a GPU, which the emulated program has not */
 };
 
 int cli_list(int argc, char **argv);

@@ -9,21 +9,23 @@
 #include "cli/args.h"
 #include "cli/cli.h"
 #include "cli/ending.h"
+#include "device/gpu.h"
+#include "lib/error.h"
 
 static const struct cli_verb verbs[] = {
-	{"list", "the implementations, and which of them can run here", cli_list, false},
-	{"info", "describes a capture file", cli_info, true},
-	{"verify", "checks that a capture file is sound", cli_verify, true},
-	{"make", "writes a synthetic case as a file", cli_make, true},
-	{"cut", "writes a part of a capture file", cli_cut, true},
-	{"plan", "shows how a batch is laid out on a GPU", cli_plan, true},
-	{"cases", "what cases cost, and how fast they can be at best", cli_cases, true},
-	{"check", "compares every implementation with the truth", cli_check, true},
-	{"bench", "times implementations that are right", cli_bench, true},
-	{"compare", "says what became faster or slower between results", cli_compare, false},
-	{"plot", "draws results", cli_plot, false},
-	{"profile", "one call for a profiler, and what it shows", cli_profile, true},
-	{"ceilings", "measures what this GPU can do at most", cli_ceilings, false},
+	{"list", "the implementations, and which of them can run here", cli_list, false, false},
+	{"info", "describes a capture file", cli_info, true, false},
+	{"verify", "checks that a capture file is sound", cli_verify, true, false},
+	{"make", "writes a synthetic case as a file", cli_make, true, false},
+	{"cut", "writes a part of a capture file", cli_cut, true, false},
+	{"plan", "shows how a batch is laid out on a GPU", cli_plan, true, false},
+	{"cases", "what cases cost, and how fast they can be at best", cli_cases, true, false},
+	{"check", "compares every implementation with the truth", cli_check, true, false},
+	{"bench", "times implementations that are right", cli_bench, true, true},
+	{"compare", "says what became faster or slower between results", cli_compare, false, false},
+	{"plot", "draws results", cli_plot, false, false},
+	{"profile", "one call for a profiler, and what it shows", cli_profile, true, true},
+	{"ceilings", "measures what this GPU can do at most", cli_ceilings, false, true},
 };
 #define NUM_VERBS (int)(sizeof(verbs) / sizeof(verbs[0]))
 
@@ -90,6 +92,13 @@ static int unknown_verb(const char *word)
 					   "\"mla --help\" lists the verbs"));
 }
 
+static mla_status untimed(void)
+{
+	return mla_fail(MLA_INVALID,
+			"the emulated program is not timed: how long a CPU takes to emulate a "
+			"kernel says nothing about a GPU");
+}
+
 static int run_verb(int argc, char **argv)
 {
 	for (int i = 0; i < NUM_VERBS; i++)
@@ -98,6 +107,8 @@ static int run_verb(int argc, char **argv)
 
 			snprintf(name, sizeof(name), "mla %s", verbs[i].name);
 			argv[0] = name;
+			if (verbs[i].measures && gpu_emulated())
+				return cli_fail(name, untimed());
 			if (verbs[i].captures) /* where it fails, the verb says so */
 				(void)capture_start();
 			return verbs[i].run(argc, argv);

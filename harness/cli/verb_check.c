@@ -11,6 +11,7 @@
 #include "case/work.h"
 #include "cli/args.h"
 #include "cli/cli.h"
+#include "cli/emulate.h"
 #include "cli/source.h"
 #include "cli/subjects.h"
 #include "cli/view.h"
@@ -28,9 +29,19 @@ struct check_options {
 	int64_t rows; /* of truth; -1: as many as the budget allows */
 	int32_t fixed_split;
 	bool graph, verbose;
+	struct emulate_options emulate;
 };
 
-enum { OPT_SUITE = 0x700, OPT_RANDOM, OPT_SEED, OPT_FIXED_SPLIT, OPT_GRAPH, OPT_JSON, OPT_ROWS };
+enum {
+	OPT_SUITE = 0x700,
+	OPT_RANDOM,
+	OPT_SEED,
+	OPT_FIXED_SPLIT,
+	OPT_GRAPH,
+	OPT_JSON,
+	OPT_ROWS,
+	OPT_EMULATE,
+};
 
 static const struct argp_option flags[] = {
 	{"kernel", 'k', "NAMES", 0,
@@ -45,6 +56,10 @@ static const struct argp_option flags[] = {
 	{"rows", OPT_ROWS, "N", 0,
 	 "Rows compared with the truth, spread over the batch; 0 = all (default: all, fewer if the "
 	 "case is large)",
+	 0},
+	{"emulate", OPT_EMULATE, "SEEDS", OPTION_ARG_OPTIONAL,
+	 "Run kernels on this CPU, under an adversary of this seed or each of these, 1-20 (default "
+	 "1; -k is gpu then)",
 	 0},
 	{"verbose", 'v', 0, 0, "A line for each case instead of the worst of all", 0},
 	{"json", OPT_JSON, "FILE", 0, "All verdicts as JSON", 0},
@@ -98,6 +113,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	case OPT_JSON:
 		options->json = arg;
 		return 0;
+	case OPT_EMULATE:
+		emulate_parse(state, arg, &options->emulate);
+		return 0;
 	case ARGP_KEY_ARG:
 		cli_strings_add(&options->files, arg);
 		return 0;
@@ -105,6 +123,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		if (!options->files.count && !options->random && !options->suite &&
 		    !cli_random_id(options->pattern, &source))
 			cli_error(state, "a FILE, --random or --suite is missing");
+		emulate_parse_end(state, options->suite, options->json, &options->emulate);
 		return 0;
 	}
 	return parse_numbers(key, arg, options, state);
@@ -118,8 +137,16 @@ static const struct argp argp = {
 	       "copies of the inputs.\v"
 	       "Errors are shown over their bounds: up to 1 passes. Power \"low\": the attention "
 	       "is so flat that a wrong scale would not be noticed.\n\n"
+	       "With --emulate no GPU is needed: the emulator (make emulated) runs kernels in an "
+	       "order that "
+	       "the seed chooses, and reports races, missing waits, deadlocks and what was never "
+	       "written. Several seeds run side by side, each for 600 s at most "
+	       "($EMULATE_TIMEOUT); "
+	       "the exit code is the worst: 70, 1, 0. A signal or a lack of time is a failure; "
+	       "what no seed can change (2, 3, 77) ends the run. --json takes one seed.\n\n"
 	       "Example:\n  mla check -k 01,splitk data/captures/tiny_decode.h5\n"
-	       "  mla check --random 100 --seed 7 -k cpu" CLI_EXIT_CODES,
+	       "  mla check --random 100 --seed 7 -k cpu\n"
+	       "  mla check --emulate=1-20 -k 07 --random 10" CLI_EXIT_CODES,
 };
 
 /* ---- one source ------------------------------------------------------------------------------ */
@@ -177,7 +204,8 @@ static char *rerun_line(const struct run *run, const struct cli_source *source, 
 					   .case_id = id,
 					   .file = source->file,
 					   .fixed_split = run->options->fixed_split,
-					   .graph = run->options->graph};
+					   .graph = run->options->graph,
+					   .seed = emulate_seed()};
 
 	return report_rerun_line(&rerun);
 }
@@ -472,24 +500,37 @@ static void apply_suite(struct check_options *options)
 		options->random = host ? 200 : 16;
 }
 
-int cli_check(int argc, char **argv)
+static int check(struct check_options *options)
 {
-	struct check_options options = {.seed = 1, .rows = -1};
-	struct run run = {.options = &options};
+	const bool gpu = options->suite && !strcmp(options->suite, "gpu");
+	struct run run = {.options = options};
 	mla_status status;
-	bool gpu;
 	int code;
 
-	cli_parse(&argp, argc, argv, 0, &options);
-	gpu = options.suite && !strcmp(options.suite, "gpu");
-	if (options.suite && !gpu)
-		apply_suite(&options);
-	status = cli_subjects_choose(options.kernels, &run.subjects);
+	if (options->suite && !gpu)
+		apply_suite(options);
+	status = cli_subjects_choose(options->kernels, &run.subjects);
 	if (status)
 		code = cli_fail("mla", status);
 	else
-		code = gpu ? run_suite_gpu(&options, &run.subjects) : run_checks(&run);
+		code = gpu ? run_suite_gpu(options, &run.subjects) : run_checks(&run);
 	cli_subjects_free(&run.subjects);
+	return code;
+}
+
+int cli_check(int argc, char **argv)
+{
+	struct check_options options = {.seed = 1, .rows = -1};
+	char **words =
+		text_alloc((size_t)argc * sizeof(*words)); /* as they were given: argp moves them */
+	int code;
+
+	memcpy(words, argv + 1, (size_t)(argc - 1) * sizeof(*words));
+	cli_parse(&argp, argc, argv, 0, &options);
+	code = options.emulate.word ? emulate_check(&options.emulate, words, !options.kernels)
+				    : check(&options);
+	free(words);
+	cli_ints_free(&options.emulate.seeds);
 	cli_strings_free(&options.files);
 	return code;
 }

@@ -3,6 +3,7 @@
 
 #include <cuda_runtime_api.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "lib/error.h"
 
@@ -38,6 +39,11 @@ const char *gpu_name(void)
 	if (!properties.name[0] && cudaGetDeviceProperties(&properties, 0))
 		properties.name[0] = '\0';
 	return properties.name;
+}
+
+bool gpu_emulated(void)
+{
+	return !strncmp(gpu_name(), "emulated", strlen("emulated"));
 }
 
 const char *gpu_bus_id(void)

@@ -4,6 +4,7 @@
 #ifndef MLA_DEVICE_GPU_H
 #define MLA_DEVICE_GPU_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "mla.h"
@@ -20,6 +21,8 @@ mla_status gpu_status(int cuda_error, const char *what);
 const char *gpu_missing(void);
 /* "NVIDIA H200"; valid for the life of the program. "" without a device. */
 const char *gpu_name(void);
+/* Is that the emulator, which runs kernels on the CPU? What it takes is no time of a GPU. */
+bool gpu_emulated(void);
 /* "0000:3b:00.0", as NVML knows the device; "" without one. */
 const char *gpu_bus_id(void);
 /* CUDA versions as 1000 * major + 10 * minor: the newest that the driver can do, the runtime's,

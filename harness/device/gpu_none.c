@@ -18,6 +18,11 @@ const char *gpu_name(void)
 	return "";
 }
 
+bool gpu_emulated(void)
+{
+	return false;
+}
+
 const char *gpu_bus_id(void)
 {
 	return "";

@@ -284,10 +284,13 @@ char *report_rerun_line(const struct report_rerun *rerun)
 	/* A file named like an option must not be read as one. */
 	const char *dashes = rerun->file && rerun->file[0] == '-' ? "-- " : "";
 	char *file = rerun->file ? report_shell_word(rerun->file) : text_format("%s", "");
-	char *line =
-		text_format("mla check -k %s -c %s%s%s%s%s%s", subject, case_id, split,
-			    rerun->graph ? " --graph" : "", rerun->file ? " " : "", dashes, file);
+	char *seed = rerun->seed ? report_shell_word(rerun->seed) : text_format("%s", "");
+	char *line = text_format("mla check %s%s%s-k %s -c %s%s%s%s%s%s",
+				 rerun->seed ? "--emulate=" : "", seed, rerun->seed ? " " : "",
+				 subject, case_id, split, rerun->graph ? " --graph" : "",
+				 rerun->file ? " " : "", dashes, file);
 
+	free(seed);
 	free(subject);
 	free(case_id);
 	free(file);

@@ -63,6 +63,7 @@ struct report_rerun {
 	const char *file;    /* NULL: the case needs none */
 	int32_t fixed_split; /* 0: none */
 	bool graph;
+	const char *seed; /* of the emulator; NULL: it was not emulated */
 };
 /* "mla check -k 02_splitk -c 001/005 'my file.h5'", quoted for a shell. The caller frees it. */
 char *report_rerun_line(const struct report_rerun *rerun);
