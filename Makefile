@@ -83,7 +83,7 @@ DEVICE_FLAGS := -std=c++17 $(INCLUDES) -Xcompiler=-Wall,-Wextra,-Werror,-fPIC,-W
 ASAN_FLAGS   := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer \
                 -D__SANITIZE_ADDRESS__=1 -Wno-pass-failed
 
-.PHONY: all demo test suites check-gpu bench-host asan fuzz lint format docs rung watch sass bench debug \
+.PHONY: all demo test suites check-gpu bench-host asan fuzz lint format docs rung watch sass bench emulate debug \
         compile_commands hooks registers bundle results install uninstall clean help FORCE
 all: # the default target, whatever rules come first
 
@@ -353,7 +353,7 @@ registers: $(MERGE_O) $(RUNG_O)
 # Its own ladder of one line, its own program, checked on the shipped captures.
 
 CAPTURES := $(wildcard data/captures/*.h5)
-LOOP     := $(filter rung watch sass bench,$(GOALS))
+LOOP     := $(filter rung watch sass bench emulate,$(GOALS))
 number    = $(firstword $(subst _, ,$(1)))
 called    = $(filter $(R) 0$(R),$(1) $(call number,$(1)) $(patsubst $(call number,$(1))_%,%,$(1)))
 LINE     := $(foreach line,$(LADDER),$(if $(call called,$(call line_name,$(line))),$(line)))
@@ -362,8 +362,11 @@ ifneq ($(and $(CONFIGURED),$(LOOP)),)
 ifneq ($(words $(LINE)) $(words $(R))$(findstring %,$(R)),1 1)
 $(error make $(LOOP) R=NAME: "$(R)" is not one of $(RUNGS))
 endif
-ifeq ($(NVCC),)
+ifneq ($(and $(filter-out emulate,$(LOOP)),$(if $(NVCC),,1)),)
 $(error make $(LOOP) needs nvcc, which was not found)
+endif
+ifneq ($(and $(filter emulate,$(LOOP)),$(SEED),$(SEEDS)),)
+$(error make emulate R=$(R): SEED=$(SEED) and SEEDS=$(SEEDS), expected one of the two)
 endif
 ifneq ($(and $(filter bench,$(LOOP)),$(if $(AGAINST),,1)),)
 $(error make bench R=$(R) AGAINST=WHAT: a revision that git knows, or the folder of a bundle)
@@ -434,6 +437,10 @@ bench: all
 # The same sources for debuggers: CONTRIBUTING.md has lines for them.
 debug:
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/debug DEBUG=1 all
+
+# The rung on this CPU, with the emulator's eyes on it; SEED=3 or SEEDS=1-20.
+emulate: emulated
+	$(BUILD)/emulated/mla check --emulate=$(call sh,$(or $(SEEDS),$(SEED),1)) -k $(RUNG) --random 10 $(CAPTURES)
 
 # How each file is compiled, for clangd and its kind (.clangd): taken from the rules above.
 compile_commands: | $(CONFIG)
@@ -560,6 +567,7 @@ help:
 	@echo 'make test         everything: lint, unit tests, sanitizers, Python tests, GPU if there is one'
 	@echo 'make rung R=NAME  builds one kernel alone and checks it (02_splitk, 02 or splitk)'
 	@echo '                  ARCH=native: for the GPU of this machine alone, in half the time'
+	@echo 'make emulate R=NAME               on this CPU: finds races and missing waits; SEED=3 or SEEDS=1-20'
 	@echo 'make watch R=NAME the same, again and again, whenever a file that it depends on is saved'
 	@echo 'make sass R=NAME  its machine code; AGAINST=REV: what differs from that revision'
 	@echo 'make bench R=NAME AGAINST=REV      times it and that of a revision or a bundle, in turns'

@@ -131,6 +131,22 @@ Test(cli, wrong_usage_is_2_and_a_sentence)
 		{"check --suite nope",
 		 "--suite: found \"nope\", expected one of: gpu, host, smoke"},
 		{"check --random 1 -k onlin", "unknown implementation \"onlin\"; did you mean"},
+		{"check --random 1 --emulate=0",
+		 "--emulate: 0 is out of range, expected 1 to 1000000"},
+		{"check --random 1 --emulate=-1", "--emulate: -1 is out of range"},
+		{"check --random 1 --emulate=1-1000001", "--emulate: 1000001 is out of range"},
+		{"check --random 1 --emulate=5-3", "--emulate: the range 5-3 is empty"},
+		{"check --random 1 --emulate=1-", "--emulate: found \"\", expected a list"},
+		{"check --random 1 --emulate=", "--emulate: found \"\", expected a list"},
+		{"check --random 1 --emulate=abc", "--emulate: found \"abc\", expected a list"},
+		{"check --random 1 --emulate=1x", "--emulate: found \"1x\", expected a list"},
+		{"check --random 1 --emulate --emulate=2",
+		 "--emulate is given twice; several seeds are --emulate=1-20"},
+		{"check --emulate=3", "a FILE, --random or --suite is missing"},
+		{"check --suite host --emulate",
+		 "--suite host runs no kernel, and only those are emulated"},
+		{"check --random 1 --emulate=1-3 --json x.json",
+		 "--json names one file, and --emulate 3 seeds that would each write it"},
 		{"check --random 3 -c random:1.7", "no case \"random:1.7\""},
 		{"bench", "a FILE or the flags of a shape are needed"},
 		{"bench --samples 1 --heads 4", "--samples: 1 is out of range, expected 3"},
@@ -873,6 +889,11 @@ Test(files, rerun_lines_survive_a_shell)
 	cr_expect(r.code == 0 && strstr(r.out, "1 passed"), "%s%s", r.out, r.err);
 	free(line);
 	done(&r);
+	const struct report_rerun emulated = {
+		.subject = "07_ldmatrix", .case_id = "random:4.1", .graph = true, .seed = "12"};
+	line = report_rerun_line(&emulated);
+	cr_expect_str_eq(line, "mla check --emulate=12 -k 07_ldmatrix -c random:4.1 --graph");
+	free(line);
 }
 
 static char *print_table(const struct report_table *table)
