@@ -71,11 +71,11 @@ const char *emulate_seed(void)
 
 /* ---- the emulated program -------------------------------------------------------------------- */
 
-/* Where a build, and where an installation or a bundle has it; or this is it. The caller frees it.
- */
+/* From bin/ and from rung/NAME/ of a build; or this is it. An installation has none: it needs the
+ * sources at hand, for their lines and waivers. The caller frees it. */
 static char *find_program(void)
 {
-	static const char *const places[] = {"../emulated/mla", "../libexec/mla-emulated"};
+	static const char *const places[] = {"../emulated/mla", "../../emulated/mla"};
 	char *found = NULL;
 
 	for (int i = 0; i < 2 && !found; i++)

@@ -254,6 +254,7 @@ static void on_fault(int, siginfo_t *info, void *)
 		"emulator: seed %llu: %s touches the address %p, which is not mapped; at%s\n",
 		(unsigned long long)options.seed, self ? name_of(self).c_str() : "the host",
 		info->si_addr, at.c_str());
+	fflush(nullptr);
 	_exit(70);
 }
 
@@ -275,7 +276,7 @@ static void at_exit()
 		return;
 	fprintf(stderr, "emulator: seed %llu: %u reports; EMULATE_SEED=%llu repeats them\n",
 		(unsigned long long)options.seed, reports, (unsigned long long)options.seed);
-	fflush(stdout);
+	fflush(nullptr); /* the table, and the trace */
 	_exit(70);
 }
 
