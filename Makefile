@@ -288,7 +288,7 @@ EMU_RUNGS := $(patsubst %,$(EMU)/kernel/%.o,$(RUNGS) $(DEVICE_CU:optimized/%.cu=
 EMU_HOOKS := -fsanitize=thread $(if $(findstring clang,$(CXX)),-mllvm -tsan-instrument-func-entry-exit=0 \
   -mllvm -tsan-distinguish-volatile=1,--param tsan-instrument-func-entry-exit=0 --param tsan-distinguish-volatile=1)
 EMU_CPU   := $(if $(filter x86_64,$(shell uname -m)),-march=x86-64-v3)
-EMU_FLAGS := -std=c++17 -g -fno-pie $(EMU_CPU) -Wall -Wextra -Werror -DMLA_EMULATED -Ioptimized/emulator/cuda \
+EMU_FLAGS := -std=c++17 -g -fno-pie $(EMU_CPU) -Wall -Wextra -Werror -DMLA_EMULATED -Ioptimized/emulator \
              $(INCLUDES)
 EMU_OPT   ?= -O2
 # Static shared memory into one section; copies of structs through the emulator.
@@ -320,7 +320,7 @@ $(EMU)/kernel/%.o: optimized/%.cu $(CONFIG)
 $(EMU)/c/%.o: %.c $(CONFIG)
 	$(call say,EMU,$<)
 	@mkdir -p $(@D)
-	$(Q)$(COMPILE) $(INCLUDES) -Ioptimized/emulator/cuda -MMD -MP -c $< -o $@
+	$(Q)$(COMPILE) $(INCLUDES) -Ioptimized/emulator -MMD -MP -c $< -o $@
 
 $(EMU_MLA): $(EMU_SHARE) $(call obj,obj,$(MAIN_C)) $(EMU_C:%.c=$(EMU)/c/%.o) $(EMU_O) $(EMU_RUNGS)
 	$(call say,LINK,$@)

@@ -35,12 +35,12 @@ check() {
 	fi
 }
 
-mapfile -t sources < <(list_files '*.c' '*.h' '*.cu' '*.cuh')
+mapfile -t sources < <(list_files '*.c' '*.h' '*.cu' '*.cuh' '*.cpp')
 mapfile -t host < <(list_files '*.c')
 mapfile -t house < <(list_files 'reference/*' 'optimized/*' 'harness/*' 'tests/*')
 mapfile -t scripts < <(list_files '*.sh' .ci/run)
 mapfile -t pages < <(list_files '*.md')
-mapfile -t texts < <(list_files '*.c' '*.h' '*.cu' '*.cuh' '*.def' '*.md' '*.py' '*.sh' Makefile \
+mapfile -t texts < <(list_files '*.c' '*.h' '*.cu' '*.cuh' '*.cpp' '*.def' '*.md' '*.py' '*.sh' Makefile \
 	.ci/run)
 
 formatted() {

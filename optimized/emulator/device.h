@@ -13,7 +13,7 @@
 #include <functional>
 #include <type_traits>
 
-#include "cuda_runtime_api.h"
+#include <cuda_runtime_api.h>
 
 /* Rungs that are made for Hopper show all of themselves. */
 #define __CUDA_ARCH__             900

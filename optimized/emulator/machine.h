@@ -261,7 +261,7 @@ struct block {
 	int rank, live, place; /* place: of its window in the arena */
 	uint3 index;
 	char *memory;  /* WINDOW bytes */
-	char *statics; /* static shared memory while another block runs */
+	char *fixed;  /* static shared memory while another block runs */
 	std::vector<warp> warps;
 	named_barrier barriers[16];
 	std::vector<std::unique_ptr<mbarrier>> mbarriers;

@@ -75,7 +75,7 @@ static char *touched_begin, *touched_end;
 
 char *static_memory(block *b)
 {
-	return b == loaded ? __start_emulator_shared : b->statics;
+	return b == loaded ? __start_emulator_shared : b->fixed;
 }
 
 static void swap_statics(block *next)
@@ -84,9 +84,9 @@ static void swap_statics(block *next)
 	const size_t at = (size_t)(touched_begin - __start_emulator_shared);
 
 	if (bytes && loaded)
-		memcpy(loaded->statics + at, touched_begin, bytes);
+		memcpy(loaded->fixed + at, touched_begin, bytes);
 	if (bytes)
-		memcpy(touched_begin, next->statics + at, bytes);
+		memcpy(touched_begin, next->fixed + at, bytes);
 	loaded = next;
 }
 
@@ -95,7 +95,7 @@ void touch_statics(char *at, int bytes)
 	if (at >= touched_begin && at + bytes <= touched_end)
 		return;
 
-	char *const copies = self->block->statics; /* as they are where nobody was so far */
+	char *const copies = self->block->fixed; /* as they are where nobody was so far */
 
 	if (touched_end)
 		memcpy(copies + (touched_begin - __start_emulator_shared), touched_begin,
@@ -296,10 +296,10 @@ static void start_block(cluster &c, block &b, int rank, uint32_t number)
 	b.index = {number % how.grid.x, number / how.grid.x % how.grid.y,
 		   number / how.grid.x / how.grid.y};
 	b.memory = arena + (size_t)b.place * WINDOW;
-	b.statics = b.memory + STATIC_AT;
+	b.fixed = b.memory + STATIC_AT;
 	poison(b.memory + RESERVED, how.shared_bytes);
 	poison(behind + (size_t)b.place * WINDOW + RESERVED, how.shared_bytes);
-	poison(b.statics, static_bytes);
+	poison(b.fixed, static_bytes);
 	poison(behind + (size_t)b.place * WINDOW + STATIC_AT, static_bytes);
 	clear_shadow(&b, how.shared_bytes, static_bytes);
 	b.warps.resize((threads + 31) / 32);

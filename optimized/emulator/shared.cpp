@@ -6,7 +6,7 @@
 #include <algorithm>
 
 #include "emulator/machine.h"
-#include "emulator/shared.cuh"
+#include "emulator/window.cuh"
 
 extern "C" char __start_emulator_shared[] __attribute__((weak)),
 	__stop_emulator_shared[] __attribute__((weak));

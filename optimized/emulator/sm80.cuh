@@ -4,7 +4,7 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
-#include "emulator/shared.cuh"
+#include "emulator/window.cuh"
 
 template <typename T> inline constexpr emulator::element emulator_element = emulator::BF16;
 template <> inline constexpr emulator::element emulator_element<__half> = emulator::FP16;

@@ -1,11 +1,12 @@
-/* shared.cuh - a block's shared memory: its dynamic part as a type, and addresses as PTX takes them.
+/* shared.cuh - a block's shared memory: its dynamic part as a type, and addresses as PTX takes
+ * them.
  */
 #pragma once
 
 #include <stdint.h>
 
 #ifdef MLA_EMULATED
-#include "emulator/shared.cuh"
+#include "emulator/window.cuh"
 #else
 
 /* The block's dynamic shared memory as a T, its start a multiple of ALIGN bytes. */

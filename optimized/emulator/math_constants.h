@@ -1,3 +1,3 @@
 /* math_constants.h - CUDA's name for what cuda_runtime_api.h has here. */
 #pragma once
-#include "cuda_runtime_api.h"
+#include <cuda_runtime_api.h>

@@ -1,4 +1,4 @@
-/* shared.cuh - the emulator's parts/shared.cuh. */
+/* window.cuh - the emulator's parts/shared.cuh. */
 #pragma once
 
 #include "emulator/asynchronous.h"

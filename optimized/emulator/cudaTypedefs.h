@@ -1,7 +1,7 @@
 /* cudaTypedefs.h - types of the driver's functions. */
 #pragma once
 
-#include "cuda.h"
+#include <cuda.h>
 
 typedef CUresult (*PFN_cuTensorMapEncodeTiled_v12000)(
 	CUtensorMap *map, CUtensorMapDataType type, cuuint32_t rank, void *data,

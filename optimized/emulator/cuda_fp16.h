@@ -1,3 +1,3 @@
 /* cuda_fp16.h - CUDA's name for what cuda_runtime_api.h has here. */
 #pragma once
-#include "cuda_runtime_api.h"
+#include <cuda_runtime_api.h>
