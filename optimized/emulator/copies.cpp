@@ -64,7 +64,7 @@ static void land(copy *c)
 		if (c->source)
 			memcpy(to, behind + (size_t)c->source->place * WINDOW + p.from_at, p.bytes);
 		else if (p.from)
-			memcpy(to + p.skip, p.from, p.bytes);
+			memcpy(to, p.from, p.bytes);
 		if (!c->tells)
 			continue;
 		memcpy(mirror + p.at, to, (size_t)c->width);
@@ -144,7 +144,7 @@ void copy_async(uint32_t address, const void *source, int bytes)
 		touch_global((const char *)source, (size_t)bytes, READ, self, 0, HERE);
 	c->group = self->committed;
 	c->pieces.push_back(
-		{at, bytes ? (const char *)source : nullptr, nullptr, 0, 0, (uint8_t)bytes});
+		{at, bytes ? (const char *)source : nullptr, nullptr, 0, (uint8_t)bytes});
 	self->copies.push_back(c);
 	fly(c);
 }
@@ -375,13 +375,23 @@ static void announce(copy *c)
 		touch(c->target, p.at, c->width, ASYNC_WRITE, self, epoch(IN_FLIGHT, c->id), c->pc);
 }
 
-static const tensor_map_fields &fields_of(const void *map, int rank, const void *pc)
+/* The hardware takes a first coordinate that is no multiple of 16 bytes for an illegal instruction
+ * (seen on an H200, with and without swizzle). */
+static const tensor_map_fields &fields_of(const void *map, int rank, const int32_t *at,
+					  const void *pc)
 {
 	static tensor_map_fields fields;
 
 	memcpy(&fields, map, sizeof(fields));
-	if (fields.magic == 0x4d54414d && fields.rank == rank)
+	if (fields.magic == 0x4d54414d && fields.rank == rank && at[0] % 8 == 0)
 		return fields;
+	if (fields.magic == 0x4d54414d && fields.rank == rank) {
+		report(pc, nullptr,
+		       "%s: %s: the first coordinate of a box is %d, not a multiple of 16 bytes (8 "
+		       "elements): an illegal instruction",
+		       where(pc).c_str(), name_of(self).c_str(), at[0]);
+		fail();
+	}
 	report(pc, nullptr, "%s: %s: a tensor map of %d dimensions was expected, this is none",
 	       where(pc).c_str(), name_of(self).c_str(), rank);
 	fail();
@@ -414,12 +424,10 @@ static void each_chunk(const tensor_map_fields &map, const int32_t *at, uint32_t
 		for (uint32_t b = 0; b < row_bytes; b += 16) {
 			const int64_t x = at[0] + (int64_t)b / 2;
 			const uint32_t offset = base + r * row_bytes + b;
-			const int64_t first = std::max<int64_t>(-x, 0);
-			const int64_t end = std::min<int64_t>((int64_t)map.extent[0] - x, 8);
-			const int count = inside && end > first ? (int)(end - first) : 0;
+			const int64_t left = inside && x >= 0 ? (int64_t)map.extent[0] - x : 0;
+			const int count = (int)std::max<int64_t>(0, std::min<int64_t>(left, 8));
 
-			f(offset ^ (offset >> 7 & mask) << 4, line + (x + first) * 2,
-			  (int)first * 2, count * 2);
+			f(offset ^ (offset >> 7 & mask) << 4, line + x * 2, count * 2);
 		}
 	}
 }
@@ -427,7 +435,7 @@ static void each_chunk(const tensor_map_fields &map, const int32_t *at, uint32_t
 void tensor_load(uint32_t to, const void *map, int rank, const int32_t *at, uint32_t mbarrier,
 		 uint32_t mask)
 {
-	const tensor_map_fields fields = fields_of(map, rank, HERE);
+	const tensor_map_fields fields = fields_of(map, rank, at, HERE);
 	const uint32_t low = (1u << RANK_SHIFT) - 1;
 	uint32_t bytes = 2;
 
@@ -448,14 +456,12 @@ void tensor_load(uint32_t to, const void *map, int rank, const int32_t *at, uint
 
 		c->tells = find((mbarrier & low) | r << RANK_SHIFT, "complete_tx", true, HERE);
 		c->bytes = bytes;
-		each_chunk(fields, at, base,
-			   [&](uint32_t offset, const char *from, int skip, int valid) {
-				   if (valid)
-					   touch_global(from, (size_t)valid, ASYNC_READ, self, 0,
-							c->pc);
-				   c->pieces.push_back({offset, valid ? from : nullptr, nullptr, 0,
-							(uint8_t)skip, (uint8_t)valid});
-			   });
+		each_chunk(fields, at, base, [&](uint32_t offset, const char *from, int valid) {
+			if (valid)
+				touch_global(from, (size_t)valid, ASYNC_READ, self, 0, c->pc);
+			c->pieces.push_back(
+				{offset, valid ? from : nullptr, nullptr, 0, (uint8_t)valid});
+		});
 		announce(c);
 		if (tracing)
 			trace(self, "TMA load for %s +%u", "mbarrier", c->tells->offset, bytes,
@@ -479,7 +485,7 @@ void bulk_load(uint32_t to, const void *from, uint32_t bytes, uint32_t mbarrier)
 	c->tells = find(mbarrier, "complete_tx", true, HERE);
 	c->bytes = bytes;
 	for (uint32_t i = 0; i < bytes; i += 16)
-		c->pieces.push_back({base + i, (const char *)from + i, nullptr, 0, 0, 16});
+		c->pieces.push_back({base + i, (const char *)from + i, nullptr, 0, 16});
 	announce(c);
 	fly(c);
 }
@@ -504,7 +510,7 @@ void bulk_cluster(uint32_t to, uint32_t from, uint32_t bytes, uint32_t mbarrier)
 	for (uint32_t i = 0; i < bytes; i += 16) {
 		touch(source, at + i, 16, ASYNC_READ, self,
 		      epoch(c->tells->agent, c->tells->agent_clock + 1), HERE);
-		c->pieces.push_back({base + i, nullptr, nullptr, at + i, 0, 16});
+		c->pieces.push_back({base + i, nullptr, nullptr, at + i, 16});
 	}
 	announce(c);
 	fly(c);
@@ -525,7 +531,7 @@ void store_async(uint32_t to, const uint32_t *words, int count, uint32_t mbarrie
 	c->tells = find(mbarrier, "complete_tx", true, HERE);
 	c->width = count * 4;
 	c->bytes = (uint32_t)c->width;
-	c->pieces.push_back({base, (const char *)c->words, nullptr, 0, 0, (uint8_t)c->width});
+	c->pieces.push_back({base, (const char *)c->words, nullptr, 0, (uint8_t)c->width});
 	announce(c);
 	fly(c);
 }
@@ -553,7 +559,7 @@ static void store_piece(copy *c, uint32_t from, char *to, int bytes)
 	if (!bytes)
 		return;
 	touch_global(to, (size_t)bytes, ASYNC_WRITE, self, writes, c->pc);
-	c->pieces.push_back({0, nullptr, to, from, 0, (uint8_t)bytes});
+	c->pieces.push_back({0, nullptr, to, from, (uint8_t)bytes});
 }
 
 void bulk_store(void *to, uint32_t from, uint32_t bytes)
@@ -574,7 +580,7 @@ void bulk_store(void *to, uint32_t from, uint32_t bytes)
 
 void tensor_store(const void *map, int rank, const int32_t *at, uint32_t from)
 {
-	const tensor_map_fields fields = fields_of(map, rank, HERE);
+	const tensor_map_fields fields = fields_of(map, rank, at, HERE);
 	block *b;
 	uint32_t base;
 
@@ -584,8 +590,8 @@ void tensor_store(const void *map, int rank, const int32_t *at, uint32_t from)
 
 	copy *c = new_store(HERE);
 
-	each_chunk(fields, at, base, [&](uint32_t offset, const char *to, int skip, int valid) {
-		store_piece(c, offset + (uint32_t)skip, (char *)to, valid);
+	each_chunk(fields, at, base, [&](uint32_t offset, const char *to, int valid) {
+		store_piece(c, offset, (char *)to, valid);
 	});
 	fly(c);
 }

@@ -238,10 +238,10 @@ struct mbarrier {
 
 struct piece {       /* 16 bytes of a copy to shared memory; some of a store to global memory */
 	uint32_t at; /* in the target block's window */
-	const char *from;    /* in global memory; NULL: zeros, or from_at */
-	char *to;            /* in global memory; NULL: shared */
-	uint32_t from_at;    /* in the source block's window */
-	uint8_t skip, bytes; /* zeros at the front, what is copied; the rest is zero, too */
+	const char *from; /* in global memory; NULL: zeros, or from_at */
+	char *to;         /* in global memory; NULL: shared */
+	uint32_t from_at; /* in the source block's window */
+	uint8_t bytes;    /* that are copied; the rest of 16 is zero */
 };
 
 struct copy {
@@ -260,7 +260,7 @@ struct block {
 	emulator::cluster *cluster;
 	int rank, live, place; /* place: of its window in the arena */
 	uint3 index;
-	char *memory;  /* WINDOW bytes */
+	char *memory; /* WINDOW bytes */
 	char *fixed;  /* static shared memory while another block runs */
 	std::vector<warp> warps;
 	named_barrier barriers[16];

@@ -323,8 +323,10 @@ static __device__ __forceinline__ void prefetch_l2(const void *start, uint32_t b
 }
 
 /* The box at these coordinates, innermost first, to shared memory (a multiple of 128 bytes; of
- * 1,024 if the map swizzles by 128). What lies outside of the tensor comes as zeros. The box's
- * bytes are told to the mbarrier. map: a const __grid_constant__ CUtensorMap, tensor_map.cuh. */
+ * 1,024 if the map swizzles by 128). The first coordinate is a multiple of 16 bytes, or the
+ * hardware calls it an illegal instruction. What lies outside of the tensor comes as zeros. The
+ * box's bytes are told to the mbarrier. map: a const __grid_constant__ CUtensorMap, tensor_map.cuh.
+ */
 static __device__ __forceinline__ void tma_load_2d(uint32_t target, const void *map, int32_t c0,
 						   int32_t c1, uint32_t barrier)
 {

@@ -319,17 +319,19 @@ static tensor_map make_map(test_case &c, const layout &l, const void *data)
 	return map;
 }
 
-/* Inside; over the lower and the upper ends; over both in different dimensions; nothing inside. */
+/* Inside; over the lower and the upper ends; over both in different dimensions; nothing inside. The
+ * first coordinate is a multiple of 16 bytes. */
 static box_places make_places(const layout &l, uint64_t *state)
 {
 	box_places places = {};
 
 	for (int i = 0; i < l.rank; i++) {
-		const int box = l.box[i], room = l.extent[i] - box;
-		const int below = (int)random_below(state, box - 1) + 1;
-		const int above = room + 1 + (int)random_below(state, box - 1);
+		const int step = i == 0 ? 8 : 1, box = l.box[i] / step;
+		const int room = l.extent[i] / step - box;
+		const int below = ((int)random_below(state, box - 1) + 1) * step;
+		const int above = (room + 1 + (int)random_below(state, box - 1)) * step;
 
-		places.at[0].c[i] = (int)random_below(state, room + 1);
+		places.at[0].c[i] = (int)random_below(state, room + 1) * step;
 		places.at[1].c[i] = -below;
 		places.at[2].c[i] = above;
 		places.at[3].c[i] = i % 2 ? above : -below;
