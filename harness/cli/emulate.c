@@ -71,17 +71,16 @@ const char *emulate_seed(void)
 
 /* ---- the emulated program -------------------------------------------------------------------- */
 
-/* From bin/ and from rung/NAME/ of a build; or this is it. An installation has none: it needs the
- * sources at hand, for their lines and waivers. The caller frees it. */
+/* This program, if it is one; else where a build has it, seen from bin/ and from rung/NAME/. An
+ * installation has none: it needs the sources at hand, for their lines and waivers. The caller
+ * frees it. */
 static char *find_program(void)
 {
 	static const char *const places[] = {"../emulated/mla", "../../emulated/mla"};
-	char *found = NULL;
+	char *found = gpu_emulated() ? process_self() : NULL;
 
 	for (int i = 0; i < 2 && !found; i++)
 		found = process_beside(places[i]);
-	if (!found && gpu_emulated())
-		found = process_self();
 	return found;
 }
 
