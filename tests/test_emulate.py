@@ -316,5 +316,42 @@ class Terminal(Emulate):
         self.assertRegex(text, "\r\033\\[K4 of 5 seeds, [01] failed\r\033\\[K== seed 2: failed")
 
 
+EMULATED = os.path.join(BUILD, "emulated", "mla")
+
+
+@unittest.skipUnless(os.path.exists(EMULATED), "SKIPPED, make emulated has not been called")
+class Real(Emulate):
+    """The emulated program itself."""
+
+    def setUp(self):
+        super().setUp()
+        self.mla = EMULATED
+
+    def run_verb(self, *words, code=0):
+        done = subprocess.run([self.mla, *words], cwd=ROOT, env=self.environment, text=True, timeout=120,
+                              stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        self.assertEqual(done.returncode, code, done.stdout + done.stderr)
+        return done.stdout + done.stderr
+
+    def test_it_is_not_timed(self):
+        for words in (["bench", "--suite", "smoke"], ["ceilings"], ["profile", "-k", "01", "--kv-len", "9"]):
+            self.assertEqual(self.run_verb(*words, code=2), f"mla {words[0]}: the emulated program is not timed: how "
+                             "long a CPU takes to emulate a kernel says nothing about a GPU\n")
+        self.assertIn("GPU: emulated GPU", self.run_verb("list"))
+
+    def test_it_emulates_itself(self):
+        """From wherever it lies, and several seeds, too."""
+        said = self.check("--emulate=2", "-k", "04,05", "-c", "random:1.0")
+        self.assertIn("\n2 passed, 0 failed, 0 skipped\n", said)
+        self.mla = shutil.copy(EMULATED, os.path.join(self.folder, "elsewhere"))
+        said = self.check("--emulate=1-3", "-k", "05", "-c", "random:1.0")
+        self.assertIn("\n1 passed, 0 failed, 0 skipped\n", said)
+        self.assertTrue(said.endswith("\n3 seeds: 3 clean\n"))
+
+    def test_the_program_beside_it_finds_it(self):
+        self.mla = os.path.join(BUILD, "bin", "mla")
+        self.assertIn("\n05_tensorcore  PASS ", self.check("--emulate", "-k", "05", "-c", "random:1.0"))
+
+
 if __name__ == "__main__":
     unittest.main()

@@ -26,7 +26,7 @@ GIT = shutil.which("git")
 # What a calling make, or git, told this process is not meant for the copies.
 INHERITED = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "BUILD", "NVCC", "CC", "CXX", "CFLAGS",
              "CUFLAGS", "CPPFLAGS", "LDFLAGS", "PREFIX", "DESTDIR", "GPU", "R", "ARCH", "AGAINST", "DEBUG",
-             "SETUP", "GIT_DIR", "GIT_INDEX_FILE", "GIT_WORK_TREE")
+             "SEED", "SEEDS", "SETUP", "GIT_DIR", "GIT_INDEX_FILE", "GIT_WORK_TREE")
 
 
 class Tree(unittest.TestCase):
@@ -287,6 +287,16 @@ class Rung(Tree):
         for called in ("", "9", "see", "naive_", "1b"):
             self.assertRegex(self.make("rung", f"R={called}", NVCC=self.nvcc, code=2),
                              rf'make rung R=NAME: "{called}" is not one of 01_naive 02_')
+
+    def test_emulate_needs_no_nvcc(self):
+        for more, seeds in (((), "1"), (("SEED=3",), "3"), (("SEEDS=1-20",), "1-20"), (("SEEDS=it's",), "it's")):
+            said = self.make("-n", "emulate", "R=2", *more, NVCC="")
+            self.assertNotIn("needs nvcc", said)
+            line = re.search(r"^build/emulated/mla check .*", said, re.MULTILINE)[0]
+            self.assertEqual(shlex.split(line)[2:7], [f"--emulate={seeds}", "-k", "02_splitk", "--random", "10"])
+        self.assertIn('make emulate R=NAME: "99" is not one of 01_naive 02_', self.make("emulate", "R=99", NVCC="", code=2))
+        self.assertIn("make emulate R=2: SEED=3 and SEEDS=1-2, expected one of the two",
+                      self.make("emulate", "R=2", "SEED=3", "SEEDS=1-2", NVCC="", code=2))
 
     def test_without_nvcc_it_says_so(self):
         for goal in ("rung", "watch", "sass"):
