@@ -294,7 +294,8 @@ class Rung(Tree):
             self.assertNotIn("needs nvcc", said)
             line = re.search(r"^build/emulated/mla check .*", said, re.MULTILINE)[0]
             self.assertEqual(shlex.split(line)[2:7], [f"--emulate={seeds}", "-k", "02_splitk", "--random", "10"])
-        self.assertIn('make emulate R=NAME: "99" is not one of 01_naive 02_', self.make("emulate", "R=99", NVCC="", code=2))
+        self.assertIn('make emulate R=NAME: "99" is not one of 01_naive 02_',
+                      self.make("emulate", "R=99", NVCC="", code=2))
         self.assertIn("make emulate R=2: SEED=3 and SEEDS=1-2, expected one of the two",
                       self.make("emulate", "R=2", "SEED=3", "SEEDS=1-2", NVCC="", code=2))
 
