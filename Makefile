@@ -346,6 +346,38 @@ $(GPU_TESTS):
 	@mkdir -p $(@D)
 	$(Q)$(LINK) $(LDFLAGS) $^ $(CUDA_LIBS) -o $@
 
+# Copies of the kernels with all defects of tests/wrong/sync in them; which of them a run has,
+# EMULATE_DEFECT says: one program for all. tests/wrong/sync/run.py has each of them found.
+PLANTED    := $(EMU)/planted
+PLANTED_CU := $(DEVICE_CU) $(RUNGS:%=optimized/%.cu)
+PLANTED_O  := $(EMU_O) $(PLANTED)/planted.o $(PLANTED_CU:%.cu=$(PLANTED)/%.o)
+PLANTER    := $(addprefix tests/wrong/sync/,plant.py defects.def needless.def)
+EMU_HOST   := $(EMU_SHARE) $(EMU_C:%.c=$(EMU)/c/%.o)
+
+.PHONY: planted
+planted: $(PLANTED)/mla $(PLANTED)/again $(PLANTED)/kernels
+
+$(PLANTED)/stamp: $(PLANTED_CU) $(addprefix optimized/parts/,tile_sm80.cuh reduce.cuh) $(KERNEL_CU) $(PLANTER) $(CONFIG)
+	$(call say,PLANT,$(@D))
+	$(Q)tests/wrong/sync/plant.py $(@D) $(filter-out $(PLANTER) $(CONFIG),$^)
+	@touch $@
+$(PLANTED_CU:%=$(PLANTED)/%) $(KERNEL_CU:%=$(PLANTED)/%): $(PLANTED)/stamp ;
+
+$(PLANTED)/%.o: $(PLANTED)/%.cu
+	$(call say,EMU,$<)
+	$(Q)$(call emulated_kernel,-iquote $(PLANTED)/optimized $<,$@)
+
+$(PLANTED)/planted.o: tests/wrong/sync/planted.c $(CONFIG)
+	@mkdir -p $(@D)
+	$(Q)$(COMPILE) $(INCLUDES) -MMD -MP -c $< -o $@
+
+$(PLANTED)/mla:     $(EMU_HOST) $(call obj,obj,$(MAIN_C)) $(PLANTED_O)
+$(PLANTED)/again:   $(EMU_HOST) $(BUILD)/obj/tests/emulated/again.o $(PLANTED_O)
+$(PLANTED)/kernels: $(EMU_O) $(PLANTED)/planted.o $(KERNEL_CU:%.cu=$(PLANTED)/%.o)
+$(PLANTED)/mla $(PLANTED)/again $(PLANTED)/kernels:
+	$(call say,LINK,$@)
+	$(Q)$(CXX) -no-pie -fopenmp $(LDFLAGS) $^ $(MODULES_LIBS) -ldl -lm -o $@
+
 registers: $(MERGE_O) $(RUNG_O)
 	@harness/tools/registers.sh $(^:.o=.ptxas)
 
