@@ -53,6 +53,8 @@ VARIANTS = [
     (r"cluster_arrive", "relaxed", "{name}_relaxed()"),
 ]
 WITHOUT = "without"
+# In a new text: is the defect there? Then this text stands in place of the old one in any case.
+ASKED = "PLANTED"
 
 
 class Bad(Exception):
@@ -81,6 +83,8 @@ class Edit:
     def write(self, old):
         """old may have several lines, new has one."""
         asked = f"planted({self.defect.number})"
+        if ASKED in self.new:
+            return self.new.replace(ASKED, asked)
         if old.rstrip()[-1] in ";}":
             return f"{{ if ({asked}) {{ {self.new} }} else {{ {old} }} }}"
         return f"({asked} ? {self.new} : {old})"
@@ -316,6 +320,9 @@ def write(text, edits, begin, end):
     while i < len(edits):
         edit = edits[i]
         inside = [e for e in edits[i + 1:] if e.end <= edit.end and e.start < edit.end]
+        if inside and ASKED in edit.new:
+            raise Bad(f"\"{edit.defect.name}\" of {edit.defect.file} stands in place of a text in which "
+                      f"\"{inside[0].defect.name}\" is planted, too")
         out.append(text[at:edit.start])
         out.append(edit.write(write(text, inside, edit.start, edit.end)))
         at = edit.end

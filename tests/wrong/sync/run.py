@@ -22,6 +22,7 @@ import argparse
 import concurrent.futures
 import os
 import re
+import resource
 import subprocess
 import sys
 import tempfile
@@ -54,6 +55,7 @@ CASES = {
     "reduce.cuh": RUNG["01"],
 }
 REPORT = re.compile(r"^emulator: (?:seed \d+: )?(.*)$", re.M)
+WAIVED = re.compile(r"\[waived\]|waived:")
 # What a program's exit code says (mla check and tests/emulated agree).
 CLEAN, WRONG, REPORTS = 0, 1, 70
 LIMIT = 60  # seconds; none of these cases takes more than a few
@@ -74,10 +76,10 @@ class Missed(Exception):
 
 
 class Outcome:
-    """How a run ended. report: what it said first; said: all that it said."""
+    """How a run ended, None: not at all. report: what it said first; said: all that it said."""
 
     def __init__(self, code, text):
-        reports = REPORT.findall(text)
+        reports = [r for r in REPORT.findall(text) if not WAIVED.search(r)]
         self.code, self.said = code, text
         if code == CLEAN:
             self.report = ""
@@ -86,7 +88,8 @@ class Outcome:
             if self.report.endswith(":") and len(reports) > 1:  # what follows says who waits for what
                 self.report += " " + " ".join(reports[1].split())
         else:
-            self.report = "wrong answer" if code == WRONG else f"ended with {code}"
+            self.report = ("wrong answer" if code == WRONG else f"nothing for {LIMIT} seconds" if code is None
+                           else f"ended with {code}")
         if code in (WRONG, REPORTS) and re.search(r"\bFAIL", text):
             self.said += "\nwrong answer"
 
@@ -135,17 +138,34 @@ class Run:
             if made.returncode:
                 raise Missed(f"mla make {words}: {made.stderr.strip()}")
 
-    def once(self, case, seed, number):
-        """One program, one seed, one defect (0: none)."""
+    def once(self, case, seed, number, expect=None):
+        """One program, one seed, one defect (0: none). Ends at a report that is enough: what comes
+        behind it is of no interest."""
         name, words = case
         command = [self.program(name), *(self.captures.get(word, word) for word in words)]
         env = dict(os.environ, EMULATE_SEED=str(seed), EMULATE_DEFECT=str(number), OMP_NUM_THREADS="1")
-        try:
-            done = subprocess.run(command, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                                  errors="replace", timeout=LIMIT, check=False)
-        except subprocess.TimeoutExpired:
-            return Outcome(-1, f"emulator: nothing for {LIMIT} seconds")
-        return Outcome(done.returncode, done.stderr + done.stdout)
+        said, enough = "", False
+        with tempfile.TemporaryFile("w+", errors="replace") as printed:
+            with subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=printed,
+                                  stderr=subprocess.PIPE, text=True, errors="replace") as process:
+                alarm = threading.Timer(LIMIT, process.kill)
+                alarm.start()
+                for line in process.stderr:
+                    said += line
+                    report = REPORT.match(line)
+                    enough = (report and not WAIVED.search(line) and not line.rstrip().endswith(":") and
+                              (not expect or re.search(expect, line)))
+                    if enough:
+                        process.kill()
+                        break
+                code = process.wait()
+                in_time = alarm.is_alive()
+                alarm.cancel()
+            printed.seek(0)
+            said += printed.read()
+        if enough:
+            return Outcome(REPORTS, said)
+        return Outcome(code if in_time else None, said)
 
     def is_clean(self, case, seed):
         """Nothing is reported without a defect: a report in a clean case would show nothing."""
@@ -163,7 +183,7 @@ class Run:
         other = ""  # what a report said that was not what is expected
         for seed in range(1, self.seeds + 1):
             for case in cases_of(defect.file):
-                outcome = self.once(case, seed, defect.number)
+                outcome = self.once(case, seed, defect.number, defect.expect)
                 if outcome.code == CLEAN:
                     continue
                 if defect.needless:
@@ -218,9 +238,10 @@ def summary(results, seconds):
     needless = sum(1 for r in results if r.defect.needless)
     caught = [r for r in results if r.good and not r.defect.needless]
     first = sum(1 for r in caught if r.seed == 1)
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
     wrong = sum(1 for r in caught if r.report == "wrong answer")
     return (f"{len(caught)} of {len(results) - needless} caught, {first} of them by seed 1, {wrong} by a wrong "
-            f"answer alone; {needless} needless; {seconds:.0f} s")
+            f"answer alone; {needless} needless; {seconds:.0f} s, {used.ru_utime + used.ru_stime:.0f} s of CPU")
 
 
 def main(words):
