@@ -3,7 +3,7 @@
  *
  *     again KERNEL
  *
- * Twice: on requests that are split and merged, and on requests that are too short to be split,
+ * Twice: on a batch that is split and merged, and on one whose requests are too short for that,
  * where the merge has nothing to do and must wait nevertheless. A line each, PASS or FAIL; exit
  * code 0 or 1, 2 for bad words.
  */
@@ -12,11 +12,26 @@
 #include "case/generate.h"
 #include "suite/trial.h"
 
-enum { RUNS = 3 };
+enum { RUNS = 3, SPLIT = 128 };
 
-static int runs(const char *kernel, const char *name, int32_t fixed_split)
+/* c: the trial's case, or one with shorter requests. */
+static int run(struct trial *t, const struct mla_case *c, const char *name)
 {
-	static const int32_t qo_len[] = {1, 2, 1}, kv_len[] = {40, 200, 0};
+	char why[512] = "";
+	bool right = !trial_upload(t, &c->batch);
+
+	for (int i = 0; i < RUNS && right; i++)
+		right = !rig_run(&t->rig, &t->device.device);
+	right = right && trial_right(t, c, why, sizeof(why));
+	printf("%s %s, %d runs, %s%s%s\n", right ? "PASS" : "FAIL", t->kernel, RUNS, name,
+	       right ? "" : ": ", right ? "" : trial_reason(why));
+	return !right;
+}
+
+int main(int argc, char **argv)
+{
+	static const int32_t qo_len[] = {1, 1, 1}, kv_len[] = {20, SPLIT + 10, 0},
+			     shorter[] = {20, SPLIT, 0};
 	const struct generate_spec spec = {
 		.seed = 1,
 		.config = {.struct_size = sizeof(mla_config),
@@ -31,31 +46,23 @@ static int runs(const char *kernel, const char *name, int32_t fixed_split)
 		.kv_len = kv_len,
 		.values = GENERATE_PEAKED,
 	};
-	struct mla_case c = {0};
+	struct mla_case split = {0}, whole;
 	struct trial t = {0};
-	char why[512] = "";
-	bool right = !generate_case(&spec, &c) && !trial_make(&t, &c, kernel, fixed_split) &&
-		     !trial_upload(&t, &c.batch);
-
-	for (int run = 0; run < RUNS && right; run++)
-		right = !rig_run(&t.rig, &t.device.device);
-	right = right && trial_right(&t, &c, why, sizeof(why));
-	printf("%s %s, %d runs, %s%s%s\n", right ? "PASS" : "FAIL", kernel, RUNS, name,
-	       right ? "" : ": ", right ? "" : trial_reason(why));
-	trial_free(&t);
-	case_free(&c);
-	return !right;
-}
-
-int main(int argc, char **argv)
-{
 	int wrong = 0;
 
 	if (argc != 2) {
 		fprintf(stderr, "usage: again KERNEL\n");
 		return 2;
 	}
-	wrong += runs(argv[1], "split and merged", 128);
-	wrong += runs(argv[1], "nothing to merge", 1 << 20);
+	if (generate_case(&spec, &split) || trial_make(&t, &split, argv[1], SPLIT)) {
+		fprintf(stderr, "again: %s\n", mla_last_error());
+		return 1;
+	}
+	whole = split;
+	whole.batch.kv_len = shorter;
+	wrong += run(&t, &split, "split and merged");
+	wrong += run(&t, &whole, "nothing to merge");
+	trial_free(&t);
+	case_free(&split);
 	return wrong != 0;
 }

@@ -319,13 +319,14 @@ static __global__ void __launch_bounds__(THREADS) reductions(const plain_argumen
 	out[0] = __float_as_uint(warp_sum(x));
 	out[1] = __float_as_uint(warp_max(x));
 	out[2] = __float_as_uint(block_sum<THREADS>(x));
-	out[3] = __float_as_uint(block_max<THREADS>(-x));
-	out[4] = __float_as_uint(block_sum<THREADS>(2.f * x)); /* through the same memory */
+	out[3] = __float_as_uint(block_sum<THREADS>(2.f * x)); /* through the same memory at once */
+	out[4] = __float_as_uint(block_max<THREADS>(-x));
+	out[5] = __float_as_uint(block_max<THREADS>(x));
 }
 
 static void reckon_reductions(const uint32_t *in, int t, uint32_t *words)
 {
-	float want[5] = {0.f, -INFINITY, 0.f, -INFINITY, 0.f};
+	float want[6] = {0.f, -INFINITY, 0.f, 0.f, -INFINITY, -INFINITY};
 
 	for (int i = 0; i < THREADS; i++) {
 		const float x = (float)((int)(in[i] % 2001) - 1000);
@@ -333,8 +334,9 @@ static void reckon_reductions(const uint32_t *in, int t, uint32_t *words)
 		want[0] += i / 32 == t / 32 ? x : 0.f;
 		want[1] = i / 32 == t / 32 ? fmaxf(want[1], x) : want[1];
 		want[2] += x;
-		want[3] = fmaxf(want[3], -x);
-		want[4] += 2.f * x;
+		want[3] += 2.f * x;
+		want[4] = fmaxf(want[4], -x);
+		want[5] = fmaxf(want[5], x);
 	}
 	memcpy(words, want, sizeof(want));
 }

@@ -39,8 +39,8 @@ CAPTURES = {
     "ragged": "--kv-len=40,300,0,70,33 --qo-len=1,2,1,4,3 --heads=16 --causal --page-size=16",
     # more states than a warp merges alone; one and a half chunks of columns
     "splits": "--kv-len=4300,140,4500 --heads=2 --page-size=64 --ckv-dim=200 --kpe-dim=0",
-    # more items than the merge takes at once
-    "items": "--batch=600 --kv-len=uniform:129-256 --heads=1 --page-size=64 --ckv-dim=8 --kpe-dim=0",
+    # more items than the merge takes at once, the first and the last of many states
+    "items": f"--kv-len=4300,{'129,' * 560}4400 --heads=1 --page-size=64 --ckv-dim=8 --kpe-dim=0",
 }
 # Cases of a source: a program, and its words.
 RUNG = {f"{number}": [("mla", ["check", "-k", number, capture])] for number, capture in (
@@ -50,9 +50,9 @@ RUNG = {f"{number}": [("mla", ["check", "-k", number, capture])] for number, cap
 RUNG["02"] = [("mla", ["check", "-k", "02", "--fixed-split=256", "narrow"])]
 CASES = {
     "merge.cu": [("mla", ["check", "-k", "02", "--fixed-split=128", "splits"]),
-                 ("mla", ["check", "-k", "02", "--fixed-split=128", "items"])],
-    "tile_sm80.cuh": RUNG["07"] + RUNG["08"],
-    "reduce.cuh": RUNG["01"],
+                 ("mla", ["check", "-k", "02", "--fixed-split=128", "items"]), ("again", ["08"])],
+    "tile_sm80.cuh": RUNG["07"] + RUNG["08"] + [("again", ["08"])],
+    "reduce.cuh": RUNG["01"] + [("kernels", ["plain"])],
 }
 REPORT = re.compile(r"^emulator: (?:seed \d+: )?(.*)$", re.M)
 WAIVED = re.compile(r"\[waived\]|waived:")
