@@ -263,11 +263,11 @@ def is_whole(text, start, end):
     if text[end - 1] not in ";}":
         return True
     code = without(text, ("STRING", "DIRECTIVE"))
-    last = code[:start].rstrip()[-1:]
-    if last in (";", "{", "}"):
+    before = code[:start].rstrip()
+    if before.endswith((";", "{", "}")):
         return True
     # the body of an if or a loop: one statement
-    return last == ")" and code[start:end].count(";") == 1
+    return re.search(r"(?:\)|\belse)$", before) and code[start:end].count(";") == 1
 
 
 def mark_needless(edits, text, file, path):
