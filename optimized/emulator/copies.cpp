@@ -77,6 +77,16 @@ static void land(copy *c)
 	forget(*c->target->cluster, c);
 }
 
+static copy *take_down(cluster &c, uint32_t i)
+{
+	copy *flight = c.air[i];
+
+	c.air[i] = c.air.back();
+	c.air[i]->flight = i;
+	c.air.pop_back();
+	return flight;
+}
+
 bool land_something(cluster &c)
 {
 	const uint32_t n = (uint32_t)(c.air.size() + c.computing.size());
@@ -91,11 +101,7 @@ bool land_something(cluster &c)
 		return true;
 	}
 
-	copy *flight = c.air[i];
-
-	c.air[i] = c.air.back();
-	c.air.pop_back();
-	land(flight);
+	land(take_down(c, i));
 	return true;
 }
 
@@ -114,17 +120,14 @@ static void fly(copy *c)
 		for (const piece &p : c->pieces)
 			poison(p.to ? p.to : shared_at(c->target, p.at),
 			       (size_t)(p.to ? p.bytes : c->width));
+	c->flight = (uint32_t)self->cluster->air.size();
 	self->cluster->air.push_back(c);
 }
 
 static void land_now(copy *c)
 {
-	std::vector<copy *> &air = self->cluster->air;
-
-	if (c->landed)
-		return;
-	air.erase(std::find(air.begin(), air.end(), c));
-	land(c);
+	if (!c->landed)
+		land(take_down(*self->cluster, c->flight));
 }
 
 /* ---- cp.async -------------------------------------------------------------------------------- */
@@ -166,7 +169,7 @@ void copy_wait(int left)
 		land_now(c);
 		mark_landed(c->target, c->pieces[0].at, 16, epoch(IN_FLIGHT, c->id), epoch(self));
 		/* generic writes as any other: wgmma sees them behind a proxy fence */
-		self->writes.push_back({c->target, c->pieces[0].at, 16, self->now});
+		keep_write(self, {c->target, c->pieces[0].at, 16, self->now});
 		forget(*self->cluster, c);
 	}
 	self->copies = std::move(rest);
@@ -223,6 +226,7 @@ void mbarrier_init(uint32_t address, uint32_t count)
 		fail();
 	}
 	touch(b, at, 8, WRITE, self, epoch(OBJECT, 1), HERE);
+	use_proxy(*self->cluster);
 
 	mbarrier *m = new mbarrier();
 
@@ -542,6 +546,7 @@ static copy *new_store(const void *pc)
 {
 	copy *c = take_off(nullptr, pc);
 
+	use_proxy(*self->cluster);
 	c->source = self->block;
 	c->group = self->stores_committed;
 	c->clock = ++self->warp->bulk_clock;

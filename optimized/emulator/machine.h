@@ -245,7 +245,7 @@ struct piece {       /* 16 bytes of a copy to shared memory; some of a store to 
 };
 
 struct copy {
-	uint32_t id, group;
+	uint32_t id, group, flight; /* flight: its place among those in the air */
 	const void *pc;
 	bool landed, waited;    /* waited: for its reading, which frees shared memory */
 	block *target, *source; /* NULL: global memory */
@@ -281,6 +281,8 @@ struct cluster {
 		flights; /* copies that somebody has to wait for, by id */
 	std::vector<uint32_t> free_flights;
 	std::vector<copy *> air;       /* not landed */
+	bool proxy;                    /* uses the asynchronous proxy: unfenced writes count */
+	bool forgotten;                /* some were not kept */
 	std::vector<warp *> computing; /* with wgmma queued */
 };
 
@@ -310,6 +312,7 @@ struct options {
 	emulator::timing timing;
 	emulator::company company;
 	bool check; /* clocks: report races */
+	bool stop;  /* at the first report */
 	int sms, arch;
 };
 extern emulator::options options;
@@ -402,6 +405,8 @@ void clear_shadow(block *b, size_t dynamic_bytes, size_t static_bytes);
 char *host_address(uint32_t address, int bytes, block **b, uint32_t *at, const char *what,
 		   const void *pc);
 void show_async(fiber *f);
+void use_proxy(cluster &c);
+void keep_write(fiber *f, const unfenced &write);
 char *shared_at(block *b, uint32_t at);
 void poison(char *at, size_t bytes);
 /* Global memory, by a thread, or by a copy of the host's (f NULL). mark 0: f's own epoch. */

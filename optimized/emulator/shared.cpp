@@ -20,7 +20,8 @@ enum : uint32_t { ATOMIC = 1u << 31 }; /* of a place in the program, which is be
 struct cell { /* of a byte; epochs: slot << CLOCK_BITS | clock, 0: never */
 	uint32_t write, write_pc, read[3], read_pc[3];
 };
-static cell *shadow; /* [MAX_BLOCKS][WINDOW] */
+static cell *shadow;   /* [MAX_BLOCKS][WINDOW] */
+static uint8_t *split; /* [MAX_BLOCKS][WINDOW / 4]: cells of a word differ */
 
 const void *pc_of(uint32_t pc)
 {
@@ -39,10 +40,34 @@ static cell *cells_of(const block *b)
 	return shadow + (size_t)b->place * WINDOW;
 }
 
+/* Mostly the four bytes of a word have one past, and the first cell stands for all: 0. */
+static uint8_t *split_of(const block *b)
+{
+	return split + (size_t)b->place * (WINDOW / 4);
+}
+
+/* Before an access to a place of a word: does its first cell stand for all? It may not where a part
+ * is accessed, and does again when all is and the four are the same. */
+static bool whole_word(const block *b, uint32_t place, bool all_of_it)
+{
+	uint8_t &apart = split_of(b)[place / 4];
+	cell *c = cells_of(b) + place / 4 * 4;
+
+	if (!all_of_it && !apart) {
+		c[1] = c[2] = c[3] = c[0];
+		apart = 1;
+	} else if (all_of_it && apart) {
+		apart = memcmp(c, c + 1, sizeof(cell)) || memcmp(c, c + 2, sizeof(cell)) ||
+			memcmp(c, c + 3, sizeof(cell));
+	}
+	return !apart;
+}
+
 void clear_shadow(block *b, size_t dynamic_bytes, size_t static_bytes)
 {
 	memset((void *)(cells_of(b) + RESERVED), 0, dynamic_bytes * sizeof(cell));
 	memset((void *)(cells_of(b) + STATIC_AT), 0, static_bytes * sizeof(cell));
+	memset(split_of(b), 0, WINDOW / 4);
 }
 
 std::string who(const cluster &c, uint32_t slot, uint32_t pc)
@@ -139,35 +164,64 @@ void touch(block *b, uint32_t at, int n, access access, fiber *f, uint32_t mark,
 		fail();
 	}
 	if (is_write(access) && mark == epoch(f))
-		f->writes.push_back({b, at, (uint32_t)n, f->now});
+		keep_write(f, {b, at, (uint32_t)n, f->now});
 	if (!options.check)
 		return;
 
-	cell *c = cells_of(b) + at, before = {}, after = {};
+	cell before = {}, after = {};
 
-	for (int i = 0; i < n; i++, c++) {
+	for (int i = 0; i < n;) {
+		const uint32_t place = at + (uint32_t)i;
+		const bool word = place % 4 == 0 && n - i >= 4;
+		const bool whole = whole_word(b, place, word);
+		cell *c = cells_of(b) + place;
+
 		if (i && !memcmp(c, &before, sizeof(cell))) { /* with the past of its neighbour */
 			*c = after;
-			continue;
+		} else {
+			before = *c;
+			check_cell(*c, b, place, access, f, mark, pc);
+			after = *c;
 		}
-		before = *c;
-		check_cell(*c, b, at + (uint32_t)i, access, f, mark, pc);
-		after = *c;
+		i += whole ? 4 : 1;
 	}
 }
 
 void mark_landed(block *b, uint32_t at, int n, uint32_t in_flight, uint32_t mark)
 {
-	cell *c = cells_of(b) + at;
+	for (uint32_t place = at; place < at + (uint32_t)n;) {
+		cell *c = cells_of(b) + place;
 
-	for (int i = 0; i < n; i++)
-		if (c[i].write == in_flight)
-			c[i].write = mark;
+		if (c->write == in_flight)
+			c->write = mark;
+		place += split_of(b)[place / 4] ? 1 : 4;
+	}
 }
 
 char *shared_at(block *b, uint32_t at)
 {
 	return at < STATIC_AT ? b->memory + at : static_memory(b) + (at - STATIC_AT);
+}
+
+/* Kernels that never use the asynchronous proxy write for ever without a fence. */
+void keep_write(fiber *f, const unfenced &write)
+{
+	if (!f->cluster->proxy && f->writes.size() >= 4096) {
+		f->writes.clear();
+		f->cluster->forgotten = true;
+	}
+	f->writes.push_back(write);
+}
+
+void use_proxy(cluster &c)
+{
+	const size_t dynamic_bytes = c.grid->how.shared_bytes;
+
+	if (!c.proxy && c.forgotten)
+		for (block &b : c.blocks)
+			memcpy(behind + (size_t)b.place * WINDOW + RESERVED, b.memory + RESERVED,
+			       dynamic_bytes);
+	c.proxy = true;
 }
 
 /* The asynchronous proxy reads a copy of shared memory that generic writes reach by a fence only.
@@ -252,5 +306,6 @@ void start_shared()
 	arena = (char *)(((uintptr_t)at + WINDOW - 1) / WINDOW * WINDOW);
 	behind = reserve(windows, PROT_READ | PROT_WRITE);
 	shadow = (cell *)reserve(windows * sizeof(cell), PROT_READ | PROT_WRITE);
+	split = (uint8_t *)reserve(windows / 4, PROT_READ | PROT_WRITE);
 }
 } // namespace emulator

@@ -201,6 +201,7 @@ void wgmma(const operands &how)
 	issued mine = {how, HERE};
 
 	preempt();
+	use_proxy(*self->cluster);
 	if (self->warp->count < 32) {
 		report(HERE, nullptr, "%s: %s: wgmma needs whole warps", where(HERE).c_str(),
 		       name_of(self).c_str());
