@@ -225,7 +225,7 @@ def by_hand(text, file, path):
     """Edits that a list asks for. Behind a file's name may stand ":2" (the second place where the old
     text stands) or ":all"; of an old text with [[ ]] in it that part alone is replaced. Lines of the
     same file and name are one defect."""
-    defects = {}
+    defects, last = {}, None
     for number, (name, where, old, new, expect, note) in rows(path, 6, 4):
         basename, _, which = where.partition(":")
         if basename != os.path.basename(file):
@@ -244,6 +244,9 @@ def by_hand(text, file, path):
             expected = f"place {which}" if which else "one place, or FILE:2 or FILE:all"
             raise Bad(f"{path}:{number}: \"{old}\" stands in {len(found)} places of {file}, expected "
                       f"{expected}")
+        if name in defects and name != last:
+            raise Bad(f"{path}:{number}: \"{name}\" of {file} stands further up already")
+        last = name
         if name not in defects:
             defects[name] = Defect(file, line_of(text, chosen[0][0]), "", name)
             defects[name].expect, defects[name].note = expect, note

@@ -37,8 +37,8 @@ CAPTURES = {
     "narrow": "--kv-len=40,300,0,3 --qo-len=1,2,1,3 --heads=3 --causal --page-size=16 --ckv-dim=40 --kpe-dim=8",
     # tiles of 32: an even number of them, ten, none, three, two; 16 to 64 rows
     "ragged": "--kv-len=40,300,0,70,33 --qo-len=1,2,1,4,3 --heads=16 --causal --page-size=16",
-    # more states than a warp merges alone; one and a half chunks of columns
-    "splits": "--kv-len=4300,140,4500 --heads=2 --page-size=64 --ckv-dim=200 --kpe-dim=0",
+    # more states than a warp merges alone; a chunk of columns and a bit
+    "splits": "--kv-len=4300,140,4500 --heads=1 --page-size=64 --ckv-dim=140 --kpe-dim=0",
     # more items than the merge takes at once, the first and the last of many states
     "items": f"--kv-len=4300,{'129,' * 560}4400 --heads=1 --page-size=64 --ckv-dim=8 --kpe-dim=0",
 }
@@ -58,6 +58,7 @@ REPORT = re.compile(r"^emulator: (?:seed \d+: )?(.*)$", re.M)
 WAIVED = re.compile(r"\[waived\]|waived:")
 # What a program's exit code says (mla check and tests/emulated agree).
 CLEAN, WRONG, REPORTS = 0, 1, 70
+NEEDLESS_SEEDS = 1  # what is caught at all, seed 1 nearly always catches
 LIMIT = 60  # seconds; none of these cases takes more than a few
 
 
@@ -152,10 +153,12 @@ class Run:
                 alarm.start()
                 for line in process.stderr:
                     said += line
-                    report = REPORT.match(line)
-                    enough = (report and not WAIVED.search(line) and not line.rstrip().endswith(":") and
+                    if enough:  # and who waits for what
+                        process.kill()
+                        break
+                    enough = (REPORT.match(line) and not WAIVED.search(line) and
                               (not expect or re.search(expect, line)))
-                    if enough:
+                    if enough and not line.rstrip().endswith(":"):
                         process.kill()
                         break
                 code = process.wait()
@@ -181,7 +184,7 @@ class Run:
     def judge(self, defect):
         """Tries seeds until one catches it."""
         other = ""  # what a report said that was not what is expected
-        for seed in range(1, self.seeds + 1):
+        for seed in range(1, (NEEDLESS_SEEDS if defect.needless else self.seeds) + 1):
             for case in cases_of(defect.file):
                 outcome = self.once(case, seed, defect.number, defect.expect)
                 if outcome.code == CLEAN:
