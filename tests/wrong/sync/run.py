@@ -37,10 +37,10 @@ CAPTURES = {
     "narrow": "--kv-len=40,300,0,3 --qo-len=1,2,1,3 --heads=3 --causal --page-size=16 --ckv-dim=40 --kpe-dim=8",
     # tiles of 32: an even number of them, ten, none, three, two; 16 to 64 rows
     "ragged": "--kv-len=40,300,0,70,33 --qo-len=1,2,1,4,3 --heads=16 --causal --page-size=16",
-    # more states than a warp merges alone; a chunk of columns and a bit
-    "splits": "--kv-len=4300,140,4500 --heads=1 --page-size=64 --ckv-dim=140 --kpe-dim=0",
+    # more states than a warp merges alone
+    "splits": "--kv-len=1060,70,1100 --heads=2 --page-size=64",
     # more items than the merge takes at once, the first and the last of many states
-    "items": f"--kv-len=4300,{'129,' * 560}4400 --heads=1 --page-size=64 --ckv-dim=8 --kpe-dim=0",
+    "items": f"--kv-len=4300,{'129,' * 515}4400 --heads=1 --page-size=256 --ckv-dim=2 --kpe-dim=0",
 }
 # Cases of a source: a program, and its words.
 RUNG = {f"{number}": [("mla", ["check", "-k", number, capture])] for number, capture in (
@@ -49,7 +49,7 @@ RUNG = {f"{number}": [("mla", ["check", "-k", number, capture])] for number, cap
 # parts of more keys than threads
 RUNG["02"] = [("mla", ["check", "-k", "02", "--fixed-split=256", "narrow"])]
 CASES = {
-    "merge.cu": [("mla", ["check", "-k", "02", "--fixed-split=128", "splits"]),
+    "merge.cu": [("mla", ["check", "-k", "03", "--fixed-split=32", "splits"]),
                  ("mla", ["check", "-k", "02", "--fixed-split=128", "items"]), ("again", ["08"])],
     "tile_sm80.cuh": RUNG["07"] + RUNG["08"] + [("again", ["08"])],
     "reduce.cuh": RUNG["01"] + [("kernels", ["plain"])],
