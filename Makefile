@@ -294,8 +294,8 @@ EMU_OPT   ?= -O2
 # Static shared memory into one section; copies of structs through the emulator.
 EMU_MOVE  := --set-section-flags .bss=alloc,load,contents --rename-section .bss=emulator_shared \
              --redefine-sym memcpy=emulator_memcpy --redefine-sym memset=emulator_memset
-emulated_kernel = $(CXX) $(EMU_FLAGS) $(EMU_OPT) -fno-zero-initialized-in-bss -ffp-contract=fast $(EMU_HOOKS) \
-  -fno-strict-aliasing -Wno-unknown-pragmas -Wno-psabi -Wno-missing-field-initializers -Wno-unused-function -MMD -MP -x c++ -c $(1) -o $(2) && objcopy $(EMU_MOVE) $(2)
+emulated_kernel = $(CXX) $(EMU_FLAGS) $(EMU_OPT) -ffp-contract=fast $(EMU_HOOKS) \
+  -fno-strict-aliasing -Wno-pass-failed -Wno-unknown-pragmas -Wno-psabi -Wno-missing-field-initializers -Wno-unused-function -MMD -MP -x c++ -c $(1) -o $(2) && objcopy $(EMU_MOVE) $(2)
 
 # Small kernels that use what rungs use and will use, and each part alone (tests/emulated/): programs for
 # the emulator and for a GPU of compute capability 9.0.

@@ -243,8 +243,7 @@ template <typename T> static __device__ void attend(const mla_params &p, const m
 		values(shared, w, acc);
 		__syncthreads(); /* before the tile is overwritten */
 	}
-	store<T>(p, item, state, acc);
-	__syncthreads(); /* before q is overwritten */
+	store<T>(p, item, state, acc); /* q was read before the last barrier */
 }
 
 template <typename T>

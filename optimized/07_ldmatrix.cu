@@ -66,8 +66,7 @@ static __device__ void start_copies(const mla_params &p, const mla_work &item, i
 	const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
 	const int first = item.kv_begin + i * KEYS, left = item.kv_end - first - warp * MINE;
 
-	if (i % AHEAD == 0) {
-		__syncwarp();
+	if (i % AHEAD == 0) { /* the last sources were read before the loop's last barrier */
 		sources[warp][lane / MINE][lane % MINE] = {row_of(p.ckv, next.page, next.slot),
 							   row_of(p.kpe, next.page, next.slot)};
 		__syncwarp();

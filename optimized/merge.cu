@@ -321,7 +321,8 @@ static __global__ void __launch_bounds__(THREADS, BLOCKS) merge_partials(const m
 			number_rows(long_rows ? items[t].rows : 0, first_row, warp_rows);
 			merge_long_rows(p, items, first_row, count, of);
 		}
-		__syncthreads(); /* before items are overwritten */
+		/* no barrier before items are overwritten: rows of few states were read before
+		 * __syncthreads_or, the others before merge_together's last one */
 	}
 }
 

@@ -52,13 +52,13 @@ static __device__ void copy_q(const mla_params &p, const mla_work &item, uint32_
 }
 
 /* This worker's item i, to the warp's own copy in shared memory: its fields are read at many places
- * between instructions that the compiler may not move loads across. */
+ * between instructions that the compiler may not move loads across. Nobody reads the last one any
+ * more: a rung's attend() ends with a barrier. */
 static __device__ void fetch_item(const mla_params &p, int i, mla_work &item)
 {
 	const int lane = threadIdx.x % 32;
 
 	static_assert(sizeof(mla_work) <= 32 * 4, "a word per lane");
-	__syncwarp(); /* nobody reads the last one any more */
 	if (lane < (int)(sizeof(mla_work) / 4))
 		((int *)&item)[lane] = ((const int *)&p.items[i])[lane];
 	__syncwarp();
