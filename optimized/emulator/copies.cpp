@@ -591,6 +591,14 @@ void tensor_store(const void *map, int rank, const int32_t *at, uint32_t from)
 
 	preempt();
 	aligned_or_fail(from, 16, 128, "a TMA store", HERE);
+	for (int d = 0; d < rank; d++)
+		if (at[d] < 0) { /* seen on an H200; beyond the end is fine */
+			report(HERE, nullptr,
+			       "%s: %s: coordinate %d of a TMA store is %d: below 0 it is an "
+			       "illegal instruction",
+			       where(HERE).c_str(), name_of(self).c_str(), d, at[d]);
+			fail();
+		}
 	host_address(from, 128, &b, &base, "the source of a TMA store", HERE);
 
 	copy *c = new_store(HERE);
