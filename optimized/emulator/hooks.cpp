@@ -173,16 +173,17 @@ int __tsan_atomic8_load(const volatile uint8_t *address, int)
 	return __atomic_load_n(address, __ATOMIC_SEQ_CST);
 }
 
-/* Structs are copied by memcpy, which no compiler announces: the build sends a kernel's here. */
-void *emulator_memcpy(void *to, const void *from, size_t n);
-void *emulator_memcpy(void *to, const void *from, size_t n)
+/* Structs are copied by memcpy or memmove, which no compiler announces: the build sends those of a
+ * kernel here. */
+void *emulator_copy(void *to, const void *from, size_t n);
+void *emulator_copy(void *to, const void *from, size_t n)
 {
 	emulator::access_of((void *)from, (int)n, false, HERE);
 	emulator::access_of(to, (int)n, true, HERE);
-	return memcpy(to, from, n);
+	return memmove(to, from, n);
 }
-void *emulator_memset(void *to, int byte, size_t n);
-void *emulator_memset(void *to, int byte, size_t n)
+void *emulator_fill(void *to, int byte, size_t n);
+void *emulator_fill(void *to, int byte, size_t n)
 {
 	emulator::access_of(to, (int)n, true, HERE);
 	return memset(to, byte, n);

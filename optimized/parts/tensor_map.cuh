@@ -38,12 +38,7 @@ struct tensor_map {
 static_assert(sizeof(tensor_map_shape) == 8 + 8 * 7 + 4 * 4 + 8, "no padding: compared as bytes");
 
 /* The driver's encoder. A program that links no libcuda finds it through the runtime. */
-static inline PFN_cuTensorMapEncodeTiled_v12000 *tensor_map_encoder()
-{
-	static PFN_cuTensorMapEncodeTiled_v12000 encode;
-
-	return &encode;
-}
+inline PFN_cuTensorMapEncodeTiled_v12000 tensor_map_encoder;
 
 /* Fetches the encoder: for prepare(), because run() may stand in a capture. */
 static inline cudaError_t tensor_map_prepare()
@@ -62,7 +57,7 @@ static inline cudaError_t tensor_map_prepare()
 		return error;
 	if (result != cudaDriverEntryPointSuccess)
 		return cudaErrorNotSupported;
-	__atomic_store_n(tensor_map_encoder(), (PFN_cuTensorMapEncodeTiled_v12000)found,
+	__atomic_store_n(&tensor_map_encoder, (PFN_cuTensorMapEncodeTiled_v12000)found,
 			 __ATOMIC_RELEASE);
 	return cudaSuccess;
 }
@@ -81,7 +76,7 @@ static inline cudaError_t tensor_map_update(tensor_map &kept, const tensor_map_s
 {
 	static const cuuint32_t every[TENSOR_MAP_RANK] = {1, 1, 1, 1};
 	const PFN_cuTensorMapEncodeTiled_v12000 encode =
-		__atomic_load_n(tensor_map_encoder(), __ATOMIC_ACQUIRE);
+		__atomic_load_n(&tensor_map_encoder, __ATOMIC_ACQUIRE);
 
 	if (!memcmp(&kept.shape, &shape, sizeof(shape)))
 		return cudaSuccess;

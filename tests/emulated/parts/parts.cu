@@ -11,6 +11,8 @@
 #include <stdlib.h>
 
 #include "base/random.h"
+#include <memory>
+
 #include "parts/tensor_map.cuh"
 #include "tests/emulated/case.cuh"
 #include "tests/emulated/parts/parts.cuh"
@@ -361,7 +363,8 @@ static int record_to(const char *path, const part *parts, int count, const part_
 
 static int compare_with(const char *path, const part *parts, int count, const part_inputs &inputs)
 {
-	static record records[MOST_PARTS] = {};
+	const std::unique_ptr<record[]> kept(new record[MOST_PARTS]());
+	record *const records = kept.get();
 	FILE *file = fopen(path, "r");
 	int recorded = 0, got = 0;
 
@@ -387,8 +390,11 @@ static int compare_with(const char *path, const part *parts, int count, const pa
 
 int main(int argc, char **argv)
 {
-	static part_inputs inputs = {};
-	static part parts[MOST_PARTS] = {};
+	/* in no static variable: those are shared memory in the emulator */
+	const std::unique_ptr<part_inputs> made(new part_inputs());
+	part_inputs &inputs = *made;
+	const std::unique_ptr<part[]> listed(new part[MOST_PARTS]());
+	part *const parts = listed.get();
 	const int count = list_parts(parts);
 
 	make_inputs(inputs);
