@@ -359,6 +359,8 @@ uint64_t atomic_load(const void *address, int bytes, ordering order)
 	order_read(self, place_of(address), order);
 	if (self->polled == address && self->polled_value == value)
 		poll(HERE, "poll for a change of %s", "global memory");
+	else if (traced)
+		trace_seen(self, nullptr);
 	self->polled = address, self->polled_value = value;
 	return value;
 }

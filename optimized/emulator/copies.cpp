@@ -48,7 +48,7 @@ static void forget(cluster &c, copy *flight)
 	c.free_flights.push_back(id);
 }
 
-static void complete_tx(mbarrier *b, uint32_t bytes, const void *pc);
+static void complete_tx(const copy *c);
 
 static void land(copy *c)
 {
@@ -56,6 +56,8 @@ static void land(copy *c)
 	const uint32_t mark = c->tells ? epoch(c->tells->agent, ++c->tells->agent_clock) : 0;
 
 	c->landed = true;
+	if (traced)
+		trace_landing(c);
 	for (const piece &p : c->pieces) {
 		char *const to = p.to ? p.to : shared_at(c->target, p.at);
 
@@ -73,7 +75,9 @@ static void land(copy *c)
 	if (!c->tells)
 		return;
 	tell(c->tells->now, *c->target->cluster, c->tells->agent, c->tells->agent_clock);
-	complete_tx(c->tells, c->bytes, c->pc);
+	complete_tx(c);
+	if (traced)
+		trace_landing(nullptr);
 	forget(*c->target->cluster, c);
 }
 
@@ -110,8 +114,10 @@ bool at_once()
 	return options.timing == TIMING_EARLY || (options.timing == TIMING_RANDOM && below(4) == 0);
 }
 
-static void fly(copy *c)
+static void fly(copy *c, const char *kind)
 {
+	if (traced)
+		trace_copy(c, kind);
 	if (at_once()) {
 		land(c);
 		return;
@@ -149,7 +155,7 @@ void copy_async(uint32_t address, const void *source, int bytes)
 	c->pieces.push_back(
 		{at, bytes ? (const char *)source : nullptr, nullptr, 0, (uint8_t)bytes});
 	self->copies.push_back(c);
-	fly(c);
+	fly(c, "cp.async");
 }
 
 void copy_commit()
@@ -161,6 +167,8 @@ void copy_wait(int left)
 {
 	std::vector<copy *> rest, mine;
 
+	if (traced)
+		trace_passed(self, self->copies, self->committed, left, "cp.async", HERE);
 	for (copy *c : self->copies)
 		((int)(self->committed - c->group) > left ? mine : rest).push_back(c);
 	for (size_t i = mine.size(); i > 1; i--)
@@ -262,19 +270,21 @@ static void advance(mbarrier *b)
 	b->phase++;
 	b->pending = b->count;
 	progress++;
+	if (traced)
+		trace_phase(b);
 	all.swap(b->waiting);
 	for (fiber *f : all)
 		wake(f);
 }
 
-static void complete_tx(mbarrier *b, uint32_t bytes, const void *pc)
+static void complete_tx(const copy *c)
 {
-	b->tx -= bytes;
+	mbarrier *b = c->tells;
+
+	b->tx -= c->bytes;
 	if (b->tx < -0xfffff)
-		report(pc, nullptr, "%s: mbarrier +%u: more bytes than a count can hold",
-		       where(pc).c_str(), b->offset);
-	if (tracing)
-		trace(nullptr, "copy lands at %s +%u", "mbarrier", b->offset, bytes, pc);
+		report(c->pc, nullptr, "%s: mbarrier +%u: more bytes than a count can hold",
+		       where(c->pc).c_str(), b->offset);
 	advance(b);
 }
 
@@ -306,6 +316,8 @@ void mbarrier_arrive(uint32_t address, uint32_t count, ordering order, bool wide
 		release(b->now_wide, self);
 	tell_agents(b, self);
 	b->pending -= count;
+	if (traced)
+		trace_arrive(b, count, 0, HERE);
 	advance(b);
 }
 
@@ -327,6 +339,8 @@ void mbarrier_expect(uint32_t address, uint32_t bytes)
 	b->tx += bytes;
 	release(b->now, self);
 	b->pending--;
+	if (traced)
+		trace_arrive(b, 1, bytes, HERE);
 	advance(b);
 }
 
@@ -339,6 +353,8 @@ bool mbarrier_test(uint32_t address, uint32_t parity, bool wide)
 		     parity & 1);
 		return false; /* as it was; by now it may be true */
 	}
+	if (traced)
+		trace_seen(self, b);
 	acquire(self, b->done);
 	if (wide)
 		acquire(self, b->done_wide);
@@ -467,10 +483,7 @@ void tensor_load(uint32_t to, const void *map, int rank, const int32_t *at, uint
 				{offset, valid ? from : nullptr, nullptr, 0, (uint8_t)valid});
 		});
 		announce(c);
-		if (tracing)
-			trace(self, "TMA load for %s +%u", "mbarrier", c->tells->offset, bytes,
-			      HERE);
-		fly(c);
+		fly(c, "TMA load");
 	}
 }
 
@@ -491,7 +504,7 @@ void bulk_load(uint32_t to, const void *from, uint32_t bytes, uint32_t mbarrier)
 	for (uint32_t i = 0; i < bytes; i += 16)
 		c->pieces.push_back({base + i, (const char *)from + i, nullptr, 0, 16});
 	announce(c);
-	fly(c);
+	fly(c, "bulk load");
 }
 
 /* From this block's shared memory to another's: read asynchronously until the target's mbarrier has
@@ -517,7 +530,7 @@ void bulk_cluster(uint32_t to, uint32_t from, uint32_t bytes, uint32_t mbarrier)
 		c->pieces.push_back({base + i, nullptr, nullptr, at + i, 16});
 	}
 	announce(c);
-	fly(c);
+	fly(c, "bulk copy");
 }
 
 /* Words by value. */
@@ -537,7 +550,7 @@ void store_async(uint32_t to, const uint32_t *words, int count, uint32_t mbarrie
 	c->bytes = (uint32_t)c->width;
 	c->pieces.push_back({base, (const char *)c->words, nullptr, 0, (uint8_t)c->width});
 	announce(c);
-	fly(c);
+	fly(c, "st.async");
 }
 
 /* ---- stores in groups of a thread ------------------------------------------------------------ */
@@ -580,7 +593,7 @@ void bulk_store(void *to, uint32_t from, uint32_t bytes)
 
 	for (uint32_t i = 0; i < bytes; i += 16)
 		store_piece(c, at + i, (char *)to + i, 16);
-	fly(c);
+	fly(c, "bulk store");
 }
 
 void tensor_store(const void *map, int rank, const int32_t *at, uint32_t from)
@@ -606,7 +619,7 @@ void tensor_store(const void *map, int rank, const int32_t *at, uint32_t from)
 	each_chunk(fields, at, base, [&](uint32_t offset, const char *to, int valid) {
 		store_piece(c, offset, (char *)to, valid);
 	});
-	fly(c);
+	fly(c, "TMA store");
 }
 
 void bulk_commit()
@@ -620,6 +633,9 @@ void bulk_wait(int left, bool read)
 {
 	std::vector<copy *> rest;
 
+	if (traced)
+		trace_passed(self, self->stores, self->stores_committed, left,
+			     read ? "reads of bulk stores" : "bulk stores", HERE);
 	for (copy *c : self->stores) {
 		if ((int)(self->stores_committed - c->group) <= left) {
 			rest.push_back(c);

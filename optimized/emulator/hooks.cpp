@@ -76,6 +76,8 @@ static void volatile_access(void *address, int n, bool writes, const void *pc)
 	memcpy(&value, address, (size_t)n);
 	if (self->polled == address && self->polled_value == value)
 		poll(pc, "poll for a change of %s", "global memory");
+	else if (traced)
+		trace_seen(self, nullptr);
 	self->polled = address, self->polled_value = value;
 }
 } // namespace emulator

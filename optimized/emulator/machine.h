@@ -219,6 +219,7 @@ struct named_barrier {
 	int arrived, expected;
 	bool any;
 	int count;
+	uint32_t opened; /* how often so far */
 	std::vector<fiber *> waiting;
 	gathering clocks;
 };
@@ -253,6 +254,7 @@ struct copy {
 	mbarrier *tells;        /* NULL: cp.async and stores */
 	uint32_t bytes, clock;  /* clock: of a store, its agent's */
 	uint32_t words[4];      /* of st.async */
+	uint32_t traced;        /* row of the trace, from 1 on */
 	std::vector<piece> pieces;
 };
 
@@ -266,6 +268,7 @@ struct block {
 	named_barrier barriers[16];
 	std::vector<std::unique_ptr<mbarrier>> mbarriers;
 	bool triggered, waited; /* let_next_start, wait_for_previous */
+	uint64_t work;          /* steps of its threads */
 };
 
 struct cluster {
@@ -347,6 +350,7 @@ char *static_memory(block *b);
 void report(const void *pc, const void *pc2, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 std::string where(const void *pc);
+std::string function_of(const void *pc); /* its name alone */
 std::string name_of(const fiber *f);
 std::string name_of(const grid *g);
 void describe_deadlock(const std::vector<cluster *> &alive);
@@ -427,8 +431,31 @@ void run_products(warp &w, uint32_t groups, bool one);
 bool at_once();
 
 /* trace.cpp */
-extern bool tracing;
-void trace(const fiber *f, const char *event, const char *what, uint32_t a, uint32_t b,
-	   const void *pc);
-void start_trace();
+void start_trace(uint64_t launch, uint64_t block);
+void trace_launch(const grid &g);
+void trace_block(block *b, uint32_t number); /* starts */
+void trace_report(const char *sentence);
+void end_trace();     /* writes what there is of the block */
+bool close_trace();   /* false: what was to be traced never ran */
+extern block *traced; /* NULL: it does not run, and nobody needs to tell what follows */
+void trace_end(const fiber *f);
+void trace_wait(const fiber *f, const void *pc, const char *waits, const char *what, uint32_t a,
+		uint32_t b);
+void trace_poll(const fiber *f, const void *pc, const char *waits, const char *what, uint32_t a,
+		uint32_t b);
+void trace_go_on(const fiber *f);                   /* is let go by whoever is at work */
+void trace_seen(const fiber *f, const mbarrier *b); /* what it polled for; NULL: global memory */
+void trace_phase(const mbarrier *b);                /* is complete */
+void trace_arrive(const mbarrier *b, uint32_t count, uint32_t bytes, const void *pc);
+void trace_arrive(const named_barrier *b, const char *name, uint32_t id, uint32_t phase,
+		  int lacking, const void *pc);
+void trace_copy(copy *c, const char *kind);
+void trace_landing(const copy *c); /* NULL: it has */
+void trace_mma(const warp &w, const void *pc);
+void trace_product(const warp &w, const void *pc);
+void trace_computed(const warp &w, uint32_t group);
+/* Waits that make copies or products land: all of the groups so far but some. */
+void trace_passed(const fiber *f, const std::vector<copy *> &copies, uint32_t committed, int left,
+		  const char *what, const void *pc);
+void trace_passed(const warp &w, uint32_t left, const void *pc);
 } // namespace emulator

@@ -95,17 +95,24 @@ std::string where(const void *pc)
 	return line.path.substr(line.path.rfind('/') + 1) + ":" + std::to_string(line.line);
 }
 
-std::string name_of(const grid *g)
+std::string function_of(const void *pc)
 {
-	const source_line &line = line_of((const char *)g->how.kernel + 1);
+	const source_line &line = line_of(pc);
 	int status = 0;
 	char *words = abi::__cxa_demangle(line.function.c_str(), nullptr, nullptr, &status);
 	std::string name = status ? line.function : words;
 
 	free(words);
 	name = name.substr(0, name.find_first_of("(<"));
-	name = name.substr(name.rfind(' ') + 1);
-	return "kernel " + name + " (" + line.path.substr(line.path.rfind('/') + 1) + ")";
+	return name.substr(name.rfind(' ') + 1);
+}
+
+std::string name_of(const grid *g)
+{
+	const void *const pc = (const char *)g->how.kernel + 1;
+	const std::string &path = line_of(pc).path;
+
+	return "kernel " + function_of(pc) + " (" + path.substr(path.rfind('/') + 1) + ")";
 }
 
 std::string name_of(const fiber *f)
@@ -156,6 +163,7 @@ void report(const void *pc, const void *pc2, const char *format, ...)
 	va_start(arguments, format);
 	vsnprintf(text, sizeof(text), format, arguments);
 	va_end(arguments);
+	trace_report(text);
 	if (self && !strstr(text, ".cu:") && !strstr(text, "kernel "))
 		fprintf(stderr, "emulator: seed %llu: %s: %s\n", (unsigned long long)options.seed,
 			name_of(self->cluster->grid).c_str(), text);
@@ -231,6 +239,7 @@ void describe_deadlock(const std::vector<cluster *> &alive)
 	int shown = 0;
 
 	reports++;
+	trace_report("nothing can go on");
 	fprintf(stderr, "emulator: seed %llu: %s: nothing can go on:\n",
 		(unsigned long long)options.seed,
 		alive.empty() ? "no kernel" : name_of(alive[0]->grid).c_str());
@@ -249,19 +258,22 @@ static void on_fault(int, siginfo_t *info, void *)
 	void *trace[16];
 	const int n = backtrace(trace, 16);
 	std::string at;
+	char text[512];
 
 	for (int i = 2; i < n && i < 8; i++)
 		at += " " + where(trace[i]);
-	fprintf(stderr,
-		"emulator: seed %llu: %s touches the address %p, which is not mapped; at%s\n",
-		(unsigned long long)options.seed, self ? name_of(self).c_str() : "the host",
-		info->si_addr, at.c_str());
+	snprintf(text, sizeof(text), "%s touches the address %p, which is not mapped; at%s",
+		 self ? name_of(self).c_str() : "the host", info->si_addr, at.c_str());
+	fprintf(stderr, "emulator: seed %llu: %s\n", (unsigned long long)options.seed, text);
+	trace_report(text);
+	end_trace();
 	fflush(nullptr);
 	_exit(70);
 }
 
 static void at_exit()
 {
+	reports += !close_trace();
 	if (getenv("EMULATE_VERBOSE"))
 		fprintf(stderr,
 			"emulator: seed %llu: %llu launches, %llu blocks, %llu switches, %llu "

@@ -95,7 +95,8 @@ static void start()
 	start_shared();
 	start_global();
 	start_reports();
-	start_trace();
+	start_trace(number_from("EMULATE_TRACE_LAUNCH", 1, 1, ~0u),
+		    number_from("EMULATE_TRACE_BLOCK", 0, 0, ~0u));
 }
 
 /* ---- the work of a stream -------------------------------------------------------------------- */
@@ -119,6 +120,7 @@ static std::shared_ptr<grid> new_grid(const operation &o, CUstream_st &s)
 	g->known = o.how.early && s.last ? s.last->known : s.known;
 	g->final = g->known;
 	counted.launches++;
+	trace_launch(*g);
 	return g;
 }
 

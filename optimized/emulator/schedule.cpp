@@ -350,12 +350,15 @@ static void start_cluster(grid &g, uint32_t number)
 			c->fibers.push_back(f);
 			make_ready(f);
 		}
+		trace_block(&b, number * blocks + r);
 	}
 	alive.push_back(c);
 }
 
 static void drop(cluster *c)
 {
+	if (traced && traced->cluster == c)
+		end_trace();
 	for (block &b : c->blocks) {
 		free_places.push_back(b.place);
 		if (loaded == &b)
@@ -422,15 +425,15 @@ static void wait_in(enum state state, const void *pc, const char *waits, const c
 void block_on(const void *pc, const char *waits, const char *what, uint32_t a, uint32_t b)
 {
 	wait_in(WAITING, pc, waits, what, a, b);
-	if (tracing)
-		trace(self, waits, what, a, b, pc);
+	if (traced)
+		trace_wait(self, pc, waits, what, a, b);
 	go(pick());
-	if (tracing)
-		trace(self, "goes on", "", 0, 0, pc);
 }
 
 void wake(fiber *f)
 {
+	if (traced)
+		trace_go_on(f);
 	make_ready(f);
 }
 
@@ -439,6 +442,8 @@ void poll(const void *pc, const char *waits, const char *what, uint32_t a, uint3
 	self->idle = self->seen == progress ? self->idle + 1 : 0;
 	self->seen = progress;
 	wait_in(POLLING, pc, waits, what, a, b);
+	if (traced)
+		trace_poll(self, pc, waits, what, a, b);
 	pollers.push_back(self);
 	go(pick());
 }
@@ -454,6 +459,7 @@ static void again(size_t i)
 
 void preempt()
 {
+	self->block->work++;
 	if (++self->alone > ENDLESS) {
 		report(HERE, nullptr, "%s: %s runs on and on without waiting for anybody",
 		       where(HERE).c_str(), name_of(self).c_str());
@@ -573,6 +579,8 @@ static void run_fiber()
 	bool last = true;
 
 	f->state = DONE;
+	if (traced)
+		trace_end(f);
 	if (!f->copies.empty())
 		report(nullptr, nullptr, "%s ends while its cp.async is under way",
 		       name_of(f).c_str());

@@ -17,6 +17,7 @@ void meet(const char *name, uint32_t mask, void *mine,
 	const uint32_t bit = 1u << self->lane;
 
 	counted.meetings++;
+	self->block->work++;
 	if (w.count < 32)
 		mask &= (1u << w.count) - 1;
 	if (!(mask & bit)) {
@@ -139,12 +140,15 @@ static void open_barrier(named_barrier &b)
 
 	all.swap(b.waiting);
 	b.arrived = 0;
+	b.opened++;
 	for (fiber *f : all) {
 		adopt(f, b.clocks.all);
 		f->vote = b.any;
 		f->numbers[0] = (uint32_t)b.count;
 		if (f != self)
 			wake(f);
+		else if (traced)
+			trace_go_on(f);
 	}
 	b.clocks.clear();
 }
@@ -163,6 +167,7 @@ static bool arrive_at(named_barrier &b, int id, int expected, bool value, const 
 		b.expected = expected, b.any = false, b.count = 0;
 	b.any |= value;
 	b.count += value;
+	self->block->work++;
 	release(b.clocks, self);
 	return ++b.arrived == expected;
 }
@@ -170,14 +175,17 @@ static bool arrive_at(named_barrier &b, int id, int expected, bool value, const 
 static void arrive_and_wait(named_barrier &b, int id, int expected, bool value, const void *pc,
 			    const char *name)
 {
+	static const char *const waits = "wait in %s %u for %u threads";
 	const bool last = arrive_at(b, id, expected, value, pc, name);
 
 	b.waiting.push_back(self);
-	if (last)
-		open_barrier(b);
-	else
-		block_on(pc, "wait in %s %u for %u threads", name, (uint32_t)id,
-			 (uint32_t)expected);
+	if (!last) {
+		block_on(pc, waits, name, (uint32_t)id, (uint32_t)expected);
+		return;
+	}
+	if (traced)
+		trace_wait(self, pc, waits, name, (uint32_t)id, (uint32_t)expected);
+	open_barrier(b);
 }
 
 static int all_threads(int threads)
@@ -209,7 +217,12 @@ void barrier_arrive(int id, int threads)
 {
 	named_barrier &b = named(id, HERE);
 
-	if (arrive_at(b, id, threads, false, HERE, barrier_name(id)))
+	const bool last = arrive_at(b, id, threads, false, HERE, barrier_name(id));
+
+	if (traced)
+		trace_arrive(&b, barrier_name(id), (uint32_t)id, b.opened, threads - b.arrived,
+			     HERE);
+	if (last)
 		open_barrier(b);
 }
 
@@ -239,12 +252,18 @@ void cluster_arrive(ordering order)
 		fail();
 	}
 	mine = 1;
+	self->block->work++;
 	if (order == RELEASE)
 		release(c.barrier.clocks, self);
 	else if (c.barrier.clocks.empty())
 		c.barrier.clocks.all.here = clocks::make(c.slots);
-	if (++c.barrier.arrived < (int)c.threads)
+	c.barrier.arrived++;
+	if (traced)
+		trace_arrive(&c.barrier, "the cluster's barrier", 0, c.barrier.opened,
+			     (int)c.threads - c.barrier.arrived, HERE);
+	if (c.barrier.arrived < (int)c.threads)
 		return;
+	c.barrier.opened++;
 	c.barrier.arrived = 0;
 	for (fiber *f : c.fibers)
 		c.arrived[f->slot - 1] = 2; /* may go on */
@@ -394,17 +413,20 @@ struct mma_operands {
 	const uint32_t *a;
 	uint32_t b[2];
 	element type;
+	const void *pc;
 };
 
 void mma(float *d, const uint32_t *a, uint32_t b0, uint32_t b1, element type)
 {
-	mma_operands mine = {d, a, {b0, b1}, type};
+	mma_operands mine = {d, a, {b0, b1}, type, HERE};
 
 	meet(
 		"mma.sync", ~0u, &mine,
-		[](warp &, uint32_t, void **arguments) {
+		[](warp &w, uint32_t, void **arguments) {
 			float a[16][16], b[8][16], c[16 * 8];
 
+			if (traced)
+				trace_mma(w, ((mma_operands *)arguments[0])->pc);
 			for (int l = 0; l < 32; l++) {
 				const mma_operands &m = *(mma_operands *)arguments[l];
 

@@ -102,6 +102,8 @@ void run_products(warp &w, uint32_t groups, bool one)
 
 		w.queue.erase(w.queue.begin());
 		execute(w, *p);
+		if (traced)
+			trace_computed(w, p->group);
 		if (one)
 			break;
 	}
@@ -189,6 +191,8 @@ static void issue(warp &w, uint32_t, void **arguments)
 	read_operands(w, first.how, first.pc);
 	p->chain = chain_of(w, first.how, arguments, first.pc);
 	p->chain->pending++;
+	if (traced)
+		trace_product(w, first.pc);
 	if (w.queue.empty())
 		w.block->cluster->computing.push_back(&w);
 	w.queue.push_back(std::move(p));
@@ -224,15 +228,22 @@ void wgmma_commit()
 		[](warp &w, uint32_t, void **) { w.committed++; }, HERE);
 }
 
+struct awaited {
+	uint32_t left; /* groups that may go on */
+	const void *pc;
+};
+
 void wgmma_wait(int left)
 {
-	int mine = left;
+	awaited mine = {(uint32_t)left, HERE};
 
 	meet(
 		"wgmma.wait_group", ~0u, &mine,
 		[](warp &w, uint32_t, void **arguments) {
-			const uint32_t left = (uint32_t) * (int *)arguments[0];
+			const auto [left, pc] = *(awaited *)arguments[0];
 
+			if (traced)
+				trace_passed(w, left, pc);
 			if (w.committed > left)
 				w.waited = std::max(w.waited, w.committed - left);
 			run_products(w, w.waited, false);
