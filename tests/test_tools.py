@@ -722,9 +722,9 @@ class PlotWithout(Folder):
         self.mla("plot", path, "-o", "p.svg", program=program, MLA_PYTHON=true)
 
     def test_usage(self):
-        for words, sentence in (((), "RESULT.json is missing"), (("r.json",), "-o FILE is missing"),
+        for words, sentence in (((), "RESULT.json or a trace is missing"), (("r.json",), "-o FILE is missing"),
                                 (("r.json", "-o", "p.svg", "--kind", "pie"), "expected one of"),
-                                (("r.json", "s.json", "-o", "p.svg"), "one RESULT.json is enough")):
+                                (("r.json", "s.json", "-o", "p.svg"), "one file is enough")):
             self.assertIn(sentence, self.mla("plot", *words, code=2)[1])
 
 

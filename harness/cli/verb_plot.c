@@ -1,4 +1,5 @@
-/* verb_plot.c - mla plot: a picture of a result file, drawn by plot.py with matplotlib.
+/* verb_plot.c - mla plot: a picture of a result file or of a trace of the emulator, drawn by
+ * plot.py with matplotlib.
  */
 #include <argp.h>
 #include <stdlib.h>
@@ -9,13 +10,14 @@
 #include "cli/cli.h"
 #include "lib/error.h"
 
-#define SCRIPT "../share/mla/python/mla/plot.py"
+#define SCRIPT   "../share/mla/python/mla/plot.py"
+#define MAX_STEP 1000000000000000
 
 struct plot_verb {
-	const char *file, *out, *kind, *pattern, *mode, *cache;
+	const char *file, *out, *kind, *pattern, *mode, *cache, *from, *to;
 };
 
-enum { OPT_KIND = 0xa00, OPT_MODE, OPT_CACHE };
+enum { OPT_KIND = 0xa00, OPT_MODE, OPT_CACHE, OPT_FROM, OPT_TO };
 
 static const struct argp_option flags[] = {
 	{"output", 'o', "FILE", 0, "The picture: .svg or .png", 0},
@@ -23,6 +25,8 @@ static const struct argp_option flags[] = {
 	{"case", 'c', "CASE", 0, "Names of cases, a shell pattern (default: all)", 0},
 	{"mode", OPT_MODE, "MODE", 0, "graph, launch or host (default: the first there is)", 0},
 	{"cache", OPT_CACHE, "STATE", 0, "cold or hot (default: cold where there is one)", 0},
+	{"from", OPT_FROM, "STEP", 0, "Of a trace: the first step that is shown", 0},
+	{"to", OPT_TO, "STEP", 0, "Of a trace: the last one", 0},
 	{0},
 };
 
@@ -50,14 +54,22 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	case OPT_CACHE:
 		plot->cache = caches[cli_choice(state, "--cache", arg, caches, 2)];
 		return 0;
+	case OPT_FROM:
+		cli_integer(state, "--from", arg, 0, MAX_STEP);
+		plot->from = arg;
+		return 0;
+	case OPT_TO:
+		cli_integer(state, "--to", arg, 0, MAX_STEP);
+		plot->to = arg;
+		return 0;
 	case ARGP_KEY_ARG:
 		if (plot->file)
-			cli_error(state, "one RESULT.json is enough, found \"%s\" too", arg);
+			cli_error(state, "one file is enough, found \"%s\" too", arg);
 		plot->file = arg;
 		return 0;
 	case ARGP_KEY_END:
 		if (!plot->file)
-			cli_error(state, "RESULT.json is missing");
+			cli_error(state, "RESULT.json or a trace is missing");
 		if (!plot->out)
 			cli_error(state, "-o FILE is missing");
 		return 0;
@@ -68,15 +80,17 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 static const struct argp argp = {
 	.options = flags,
 	.parser = parse,
-	.args_doc = "RESULT.json",
-	.doc = "Draws the results of a run.\v"
+	.args_doc = "RESULT.json|TRACE",
+	.doc = "Draws the results of a run, or what the threads of an emulated block waited for.\v"
 	       "roofline: useful work per second over useful work per byte, under the measured "
 	       "ceilings. rungs: every implementation's time, case by case. kvlen: time over the "
 	       "length of the cache, of shapes that were timed at two at least. Hollow marks and "
-	       "the signs ! and ? are those of mla bench. Needs a python3 with matplotlib: "
-	       "$MLA_PYTHON, that of the "
-	       "build, or one on PATH.\n\n"
-	       "Example:\n  mla plot bench.json -o roofline.svg --kind roofline" CLI_EXIT_CODES,
+	       "the signs ! and ? are those of mla bench. A trace of the emulator "
+	       "($EMULATE_TRACE) is known by its first line; --from and --to choose some of its "
+	       "steps. Needs a python3 with matplotlib: $MLA_PYTHON, that of the build, or one on "
+	       "PATH.\n\n"
+	       "Example:\n  mla plot bench.json -o roofline.svg --kind roofline\n"
+	       "  mla plot trace.txt -o trace.svg --from 80000 --to 280000" CLI_EXIT_CODES,
 };
 
 static bool can_draw(const char *python)
@@ -125,31 +139,30 @@ static mla_status draw(const struct plot_verb *plot, const char *python, const c
 {
 	const struct {
 		const char *option, *value;
-	} options[] = {{"--output", plot->out},
-		       {"--kind", plot->kind},
-		       {"--case", plot->pattern},
-		       {"--mode", plot->mode},
-		       {"--cache", plot->cache}};
-	char *joined[5] = {0};
+	} options[] = {{"--output", plot->out}, {"--kind", plot->kind},   {"--case", plot->pattern},
+		       {"--mode", plot->mode},  {"--cache", plot->cache}, {"--from", plot->from},
+		       {"--to", plot->to}};
+	enum { OPTIONS = sizeof(options) / sizeof(*options) };
+	char *joined[OPTIONS] = {0};
 	const char *words[16] = {python, "-B", script};
 	mla_status status;
 	int n = 3;
 
-	for (int i = 0; i < 5; i++)
+	for (int i = 0; i < OPTIONS; i++)
 		if (options[i].value)
 			words[n++] = joined[i] =
 				text_format("%s=%s", options[i].option, options[i].value);
 	words[n++] = "--";
 	words[n] = plot->file;
 	status = process_become(words);
-	for (int i = 0; i < 5; i++)
+	for (int i = 0; i < OPTIONS; i++)
 		free(joined[i]);
 	return status;
 }
 
 int cli_plot(int argc, char **argv)
 {
-	struct plot_verb plot = {.kind = kinds[0]};
+	struct plot_verb plot = {0};
 	char *script = NULL, *python = NULL;
 	mla_status status;
 

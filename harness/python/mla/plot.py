@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
-"""plot.py - pictures of a result file.
+"""plot.py - pictures of a result file, or of a trace of the emulator (trace.py).
 
     python3 harness/python/mla/plot.py RESULT.json -o FILE.svg --kind roofline|rungs|kvlen
+    python3 harness/python/mla/plot.py TRACE -o FILE.svg [--from STEP] [--to STEP]
 
 `mla plot` calls it; it needs matplotlib, which brings numpy, and for files that hold no bounds yet
 the program mla. Exit codes: 0 good, 2 wrong usage, 3 the file cannot be used, 77 matplotlib is
 missing.
 """
+import argparse
 import io
 import math
 import os
@@ -23,16 +25,11 @@ except ImportError:
 if not __package__:  # run by its path: the package is found where it lies, not in its own folder
     sys.path[:1] = [os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
 
-from mla import inputs, output, program, results  # noqa: E402
+from mla import inputs, output, program, results, trace  # noqa: E402
+from mla.style import COLOURS, STYLE, settle  # noqa: E402
 
 MAX_PANELS = 6
-# Okabe and Ito's palette without its yellow, which is faint on white; marks differ as well, so that
-# no picture depends on colour.
-COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000"]
 MARKS = ["o", "s", "^", "D", "v", "P", "X", "<", ">", "*"]
-STYLE = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False,
-         "axes.titlesize": 9, "legend.frameon": False, "svg.hashsalt": "mla", "text.parse_math": False,
-         "figure.constrained_layout.use": True, "axes.titlelocation": "left"}
 
 
 def look(names):
@@ -116,12 +113,6 @@ def key(fig, entries, unit):
              for style, _ in entries]
     fig.legend(marks, [name for _, name in entries], loc="center left", bbox_to_anchor=(1, 0.5),
                title=unit, title_fontsize=8, alignment="left")
-
-
-def settle(fig):
-    """Lays the panels out for good, so that places in pixels hold."""
-    fig.get_layout_engine().execute(fig)
-    fig.set_layout_engine("none")
 
 
 def count(number, one, many):
@@ -473,27 +464,57 @@ KINDS = {"roofline": draw_roofline, "rungs": draw_rungs, "kvlen": draw_kvlen}
 # ---- the program --------------------------------------------------------------------------------
 
 
+def step(word):
+    if not word.isascii() or not word.isdecimal() or len(word) > 18:
+        raise argparse.ArgumentTypeError(f"found \"{word}\", expected the number of a step")
+    return int(word)
+
+
 def parse(arguments):
-    parser = inputs.Parser(description="Draws a result file.")
-    parser.add_argument("file", metavar="RESULT.json")
+    parser = inputs.Parser(description="Draws a result file, or a trace of the emulator.")
+    parser.add_argument("file", metavar="FILE")
     parser.add_argument("-o", "--output", required=True, metavar="FILE", help=".svg or .png")
-    parser.add_argument("--kind", choices=KINDS, default="roofline")
+    parser.add_argument("--kind", choices=KINDS, help="roofline if nothing is said")
     parser.add_argument("--case", help="names of cases, a shell pattern")
     parser.add_argument("--mode", choices=["graph", "launch", "host"])
     parser.add_argument("--cache", choices=["cold", "hot"])
+    parser.add_argument("--from", dest="begin", metavar="STEP", type=step, help="of a trace: the first")
+    parser.add_argument("--to", dest="end", metavar="STEP", type=step, help="of a trace: the last")
     options = parser.parse_args(arguments)
     if not options.output.endswith((".svg", ".png")):
         parser.error(f"-o {options.output}: expected a name that ends in .svg or .png")
     return options
 
 
-def draw(options):
-    """The picture's bytes. ResultError."""
+def expect_no(options, names, what):
+    """Of options that say nothing about such a file. ResultError."""
+    for name, word in names.items():
+        if getattr(options, name) is not None:
+            raise results.ResultError(f"{options.file}: --{word} is for {what}")
+
+
+def draw_trace(plt, options):
+    expect_no(options, {name: name for name in ("kind", "case", "mode", "cache")},
+              "result files, this is a trace")
+    plt.rcParams["svg.fonttype"] = "none"  # names by the dozen: as text they take less room
+    fig, events = trace.draw(plt, trace.read(options.file), options.begin, options.end)
+    if events > trace.MANY:
+        print(f"plot: {events} events, too many to tell apart; --from and --to choose steps", file=sys.stderr)
+    return fig
+
+
+def draw_results(plt, options):
+    expect_no(options, {"begin": "from", "end": "to"}, "traces, this is none")
     root = program.load_results(options.file)
+    return KINDS[options.kind or "roofline"](plt, root, samples(root, options))
+
+
+def draw(options):
+    """The picture's bytes. InputError."""
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
     with matplotlib.rc_context(STYLE):
-        fig = KINDS[options.kind](plt, root, samples(root, options))
+        fig = (draw_trace if trace.is_trace(options.file) else draw_results)(plt, options)
         # no date: the same results give the same file
         kind = options.output[-3:]
         metadata = {"Date": None} if kind == "svg" else {"Software": None}
@@ -512,7 +533,7 @@ def main(arguments=None):
     try:
         with output.Output(options.output, options.output[-3:], inputs=[options.file]) as out:
             out.write(draw(options))
-    except (results.ResultError, *output.ERRORS) as error:
+    except (inputs.InputError, *output.ERRORS) as error:
         print(f"plot: {inputs.shown(error)}", file=sys.stderr)
         return getattr(error, "code", 3)
     return 0
