@@ -93,16 +93,15 @@ class Edit:
 # ---- reading a source ---------------------------------------------------------------------------
 
 
-COMMENT = r"/\*.*?\*/|//[^\n]*"
-STRING = r'"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\''
-DIRECTIVE = r"^[ \t]*#(?:[^\n]*\\\n)*[^\n]*"
+NO_CODE = re.compile(r"""(?P<comment>/\*.*?\*/|//[^\n]*)
+                         |(?P<string>"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')
+                         |(?P<directive>^[ \t]*\#(?:[^\n]*\\\n)*[^\n]*)""", re.S | re.M | re.X)
 
 
-def without(text, kinds):
-    """The same length and lines, but blanks in place of these kinds of comments and words."""
-    known = re.compile("|".join(f"(?P<{name}>{globals()[name]})" for name in ("COMMENT", "STRING", "DIRECTIVE")),
-                       re.S | re.M)
-    return known.sub(lambda m: re.sub(r"[^\n]", " ", m.group()) if m.lastgroup in kinds else m.group(), text)
+def without(text, *kinds):
+    """The same length and lines, but blanks in place of what is no code, of these kinds."""
+    return NO_CODE.sub(lambda m: re.sub(r"[^\n]", " ", m.group()) if m.lastgroup in kinds else m.group(),
+                       text)
 
 
 def line_of(text, at):
@@ -223,8 +222,8 @@ def places(text, before, old, after):
 
 def by_hand(text, file, path):
     """Edits that a list asks for. Behind a file's name may stand ":2" (the second place where the old
-    text stands) or ":all"; of an old text with [[ ]] in it that part alone is replaced. Lines of the
-    same file and name are one defect."""
+    text stands) or ":all"; where two @ stand in it, only what is between
+    them is replaced. Lines of one file and name, one behind the other, are one defect."""
     defects, last = {}, None
     for number, (name, where, old, new, expect, note) in rows(path, 6, 4):
         basename, _, which = where.partition(":")
@@ -265,7 +264,7 @@ def is_whole(text, start, end):
     """Can braces stand around a statement, or statements, there?"""
     if text[end - 1] not in ";}":
         return True
-    code = without(text, ("STRING", "DIRECTIVE"))
+    code = without(text, "string", "directive")
     before = code[:start].rstrip()
     if before.endswith((";", "{", "}")):
         return True
@@ -348,8 +347,8 @@ def plant(files, by_hand_path=BY_HAND, needless_path=NEEDLESS):
         with open(os.path.join(ROOT, file), encoding="utf-8") as source:
             text = source.read()
         # comments go, or a "//" would reach over what comes to stand behind it
-        text = without(text, ("COMMENT",))
-        code = without(text, ("STRING", "DIRECTIVE"))
+        text = without(text, "comment")
+        code = without(text, "string", "directive")
         edits = [*calls(text, code, file), *stages(text, code, file)]
         mark_needless(edits, text, file, needless_path)
         edits += by_hand(text, file, by_hand_path)
