@@ -9,9 +9,9 @@ So a program is compiled once for all of its defects. With EMULATE_DEFECT unset 
 source does; a line has the number that it has there (#line).
 
 Three kinds come from the sources themselves: each call that synchronises is left out, and where it
-takes a count or a parity, that is off by one; each index into a ring of stages (% STAGES) names the
-next and the stage before. What else can go wrong is in defects.def, by hand. needless.def names the
-calls without which nothing can go wrong, and why.
+takes a count or a parity, that is off by one; each index into a ring of stages (... % STAGES, at.stage)
+names the next and the stage before. What else can go wrong is in defects.def, by hand. needless.def names
+those of the former with which nothing goes wrong, and why.
 
 Exit codes: 0 good, 2 wrong usage, 3 a source or a list cannot be used.
 """
@@ -182,14 +182,19 @@ def calls(text, code, file):
 
 
 def stages(text, code, file):
-    """Edits of each index into a ring."""
-    for found in re.finditer(r"%\s*STAGES\b", code):
-        before = code[:found.start()].rstrip()
-        end = found.end()
-        start = opening(code, len(before) - 1) if before[-1] == ")" else len(before)
-        start = re.search(r"\w*$", code[:start]).start()
-        index = one_line(code[start:len(before)])
-        for kind, by in (("the next stage", "1"), ("the stage before", "STAGES - 1")):
+    """Edits of each index into a ring: ... % STAGES, and .stage of a place that is kept."""
+    of_two = re.search(r"\bSTAGES = 2\b", code)
+    ways = [("the other stage", "1")] if of_two else [("the next stage", "1"), ("the stage before", "STAGES - 1")]
+    for found in re.finditer(r"%\s*STAGES\b|(?<![+-])\b(?:\w+\.)+stage\b(?!\s*[-+*/%^&|=<>!]?=)", code):
+        start, end = found.span()
+        if found.group()[0] == "%":
+            before = code[:start].rstrip()
+            start = opening(code, len(before) - 1) if before[-1] == ")" else len(before)
+            start = re.search(r"\w*$", code[:start]).start()
+            index = one_line(code[start:len(before)])
+        else:
+            index = found.group()
+        for kind, by in ways:
             yield Edit(start, end, f"({index} + {by}) % STAGES",
                        Defect(file, line_of(text, start), kind, one_line(code[start:end])))
 
