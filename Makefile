@@ -293,8 +293,8 @@ EMU_FLAGS := -std=c++17 -g -fno-pie $(EMU_CPU) -Wall -Wextra -Werror -DMLA_EMULA
 EMU_OPT   ?= -O2
 # Static shared memory into one section; copies of structs through the emulator.
 EMU_MOVE  := --set-section-flags .bss=alloc,load,contents --rename-section .bss=emulator_shared \
-             --redefine-sym memcpy=emulator_copy --redefine-sym memmove=emulator_copy \
-             --redefine-sym memset=emulator_fill
+             --redefine-sym memcpy=emulator_memcpy --redefine-sym memmove=emulator_memmove \
+             --redefine-sym memset=emulator_memset
 emulated_kernel = $(CXX) $(EMU_FLAGS) $(EMU_OPT) -ffp-contract=fast $(EMU_HOOKS) \
   -fno-strict-aliasing -Wno-pass-failed -Wno-unknown-pragmas -Wno-psabi -Wno-missing-field-initializers -Wno-unused-function -MMD -MP -x c++ -c $(1) -o $(2) && objcopy $(EMU_MOVE) $(2)
 

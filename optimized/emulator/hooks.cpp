@@ -177,15 +177,22 @@ int __tsan_atomic8_load(const volatile uint8_t *address, int)
 
 /* Structs are copied by memcpy or memmove, which no compiler announces: the build sends those of a
  * kernel here. */
-void *emulator_copy(void *to, const void *from, size_t n);
-void *emulator_copy(void *to, const void *from, size_t n)
+void *emulator_memmove(void *to, const void *from, size_t n);
+void *emulator_memmove(void *to, const void *from, size_t n)
 {
 	emulator::access_of((void *)from, (int)n, false, HERE);
 	emulator::access_of(to, (int)n, true, HERE);
 	return memmove(to, from, n);
 }
-void *emulator_fill(void *to, int byte, size_t n);
-void *emulator_fill(void *to, int byte, size_t n)
+void *emulator_memcpy(void *to, const void *from, size_t n);
+void *emulator_memcpy(void *to, const void *from, size_t n)
+{
+	emulator::access_of((void *)from, (int)n, false, HERE);
+	emulator::access_of(to, (int)n, true, HERE);
+	return memcpy(to, from, n);
+}
+void *emulator_memset(void *to, int byte, size_t n);
+void *emulator_memset(void *to, int byte, size_t n)
 {
 	emulator::access_of(to, (int)n, true, HERE);
 	return memset(to, byte, n);
