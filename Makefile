@@ -610,6 +610,7 @@ help:
 	@echo 'make registers    registers, shared memory and spills of every kernel'
 	@echo 'make check-gpu    the GPU suite: every kernel on generated and captured cases'
 	@echo 'make suites | asan | lint | bench-host      parts of make test'
+	@echo 'make planted      emulated programs with defects to find: tests/wrong/sync/run.py'
 	@echo 'make fuzz         mutated capture files, under the sanitizers; COUNT=3000 SEED=1'
 	@echo 'make format       clang-format 14 over all sources'
 	@echo 'make hooks        git looks at format, rooms and ladder before each commit'
