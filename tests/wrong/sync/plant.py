@@ -259,7 +259,7 @@ def by_hand(text, file, path):
         except re.error as error:
             raise Bad(f"{path}:{number}: \"{expect}\" is no regular expression: {error}") from error
         for start, end in chosen:
-            if not is_whole(text, start, end):
+            if ASKED not in new and not is_whole(text, start, end):
                 raise Bad(f"{path}:{number}: \"{old}\" begins in the middle of a statement, or is the body "
                           f"of one and goes on behind it")
             yield Edit(start, end, new, defects[name])

@@ -48,6 +48,7 @@ CAPTURES = {
 CASES = {
     "01_naive.cu": ["mla check -k 01 narrow.h5"],
     "02_splitk.cu": ["mla check -k 02 --fixed-split=256 narrow.h5"],  # parts of more keys than threads
+    "06_pipelined.cu": ["mla check -k 06 ragged.h5", "again 06"],
     "merge.cu": ["mla check -k 03 --fixed-split=32 splits.h5", "mla check -k 02 --fixed-split=128 items.h5",
                  "again 08"],
     "tile_sm80.cuh": ["mla check -k 07 ragged.h5", "mla check -k 08 ragged.h5", "again 08"],
