@@ -315,7 +315,6 @@ struct options {
 	emulator::timing timing;
 	emulator::company company;
 	bool check; /* clocks: report races */
-	bool stop;  /* at the first report */
 	int sms, arch;
 };
 extern emulator::options options;

@@ -172,8 +172,6 @@ void report(const void *pc, const void *pc2, const char *format, ...)
 			text, waiver->second.empty() ? "" : " [waived]");
 	if (!waiver->second.empty())
 		fprintf(stderr, "emulator:     waived: %s\n", waiver->second.c_str());
-	else if (options.stop)
-		exit(70);
 }
 
 void trap()

@@ -89,7 +89,6 @@ static void start()
 	options.timing = (enum timing)number_from("EMULATE_TIMING", (s + s / 3) % 3, 0, 2);
 	options.company = (enum company)number_from("EMULATE_COMPANY", (s + s / 9) % 3, 0, 2);
 	options.check = number_from("EMULATE_CHECK", 1, 0, 1);
-	options.stop = number_from("EMULATE_STOP", 0, 0, 1);
 	options.sms = (int)number_from("EMULATE_SMS", 3, 1, 1024);
 	options.arch = (int)number_from("EMULATE_ARCH", 90, 80, 120);
 	start_shared();
