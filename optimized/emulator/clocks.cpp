@@ -290,7 +290,6 @@ static past &place_of(const void *address)
 	return places.back().released;
 }
 
-void forget_places();
 void forget_places()
 {
 	places.clear();

@@ -127,8 +127,6 @@ int barrier_count(bool value);
 void syncwarp(uint32_t mask);
 uint64_t shuffle(uint32_t mask, uint64_t value, int source);
 uint32_t ballot(uint32_t mask, bool value);
-uint32_t active_lanes();
-uint64_t match(uint32_t mask, uint64_t value);
 void threadfence(bool device);
 [[noreturn]] void trap();
 uint32_t shared_address(const void *pointer);

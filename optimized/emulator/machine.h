@@ -2,13 +2,12 @@
  * what each knows of the others' past (clocks); the shadow of shared and of global memory.
  *
  * Clocks. A cluster has slots: its threads, then three agents per warp (its wgmma; what its bulk
- * stores read and what they write),
- * then one per mbarrier (what copies write on its behalf). A thread knows a number of each slot:
- * what that slot did up to there has happened before. Two more parts of a clock say how far a
- * fence.proxy.async has carried that over to the asynchronous proxy, for shared and for global
- * memory. A barrier joins clocks; an
- * access that is not ordered by them is a race, whatever the schedule of this run was. Of other
- * clusters a thread knows what came by an atomic or with the end of a grid.
+ * stores read and what they write), then one per mbarrier (what copies write on its behalf). A
+ * thread knows a number of each slot: what that slot did up to there has happened before. Two more
+ * parts of a clock say how far a fence.proxy.async has carried that over to the asynchronous proxy,
+ * for shared and for global memory. A barrier joins clocks; an access that is not ordered by them
+ * is a race, whatever the schedule of this run was. Of other clusters a thread knows what came by
+ * an atomic or with the end of a grid.
  */
 #pragma once
 
@@ -35,7 +34,6 @@ enum : uint32_t {
 	CLOCK = (1u << CLOCK_BITS) - 1,
 	IN_FLIGHT = 8191, /* a slot: a copy that nobody has waited for */
 	OBJECT = 8190,    /* a slot: an mbarrier lies here */
-	POISON = 0x7fff,  /* NaN in bf16, fp16 and fp32, no valid index */
 };
 
 /* ---- what happened before -------------------------------------------------------------------- */
@@ -336,7 +334,8 @@ void block_on(const void *pc, const char *waits, const char *what, uint32_t a = 
 void wake(fiber *f);
 void poll(const void *pc, const char *waits, const char *what, uint32_t a = 0, uint32_t b = 0);
 void preempt();
-[[noreturn]] void fail(); /* ends the launches that run */
+uint32_t slots_of(const launch &how); /* of a cluster */
+[[noreturn]] void fail();             /* ends the launches that run */
 void meet(const char *name, uint32_t mask, void *mine,
 	  void (*combine)(warp &w, uint32_t mask, void **arguments), const void *pc);
 /* Runs what is active until all of it is over, or as much as it takes to start another operation.
@@ -361,6 +360,7 @@ void release(gathering &to, fiber *f);
 void acquire(fiber *f, const past &from);
 void adopt(fiber *f, const past &from); /* f's own is part of it */
 void tick(fiber *f);
+void forget_places(); /* what was released by atomics: nothing runs any more */
 bool knows(const fiber *f, uint32_t slot, uint32_t clock, proxy proxy);
 /* The agent's clock, known to a gathering or to a thread. */
 void tell(gathering &to, const cluster &c, uint32_t slot, uint32_t clock);
@@ -411,7 +411,7 @@ void show_async(fiber *f);
 void use_proxy(cluster &c);
 void keep_write(fiber *f, const unfenced &write);
 char *shared_at(block *b, uint32_t at);
-void poison(char *at, size_t bytes);
+void poison(char *at, size_t bytes); /* NaN in bf16, fp16 and fp32, no valid index */
 /* Global memory, by a thread, or by a copy of the host's (f NULL). mark 0: f's own epoch. */
 bool is_global(const void *address);
 void touch_global(const char *at, size_t n, access access, fiber *f, uint32_t mark, const void *pc);

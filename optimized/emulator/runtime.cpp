@@ -46,7 +46,6 @@ struct CUstream_st {
 
 namespace emulator
 {
-void forget_places();
 static uint32_t number_of_operations = 1;
 static operations host; /* knows of these */
 static CUstream_st default_stream;
@@ -237,6 +236,14 @@ cudaError_t enqueue(const launch &how, cudaStream_t stream, std::function<void()
 			"possible\n",
 			(unsigned long long)blocks, (unsigned long long)threads, how.cluster,
 			how.shared_bytes);
+		return cudaErrorInvalidValue;
+	}
+	if (slots_of(how) >= OBJECT) {
+		fprintf(stderr,
+			"emulator: a cluster of %d blocks of %llu threads has more of them than "
+			"the "
+			"emulator has numbers for\n",
+			how.cluster, (unsigned long long)threads);
 		return cudaErrorInvalidValue;
 	}
 	ask(stream, {LAUNCH, how, std::move(body), nullptr, nullptr, 0, 0, nullptr});

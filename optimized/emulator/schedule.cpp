@@ -314,20 +314,38 @@ static void start_block(cluster &c, block &b, int rank, uint32_t number)
 	}
 }
 
+static void number_slots(cluster &c, const launch &how)
+{
+	const uint32_t threads = how.block.x * how.block.y * how.block.z;
+	const uint32_t blocks = (uint32_t)how.cluster;
+
+	c.threads = threads * blocks;
+	c.warps = (threads + 31) / 32 * blocks;
+	c.first_agent = 1 + c.threads;
+	c.first_bulk = c.first_agent + c.warps;
+	c.first_barrier = c.first_bulk + 2 * c.warps;
+	c.slots = c.first_barrier + blocks * MAX_BARRIERS;
+}
+
+uint32_t slots_of(const launch &how)
+{
+	cluster c = {};
+
+	number_slots(c, how);
+	return c.slots;
+}
+
 static void start_cluster(grid &g, uint32_t number)
 {
 	const launch &how = g.how;
 	const uint32_t threads = how.block.x * how.block.y * how.block.z;
-	const uint32_t blocks = (uint32_t)how.cluster, warps = (threads + 31) / 32 * blocks;
+	const uint32_t blocks = (uint32_t)how.cluster;
 	cluster *c = new cluster();
 
 	c->grid = &g;
 	c->serial = new_serial(g.number);
-	c->threads = threads * blocks, c->live = (int)c->threads;
-	c->first_agent = 1 + c->threads, c->first_bulk = c->first_agent + warps;
-	c->warps = warps;
-	c->first_barrier = c->first_bulk + 2 * warps;
-	c->slots = c->first_barrier + blocks * MAX_BARRIERS;
+	number_slots(*c, how);
+	c->live = (int)c->threads;
 	c->blocks.resize(blocks);
 	c->arrived.resize(c->threads);
 
