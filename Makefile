@@ -339,6 +339,33 @@ $(EMU_TESTS): $(EMU_O)
 	$(call say,LINK,$@)
 	$(Q)$(CXX) -no-pie $(LDFLAGS) $^ -lm -o $@
 
+# The emulator itself under the sanitizers. Kernels stay as they are: their accesses go through the
+# emulator, which knows better than the sanitizer what is theirs.
+ASAN_EMU   := $(BUILD)/asan/emulated
+ASAN_EMU_O := $(EMU_O:$(EMU)/core/%=$(ASAN_EMU)/core/%)
+ASAN_TESTS := $(EMU_TESTS:$(EMU)/%=$(ASAN_EMU)/%)
+
+$(ASAN_EMU)/core/%.o: optimized/emulator/%.cpp $(CONFIG)
+	$(call say,ASAN,$<)
+	@mkdir -p $(@D)
+	$(Q)$(CXX) $(EMU_FLAGS) -O1 $(ASAN_FLAGS) -MMD -MP -c $< -o $@
+
+$(ASAN_EMU)/c/%.o: %.c $(CONFIG)
+	$(call say,ASAN,$<)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(HOST_FLAGS) $(STRICT_FLAGS) $(INCLUDES) -Ioptimized/emulator -O1 -g $(ASAN_FLAGS) -MMD -MP -c $< -o $@
+
+$(ASAN_EMU)/mla: $(EMU_SHARE:$(BUILD)/obj/%=$(BUILD)/asan/%) $(call obj,asan,$(MAIN_C)) \
+                 $(EMU_C:%.c=$(ASAN_EMU)/c/%.o) $(ASAN_EMU_O) $(EMU_RUNGS)
+	$(call say,LINK,$@)
+	$(Q)$(CXX) -no-pie -fopenmp $(ASAN_FLAGS) $(LDFLAGS) $^ $(MODULES_LIBS) -ldl -lm -o $@
+
+$(ASAN_EMU)/kernels: $(KERNEL_CU:tests/emulated/%.cu=$(EMU)/tests/%.o)
+$(ASAN_EMU)/parts:   $(PART_CU:tests/emulated/%.cu=$(EMU)/tests/%.o)
+$(ASAN_TESTS): $(ASAN_EMU_O)
+	$(call say,LINK,$@)
+	$(Q)$(CXX) -no-pie $(ASAN_FLAGS) $(LDFLAGS) $^ -lm -o $@
+
 $(foreach file,$(KERNEL_CU) $(PART_CU),$(eval $(call device_rule,$(BUILD)/obj,$(file:.cu=),sm_90a,nospill)))
 $(BUILD)/tests/kernels: $(KERNEL_CU:%.cu=$(BUILD)/obj/%.o)
 $(BUILD)/tests/parts:   $(PART_CU:%.cu=$(BUILD)/obj/%.o)

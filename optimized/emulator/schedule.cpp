@@ -9,7 +9,7 @@
 #include "emulator/machine.h"
 
 #ifdef __SANITIZE_ADDRESS__
-#include <sanitizer/common_interface_defs.h>
+#include <sanitizer/asan_interface.h>
 #endif
 #if !defined(__x86_64__) || defined(EMULATOR_UCONTEXT)
 #include <ucontext.h>
@@ -35,7 +35,9 @@ enum { STACK = 256 << 10, PATIENCE = 40, ENDLESS = 1 << 26 };
 static std::vector<std::shared_ptr<grid>> *active; /* that run or may start clusters */
 static std::vector<cluster *> alive;
 static std::vector<warp *> ready_warps;
-static std::vector<fiber *> pollers, idle_fibers;
+static std::vector<fiber *> pollers;
+/* Outlives all destructors, or those in it would count as leaks. */
+static std::vector<fiber *> &idle_fibers = *new std::vector<fiber *>();
 static std::vector<int> free_places;
 static fiber *dying; /* runs its last steps on a stack that is free already */
 static warp *last_warp;
@@ -191,7 +193,7 @@ static void leave(bool for_good, void **fake, fiber *next)
 {
 	from_main = !self;
 	__sanitizer_start_switch_fiber(for_good ? nullptr : fake, next ? next->stack : main_stack,
-				       next ? STACK : main_size);
+				       next ? (size_t)STACK : main_size);
 }
 
 static void arrive(void *fake)
@@ -203,11 +205,20 @@ static void arrive(void *fake)
 	if (from_main)
 		main_stack = bottom, main_size = size;
 }
+
+/* Its last thread never returned: what its frames had poisoned is still poisoned. */
+static void reuse(const char *stack)
+{
+	__asan_unpoison_memory_region(stack, STACK);
+}
 #else
 static void leave(bool, void **, fiber *)
 {
 }
 static void arrive(void *)
+{
+}
+static void reuse(const char *)
 {
 }
 #endif
@@ -248,6 +259,7 @@ static fiber *new_fiber()
 	char *const stack = f->stack;
 
 	idle_fibers.pop_back();
+	reuse(stack);
 	*f = fiber();
 	f->stack = stack;
 	f->sp = first_frame(stack);
