@@ -350,13 +350,14 @@ $(ASAN_EMU)/core/%.o: optimized/emulator/%.cpp $(CONFIG)
 	@mkdir -p $(@D)
 	$(Q)$(CXX) $(EMU_FLAGS) -O1 $(ASAN_FLAGS) -MMD -MP -c $< -o $@
 
-$(ASAN_EMU)/c/%.o: %.c $(CONFIG)
+$(ASAN_EMU)/%.o: %.c $(CONFIG)
 	$(call say,ASAN,$<)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(HOST_FLAGS) $(STRICT_FLAGS) $(INCLUDES) -Ioptimized/emulator -O1 -g $(ASAN_FLAGS) -MMD -MP -c $< -o $@
+	$(Q)$(CC) $(HOST_FLAGS) $(STRICT_FLAGS) $(INCLUDES) -Ioptimized/emulator -O1 -g $(ASAN_FLAGS) \
+		-MMD -MP -c $< -o $@
 
 $(ASAN_EMU)/mla: $(EMU_SHARE:$(BUILD)/obj/%=$(BUILD)/asan/%) $(call obj,asan,$(MAIN_C)) \
-                 $(EMU_C:%.c=$(ASAN_EMU)/c/%.o) $(ASAN_EMU_O) $(EMU_RUNGS)
+                 $(EMU_C:%.c=$(ASAN_EMU)/%.o) $(ASAN_EMU_O) $(EMU_RUNGS)
 	$(call say,LINK,$@)
 	$(Q)$(CXX) -no-pie -fopenmp $(ASAN_FLAGS) $(LDFLAGS) $^ $(MODULES_LIBS) -ldl -lm -o $@
 

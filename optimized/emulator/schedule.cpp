@@ -148,7 +148,7 @@ static void *first_frame(char *stack)
 		*--top = nullptr;
 	return top;
 }
-#else /* any other processor: ten times slower */
+#else /* any other processor: a fifth to a half slower */
 static void run_fiber();
 
 static void emulator_switch(void **save, void *load)
