@@ -558,7 +558,7 @@ $(ASAN_MLA): $(ASAN_O) $(call obj,asan,$(MAIN_C))
 suites: $(SUITES) $(ASAN_SUITES)
 	@$(RUN_TESTS) $(^:%=criterion:%)
 
-test: all emulated planted $(GPU_TESTS) $(SUITES) $(BENCHES) $(PROGRAMS) $(ASAN_SUITES)
+test: all emulated planted $(ASAN_EMU)/mla $(ASAN_EMU)/kernels $(ASAN_EMU)/parts $(GPU_TESTS) $(SUITES) $(BENCHES) $(PROGRAMS) $(ASAN_SUITES)
 	@$(RUN_TESTS) lint:tests/lint.sh $(SUITES:%=criterion:%) $(ASAN_SUITES:%=criterion:%) \
 		$(BENCHES:%=bench:%) $(patsubst %,python:%,$(wildcard tests/test_*.py data/capture/test_*.py)) suite:gpu
 

@@ -108,6 +108,21 @@ class Kernels(Emulated):
             self.assertRegex(said, r"(?m)^\d+ parts, 0 failed$")
 
 
+@unittest.skipUnless(os.path.exists(os.path.join(BUILD, "asan", "emulated", "mla")), "not built under the sanitizers")
+class Sanitized(Emulated):
+    """The emulator itself under AddressSanitizer and UBSan, which tell of themselves on standard error."""
+
+    def test_kernels(self):
+        self.run_it(os.path.join(BUILD, "asan", "emulated", "kernels"), EMULATE_SEED="2")
+
+    def test_parts(self):
+        self.run_it(os.path.join(BUILD, "asan", "emulated", "parts"), "--compare",
+                    os.path.join(ROOT, "tests", "emulated", "recorded", "sm90.txt"))
+
+    def test_rungs(self):
+        self.run_it(os.path.join(BUILD, "asan", "emulated", "mla"), "check", "-k", "07,08", "-c", "random:1.0")
+
+
 def hopper():
     """Is there a GPU of compute capability 9.0, which these are built for?"""
     try:
