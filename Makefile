@@ -284,8 +284,9 @@ EMU_SHARE := $(filter-out $(foreach file,$(EMU_C),%/$(file:.c=_none.o) %/$(file:
 EMU_O     := $(patsubst optimized/emulator/%.cpp,$(EMU)/core/%.o,$(wildcard optimized/emulator/*.cpp))
 EMU_RUNGS := $(patsubst %,$(EMU)/kernel/%.o,$(RUNGS) $(DEVICE_CU:optimized/%.cu=%))
 # -fsanitize=thread when a kernel is compiled, never when it is linked: the compiler calls the emulator
-# before every access. Products and sums are contracted as nvcc does it.
-EMU_HOOKS := -fsanitize=thread $(if $(findstring clang,$(CXX)),-mllvm -tsan-instrument-func-entry-exit=0 \
+# before every access, and where a pointer is not aligned to its type. Products and sums are contracted as
+# nvcc does it. A call into the emulator at a function's end stays a call: reports name its line.
+EMU_HOOKS := -fsanitize=thread -fsanitize=alignment -fno-optimize-sibling-calls $(if $(findstring clang,$(CXX)),-mllvm -tsan-instrument-func-entry-exit=0 \
   -mllvm -tsan-distinguish-volatile=1,--param tsan-instrument-func-entry-exit=0 --param tsan-distinguish-volatile=1)
 EMU_CPU   := $(if $(filter x86_64,$(shell uname -m)),-march=x86-64-v3)
 EMU_FLAGS := -std=c++17 -g -fno-pie $(EMU_CPU) -Wall -Wextra -Werror -DMLA_EMULATED -Ioptimized/emulator \

@@ -3,6 +3,7 @@
  * vector once and not once a thread.
  */
 #include <algorithm>
+#include <unordered_map>
 
 #include "emulator/machine.h"
 
@@ -244,8 +245,14 @@ void fence_proxy_async(proxy to)
 
 /* ---- atomics and fences ---------------------------------------------------------------------- */
 
-/* What a thread of one cluster tells a thread that may be of another. */
-static past for_others(fiber *f)
+/* Under which what is for one block alone is kept. */
+static uint64_t block_key(const fiber *f)
+{
+	return f->cluster->serial | (uint64_t)(f->block->rank + 1) << 32;
+}
+
+/* What a thread tells a thread of any cluster, or of its own block only. */
+static past for_others(fiber *f, uint64_t key)
 {
 	gathering g;
 	release(g, f);
@@ -254,11 +261,10 @@ static past for_others(fiber *f)
 
 	if (f->past.there)
 		there->done = f->past.there->done, there->clusters = f->past.there->clusters;
-	there->clusters.erase(
-		std::remove_if(there->clusters.begin(), there->clusters.end(),
-			       [&](const auto &x) { return x.first == f->cluster->serial; }),
-		there->clusters.end());
-	there->clusters.push_back({f->cluster->serial, g.all.here});
+	there->clusters.erase(std::remove_if(there->clusters.begin(), there->clusters.end(),
+					     [&](const auto &x) { return x.first == key; }),
+			      there->clusters.end());
+	there->clusters.push_back({key, g.all.here});
 	return {nullptr, there};
 }
 
@@ -269,39 +275,42 @@ static void learn(fiber *f, const past &from)
 	if (!from.there)
 		return;
 	for (const auto &x : from.there->clusters)
-		if (x.first == f->cluster->serial)
-			mine.here = x.second;
+		if (x.first == f->cluster->serial || x.first == block_key(f))
+			mine.here = joined(mine.here, x.second);
 	join(f->past, mine);
 }
 
 /* Released at a place, by address. Forgotten when the device is idle. */
-struct place {
-	const void *address;
-	past released;
-};
-static std::vector<place> places;
-
-static past &place_of(const void *address)
-{
-	for (place &p : places)
-		if (p.address == address)
-			return p.released;
-	places.push_back({address, {}});
-	return places.back().released;
-}
+static std::unordered_map<const void *, past> places;
 
 void forget_places()
 {
 	places.clear();
 }
 
+/* A fence for the block alone learns of it only what its own threads have told. */
+static bool told_here(const fiber *f, const past &from)
+{
+	const uint64_t key = f->cluster->blocks.size() == 1 ? f->cluster->serial : block_key(f);
+
+	if (!from.there)
+		return false;
+	for (const auto &x : from.there->clusters)
+		if (x.first == key || x.first == block_key(f))
+			return true;
+	return false;
+}
+
 void threadfence(bool device)
 {
-	if (!device) /* orders for its own block, which the clocks of barriers do already */
-		return;
-	learn(self, self->acquired);
-	self->acquired = {};
-	self->released = for_others(self);
+	if (device || told_here(self, self->acquired)) {
+		learn(self, self->acquired);
+		self->acquired = {};
+	}
+	if (device)
+		self->released = for_others(self, self->cluster->serial);
+	else
+		join(self->released, for_others(self, block_key(self)));
 }
 
 static void order_read(fiber *f, const past &from, ordering order)
@@ -315,13 +324,22 @@ static void order_read(fiber *f, const past &from, ordering order)
 /* A read-modify-write hands on what the place had: it goes on with the chain of releases. */
 static void order_write(fiber *f, past &to, ordering order, bool modifies)
 {
-	const past mine =
-		order == RELEASE || order == ACQUIRE_RELEASE ? for_others(f) : f->released;
+	const past mine = order == RELEASE || order == ACQUIRE_RELEASE
+				  ? for_others(f, f->cluster->serial)
+				  : f->released;
 
 	if (modifies)
 		join(to, mine);
 	else
 		to = mine;
+}
+
+void order_relaxed(const void *address, bool writes)
+{
+	if (writes)
+		order_write(self, places[address], RELAXED, false);
+	else
+		order_read(self, places[address], RELAXED);
 }
 
 static uint64_t load_bits(const void *address, int bytes)
@@ -332,19 +350,28 @@ static uint64_t load_bits(const void *address, int bytes)
 	return value;
 }
 
+enum { MANY = 1000 };
+
 uint64_t atomic(void *address, int bytes, ordering order, update change, uint64_t operand,
 		uint64_t other)
 {
 	preempt();
 	touch_atomic((void *)address, bytes, ATOMIC_WRITE, HERE);
 
-	past &p = place_of(address);
+	past &p = places[address];
 	const uint64_t old = load_bits(address, bytes), value = change(old, operand, other);
 
 	order_read(self, p, order);
 	order_write(self, p, order, true);
 	memcpy(address, &value, (size_t)bytes);
-	progress++;
+	if (value != old || self->polled != address) {
+		progress += value != old;
+		self->unchanged = 0;
+	} else if (++self->unchanged > MANY) { /* a loop around it, and not a maximum of many */
+		poll(HERE, "poll for a change of %s memory",
+		     is_global(address) ? "global" : "shared");
+	}
+	self->polled = address, self->polled_value = value;
 	return old;
 }
 
@@ -355,9 +382,10 @@ uint64_t atomic_load(const void *address, int bytes, ordering order)
 
 	const uint64_t value = load_bits(address, bytes);
 
-	order_read(self, place_of(address), order);
+	order_read(self, places[address], order);
 	if (self->polled == address && self->polled_value == value)
-		poll(HERE, "poll for a change of %s", "global memory");
+		poll(HERE, "poll for a change of %s memory",
+		     is_global(address) ? "global" : "shared");
 	else if (traced)
 		trace_seen(self, nullptr);
 	self->polled = address, self->polled_value = value;
@@ -368,7 +396,7 @@ void atomic_store(void *address, int bytes, ordering order, uint64_t value)
 {
 	preempt();
 	touch_atomic((void *)address, bytes, ATOMIC_WRITE, HERE);
-	order_write(self, place_of(address), order, false);
+	order_write(self, places[address], order, false);
 	memcpy(address, &value, (size_t)bytes);
 	progress++;
 }

@@ -138,6 +138,16 @@ static void land_now(copy *c)
 
 /* ---- cp.async -------------------------------------------------------------------------------- */
 
+/* The end of a copy in global memory. */
+static void global_aligned_or_fail(const void *at, const char *what, const void *pc)
+{
+	if ((uintptr_t)at % 16 == 0)
+		return;
+	report(pc, nullptr, "%s: %s: %s at global memory %p: not a multiple of 16",
+	       where(pc).c_str(), name_of(self).c_str(), what, at);
+	fail();
+}
+
 void copy_async(uint32_t address, const void *source, int bytes)
 {
 	block *b;
@@ -145,6 +155,8 @@ void copy_async(uint32_t address, const void *source, int bytes)
 
 	preempt();
 	host_address(address, 16, &b, &at, "cp.async", HERE);
+	if (bytes)
+		global_aligned_or_fail(source, "cp.async", HERE);
 
 	copy *c = take_off(b, HERE);
 
@@ -495,6 +507,7 @@ void bulk_load(uint32_t to, const void *from, uint32_t bytes, uint32_t mbarrier)
 	preempt();
 	aligned_or_fail(to, bytes, 16, "a bulk copy", HERE);
 	host_address(to, 16, &b, &base, "the target of a bulk copy", HERE);
+	global_aligned_or_fail(from, "a bulk copy", HERE);
 	touch_global((const char *)from, bytes, ASYNC_READ, self, 0, HERE);
 
 	copy *c = take_off(b, HERE);
@@ -588,6 +601,7 @@ void bulk_store(void *to, uint32_t from, uint32_t bytes)
 	preempt();
 	aligned_or_fail(from, bytes, 16, "a bulk store", HERE);
 	host_address(from, 16, &b, &at, "the source of a bulk store", HERE);
+	global_aligned_or_fail(to, "a bulk store", HERE);
 
 	copy *c = new_store(HERE);
 

@@ -147,7 +147,7 @@ struct launch {
 	const void *kernel; /* for its name */
 };
 cudaError_t enqueue(const launch &how, cudaStream_t stream, std::function<void()> body);
-cudaError_t allow_shared(int bytes);
+cudaError_t allow_shared(const void *kernel, int bytes);
 } // namespace emulator
 
 static inline int emulator_lane()
@@ -412,11 +412,17 @@ static cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t *c, void (*kernel
 			how.cluster = (int)c->attrs[i].val.clusterDim.x;
 		else
 			how.early = c->attrs[i].val.programmaticStreamSerializationAllowed;
-	return emulator::enqueue(how, c->stream, [=] { kernel(arguments...); });
+	/* It reads the arguments from the host's memory, which a kernel must not: so it stays a
+	 * function of its own, that is not looked at. */
+	return emulator::enqueue(
+		how, c->stream, [=]() __attribute__((noinline, used, no_sanitize("thread"))) {
+			kernel(arguments...);
+		});
 }
-template <typename F> static cudaError_t cudaFuncSetAttribute(F *, cudaFuncAttribute, int bytes)
+template <typename F>
+static cudaError_t cudaFuncSetAttribute(F *kernel, cudaFuncAttribute, int bytes)
 {
-	return emulator::allow_shared(bytes);
+	return emulator::allow_shared((const void *)kernel, bytes);
 }
 template <typename F> static cudaError_t cudaFuncGetAttributes(cudaFuncAttributes *, F *)
 {

@@ -1,13 +1,26 @@
 /* hooks.cpp - every load and store of a kernel. The compiler calls __tsan_read4(address) and its
  * like before each of them (-fsanitize=thread, whose own runtime is not linked): that is the door.
  */
+#include <algorithm>
+
 #include "emulator/machine.h"
 
 extern "C" char __start_emulator_shared[] __attribute__((weak)),
 	__stop_emulator_shared[] __attribute__((weak));
 
+extern "C" const char __executable_start[], _end[];
+
 namespace emulator
 {
+/* Its stack, constants of the program, and the call that it began with. */
+static bool is_own(const char *at)
+{
+	const char *body = (const char *)&self->cluster->grid->body;
+
+	return (size_t)(at - self->stack) < STACK || (at >= __executable_start && at < _end) ||
+	       (size_t)(at - body) < sizeof(self->cluster->grid->body);
+}
+
 static inline void access_of(void *address, int n, bool writes, const void *pc)
 {
 	if (!self)
@@ -35,7 +48,22 @@ static inline void access_of(void *address, int n, bool writes, const void *pc)
 		preempt();
 		progress += writes;
 		touch_global((const char *)address, (size_t)n, access, self, 0, pc);
+	} else if (!is_own((const char *)address)) {
+		report(pc, nullptr,
+		       "%s: %s %s %d bytes at %p, which is neither device nor shared memory nor "
+		       "its own: a NULL pointer, one of the host, or another thread's variable",
+		       where(pc).c_str(), name_of(self).c_str(), writes ? "writes" : "reads", n,
+		       address);
+		fail();
 	}
+}
+
+static bool is_shared(const void *address)
+{
+	const char *at = (const char *)address;
+
+	return (uintptr_t)(at - arena) < (size_t)MAX_BLOCKS * WINDOW ||
+	       (at >= __start_emulator_shared && at < __stop_emulator_shared);
 }
 
 void touch_atomic(void *address, int n, access access, const void *pc)
@@ -57,27 +85,38 @@ void touch_atomic(void *address, int n, access access, const void *pc)
 	touch_global((const char *)address, (size_t)n, access, self, 0, pc);
 }
 
-/* volatile: relaxed for the whole device, and what a loop looks at again and again */
+/* Of a copy; a kernel's arguments come from the host's memory. */
+static void source_of(const void *from, size_t n, const void *pc)
+{
+	if (is_global(from) || is_shared(from))
+		access_of((void *)from, (int)n, false, pc);
+}
+
+/* volatile: relaxed for all who look, and what a loop looks at again and again */
 static void volatile_access(void *address, int n, bool writes, const void *pc)
 {
-	if (!self || !is_global(address)) {
+	const bool global = is_global(address);
+
+	if (!self || !(global || is_shared(address))) {
 		access_of(address, n, writes, pc);
 		return;
 	}
 	preempt();
 	progress += writes;
-	touch_global((const char *)address, (size_t)n, writes ? ATOMIC_WRITE : ATOMIC_READ, self, 0,
-		     pc);
+	touch_atomic(address, n, writes ? ATOMIC_WRITE : ATOMIC_READ, pc);
+	order_relaxed(address, writes);
 	if (writes)
 		return;
 
 	uint64_t value = 0;
 
-	memcpy(&value, address, (size_t)n);
-	if (self->polled == address && self->polled_value == value)
-		poll(pc, "poll for a change of %s", "global memory");
-	else if (traced)
+	memcpy(&value, address, (size_t)std::min(n, 8));
+	if (self->polled == address && self->polled_value == value) {
+		poll(pc, "poll for a change of %s memory", global ? "global" : "shared");
+		order_relaxed(address, false); /* the load comes behind this */
+	} else if (traced) {
 		trace_seen(self, nullptr);
+	}
 	self->polled = address, self->polled_value = value;
 }
 } // namespace emulator
@@ -180,14 +219,14 @@ int __tsan_atomic8_load(const volatile uint8_t *address, int)
 void *emulator_memmove(void *to, const void *from, size_t n);
 void *emulator_memmove(void *to, const void *from, size_t n)
 {
-	emulator::access_of((void *)from, (int)n, false, HERE);
+	emulator::source_of(from, n, HERE);
 	emulator::access_of(to, (int)n, true, HERE);
 	return memmove(to, from, n);
 }
 void *emulator_memcpy(void *to, const void *from, size_t n);
 void *emulator_memcpy(void *to, const void *from, size_t n)
 {
-	emulator::access_of((void *)from, (int)n, false, HERE);
+	emulator::source_of(from, n, HERE);
 	emulator::access_of(to, (int)n, true, HERE);
 	return memcpy(to, from, n);
 }
@@ -196,5 +235,27 @@ void *emulator_memset(void *to, int byte, size_t n)
 {
 	emulator::access_of(to, (int)n, true, HERE);
 	return memset(to, byte, n);
+}
+
+/* Where a pointer is not aligned to what it points to (-fsanitize=alignment), NULL among them. */
+struct unaligned {
+	const char *file;
+	uint32_t line, column;
+	const void *type;
+	unsigned char log_alignment, kind;
+};
+void __ubsan_handle_type_mismatch_v1(const unaligned *what, uintptr_t address);
+void __ubsan_handle_type_mismatch_v1(const unaligned *what, uintptr_t address)
+{
+	const char *slash = strrchr(what->file, '/');
+
+	emulator::report(HERE, nullptr,
+			 "%s:%u: %s uses the address %#lx as one of a type that is aligned to %u "
+			 "bytes",
+			 slash ? slash + 1 : what->file, what->line,
+			 emulator::self ? emulator::name_of(emulator::self).c_str() : "the host",
+			 (unsigned long)address, 1u << what->log_alignment);
+	if (emulator::self)
+		emulator::fail();
 }
 }

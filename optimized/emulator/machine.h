@@ -30,6 +30,7 @@ enum : uint32_t {
 	RANK_SHIFT = 24,
 	MAX_BLOCKS = 96,   /* alive at a time */
 	MAX_BARRIERS = 64, /* mbarriers of a block */
+	STACK = 256 << 10, /* of a thread, in bytes */
 	CLOCK_BITS = 19,
 	CLOCK = (1u << CLOCK_BITS) - 1,
 	IN_FLIGHT = 8191, /* a slot: a copy that nobody has waited for */
@@ -104,7 +105,8 @@ struct operations {         /* grids and copies that are over, by number */
 struct elsewhere { /* outside of a thread's own cluster; never changed once shared */
 	uint32_t references = 0;
 	operations done;
-	std::vector<std::pair<uint32_t, ref<clocks>>> clusters; /* by serial */
+	/* by serial; by block_key what was released for one block alone */
+	std::vector<std::pair<uint64_t, ref<clocks>>> clusters;
 
 	void destroy()
 	{
@@ -175,6 +177,7 @@ struct fiber {
 	uint32_t fence_epoch;
 	const void *polled; /* the place that it looks at again and again */
 	uint64_t polled_value;
+	uint32_t unchanged; /* atomics there that changed nothing, one after the other */
 };
 
 struct meeting { /* lanes that come together in one instruction */
@@ -362,6 +365,8 @@ void adopt(fiber *f, const past &from); /* f's own is part of it */
 void tick(fiber *f);
 void forget_places(); /* what was released by atomics: nothing runs any more */
 bool knows(const fiber *f, uint32_t slot, uint32_t clock, proxy proxy);
+/* A relaxed read or write of a thread: what fences around it make of it. */
+void order_relaxed(const void *address, bool writes);
 /* The agent's clock, known to a gathering or to a thread. */
 void tell(gathering &to, const cluster &c, uint32_t slot, uint32_t clock);
 void tell(fiber *f, uint32_t slot, uint32_t clock);

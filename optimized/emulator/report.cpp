@@ -227,9 +227,11 @@ static void describe_block(const block &b)
 		if (m->pending != m->count || m->tx)
 			fprintf(stderr,
 				"emulator:     block %u mbarrier +%u: phase %u lacks %u of %u "
-				"arrivals "
-				"and %ld bytes\n",
-				b.index.x, m->offset, m->phase, m->pending, m->count, (long)m->tx);
+				"arrivals and %ld bytes%s\n",
+				b.index.x, m->offset, m->phase, m->pending, m->count,
+				labs((long)m->tx),
+				m->tx < 0 ? " of expectation: more have come than were expected"
+					  : "");
 }
 
 void describe_deadlock(const std::vector<cluster *> &alive)
@@ -251,17 +253,24 @@ void describe_deadlock(const std::vector<cluster *> &alive)
 
 /* ---- an address that nobody has -------------------------------------------------------------- */
 
-static void on_fault(int, siginfo_t *info, void *)
+static void on_fault(int number, siginfo_t *info, void *)
 {
 	void *trace[16];
 	const int n = backtrace(trace, 16);
-	std::string at;
-	char text[512];
+	const char *const at = (const char *)info->si_addr;
+	std::string places;
+	char what[96], text[512];
 
 	for (int i = 2; i < n && i < 8; i++)
-		at += " " + where(trace[i]);
-	snprintf(text, sizeof(text), "%s touches the address %p, which is not mapped; at%s",
-		 self ? name_of(self).c_str() : "the host", info->si_addr, at.c_str());
+		places += " " + where(trace[i]);
+	if (number == SIGFPE)
+		snprintf(what, sizeof(what), "divides by zero, for which a GPU has any result");
+	else if (self && at >= self->stack - 4096 && at < self->stack)
+		snprintf(what, sizeof(what), "needs more than the %u bytes of its stack", STACK);
+	else
+		snprintf(what, sizeof(what), "touches the address %p, which is not mapped", at);
+	snprintf(text, sizeof(text), "%s %s; at%s", self ? name_of(self).c_str() : "the host", what,
+		 places.c_str());
 	fprintf(stderr, "emulator: seed %llu: %s\n", (unsigned long long)options.seed, text);
 	trace_report(text);
 	end_trace();
@@ -286,8 +295,9 @@ static void at_exit()
 			(unsigned long long)counted.meetings);
 	if (!reports)
 		return;
-	fprintf(stderr, "emulator: seed %llu: %u reports; EMULATE_SEED=%llu repeats them\n",
-		(unsigned long long)options.seed, reports, (unsigned long long)options.seed);
+	fprintf(stderr, "emulator: seed %llu: %u report%s; EMULATE_SEED=%llu repeats them\n",
+		(unsigned long long)options.seed, reports, reports == 1 ? "" : "s",
+		(unsigned long long)options.seed);
 	fflush(nullptr); /* the table, and the trace */
 	_exit(70);
 }
@@ -303,6 +313,7 @@ void start_reports()
 	action.sa_sigaction = on_fault, action.sa_flags = SA_SIGINFO | SA_ONSTACK;
 	sigaction(SIGSEGV, &action, nullptr);
 	sigaction(SIGBUS, &action, nullptr);
+	sigaction(SIGFPE, &action, nullptr);
 	atexit(at_exit);
 }
 } // namespace emulator

@@ -2,6 +2,7 @@
  * until somebody waits for it; a graph remembers what was captured.
  */
 #include <cuda.h>
+#include <limits.h>
 #include <stdlib.h>
 
 #include <algorithm>
@@ -216,27 +217,36 @@ static void ask(cudaStream_t stream, operation o)
 	s.queue.push_back(std::move(o));
 }
 
-cudaError_t allow_shared(int bytes)
+static std::map<const void *, size_t> allowed; /* dynamic shared memory of kernels */
+
+cudaError_t allow_shared(const void *kernel, int bytes)
 {
-	return bytes <= 232448 ? cudaSuccess : cudaErrorInvalidValue;
+	if (bytes < 0 || bytes > 232448)
+		return cudaErrorInvalidValue;
+	allowed[kernel] = (size_t)bytes;
+	return cudaSuccess;
 }
 
 cudaError_t enqueue(const launch &how, cudaStream_t stream, std::function<void()> body)
 {
 	const uint64_t threads = (uint64_t)how.block.x * how.block.y * how.block.z;
 	const uint64_t blocks = (uint64_t)how.grid.x * how.grid.y * how.grid.z;
+	const size_t most = std::max<size_t>(allowed[how.kernel], 48 << 10);
 
-	if (threads < 1 || threads > 1024 || !blocks || how.cluster < 1 || how.cluster > 16 ||
-	    blocks % (uint64_t)how.cluster || how.shared_bytes > 232448) {
+	if (threads < 1 || threads > 1024 || !blocks || how.grid.x > INT_MAX ||
+	    how.grid.y > 65535 || how.grid.z > 65535 || blocks > UINT_MAX || how.cluster < 1 ||
+	    how.cluster > 16 || blocks % (uint64_t)how.cluster || how.shared_bytes > most) {
 		fprintf(stderr,
-			"emulator: a launch of %llu blocks of %llu threads in clusters of %d with "
-			"%zu bytes "
-			"of shared memory: at most 1,024 threads, 16 blocks a cluster and 232,448 "
-			"bytes are "
-			"possible\n",
-			(unsigned long long)blocks, (unsigned long long)threads, how.cluster,
-			how.shared_bytes);
-		return cudaErrorInvalidValue;
+			"emulator: a launch of (%u, %u, %u) blocks of %llu threads in clusters of "
+			"%d with %zu bytes of shared memory: 1 to 2^31 - 1 blocks (2^16 - 1 in y "
+			"and z), whole clusters of at most 16, 1 to 1,024 threads and at most %zu "
+			"bytes are possible%s\n",
+			how.grid.x, how.grid.y, how.grid.z, (unsigned long long)threads,
+			how.cluster, how.shared_bytes, most,
+			how.shared_bytes > most && how.shared_bytes <= 232448
+				? "; allow_shared permits more"
+				: "");
+		return last_error = cudaErrorInvalidValue;
 	}
 	if (slots_of(how) >= OBJECT) {
 		fprintf(stderr,

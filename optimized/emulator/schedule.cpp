@@ -30,7 +30,7 @@ uint32_t progress;
 uint64_t steps;
 counts counted;
 
-enum { STACK = 256 << 10, PATIENCE = 40, ENDLESS = 1 << 26 };
+enum { PATIENCE = 40, ENDLESS = 1 << 26 };
 
 static std::vector<std::shared_ptr<grid>> *active; /* that run or may start clusters */
 static std::vector<cluster *> alive;
@@ -581,6 +581,7 @@ static fiber *pick()
 static void end_block(block &b)
 {
 	grid &g = *b.cluster->grid;
+	fiber *const mine = self;
 
 	check_finished(b);
 	if (g.how.early && g.previous && !b.waited)
@@ -593,7 +594,9 @@ static void end_block(block &b)
 	if (++g.over < g.blocks)
 		return;
 	g.complete = true;
+	self = nullptr; /* arguments of the kernel before end with it, which is the host's work */
 	g.previous.reset();
+	self = mine;
 	for (fiber *f : g.waiting)
 		wake(f);
 	g.waiting.clear();

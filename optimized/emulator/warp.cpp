@@ -21,8 +21,8 @@ void meet(const char *name, uint32_t mask, void *mine,
 	if (w.count < 32)
 		mask &= (1u << w.count) - 1;
 	if (!(mask & bit)) {
-		report(pc, nullptr, "%s: %s is not in the mask %#x of its own %s",
-		       where(pc).c_str(), name_of(self).c_str(), mask, name);
+		report(pc, nullptr, "%s: %s takes part in %s of mask %#x, which lacks its own lane",
+		       where(pc).c_str(), name_of(self).c_str(), name, mask);
 		fail();
 	}
 
@@ -198,8 +198,14 @@ static const char *barrier_name(int id)
 	return id ? "barrier" : "__syncthreads, barrier";
 }
 
-static named_barrier &named(int id, const void *pc)
+/* threads 0: all of the block */
+static named_barrier &named(int id, int threads, const void *pc)
 {
+	if (threads % 32) {
+		report(pc, nullptr, "%s: %s waits at a barrier of %d threads, not a multiple of 32",
+		       where(pc).c_str(), name_of(self).c_str(), threads);
+		fail();
+	}
 	if (id < 0 || id > 15) {
 		report(pc, nullptr, "%s: %s names barrier %d, there are 0 to 15", where(pc).c_str(),
 		       name_of(self).c_str(), id);
@@ -210,12 +216,13 @@ static named_barrier &named(int id, const void *pc)
 
 void barrier(int id, int threads)
 {
-	arrive_and_wait(named(id, HERE), id, all_threads(threads), false, HERE, barrier_name(id));
+	arrive_and_wait(named(id, threads, HERE), id, all_threads(threads), false, HERE,
+			barrier_name(id));
 }
 
 void barrier_arrive(int id, int threads)
 {
-	named_barrier &b = named(id, HERE);
+	named_barrier &b = named(id, threads, HERE);
 
 	const bool last = arrive_at(b, id, threads, false, HERE, barrier_name(id));
 
@@ -228,13 +235,14 @@ void barrier_arrive(int id, int threads)
 
 bool barrier_or(int id, int threads, bool value)
 {
-	arrive_and_wait(named(id, HERE), id, all_threads(threads), value, HERE, barrier_name(id));
+	arrive_and_wait(named(id, threads, HERE), id, all_threads(threads), value, HERE,
+			barrier_name(id));
 	return self->vote;
 }
 
 int barrier_count(bool value)
 {
-	arrive_and_wait(named(0, HERE), 0, all_threads(0), value, HERE, barrier_name(0));
+	arrive_and_wait(named(0, 0, HERE), 0, all_threads(0), value, HERE, barrier_name(0));
 	return (int)self->numbers[0];
 }
 
