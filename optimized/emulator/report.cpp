@@ -83,6 +83,15 @@ static const source_line &line_of(const void *pc)
 	}
 	if (pipe)
 		pclose(pipe);
+
+	static bool told;
+
+	if (!best.line && best.function.empty() && !told) {
+		told = true;
+		fprintf(stderr, "emulator: lines are not known (\"?\"): addr2line of binutils says "
+				"nothing about this program; is it there, and has the program "
+				"symbols?\n");
+	}
 	return best;
 }
 

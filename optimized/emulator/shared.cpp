@@ -291,7 +291,11 @@ char *reserve(size_t bytes, int protection)
 			0);
 
 	if (at == MAP_FAILED) {
-		fprintf(stderr, "emulator: no %zu bytes of address space: %m\n", bytes);
+		fprintf(stderr,
+			"emulator: no %zu bytes of address space: %m (a limit of ulimit -v? little "
+			"of it "
+			"becomes memory)\n",
+			bytes);
 		exit(70);
 	}
 	return (char *)at;
