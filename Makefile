@@ -508,7 +508,8 @@ emulate: $(EMU_MLA)
 
 # How each file is compiled, for clangd and its kind (.clangd): taken from the rules above.
 compile_commands: | $(CONFIG)
-	@$(MAKE) -nB V=1 SETUP=no $(MLA) $(SO) $(SUITES) $(BENCHES) $(PROGRAMS) $(FUZZERS:=.o) $(call obj,asan,$(NONE_C)) | \
+	@$(MAKE) -nB V=1 SETUP=no $(MLA) $(SO) $(SUITES) $(BENCHES) $(PROGRAMS) $(FUZZERS:=.o) $(call obj,asan,$(NONE_C)) \
+		$(GPU_TESTS) $(BUILD)/obj/tests/emulated/again.o $(PLANTED)/planted.o | \
 		harness/tools/compile_commands.sh "$$PWD" >$(BUILD)/compile_commands.json
 	@echo '$(BUILD)/compile_commands.json: '$$(grep -c '"file"' $(BUILD)/compile_commands.json) files
 
