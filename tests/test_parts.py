@@ -6,7 +6,7 @@ import re
 import unittest
 
 ROOT = os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
-HEADERS = ["ptx_sm80.cuh", "ptx_sm90.cuh", "ptx_wgmma.cuh", "elements.cuh", "reduce.cuh",
+HEADERS = ["ptx_sm80.cuh", "ptx_sm90.cuh", "ptx_wgmma.cuh", "descriptors.cuh", "elements.cuh", "reduce.cuh",
            "deepseek.cuh", "shared.cuh"]
 RECORDED = os.path.join("tests", "emulated", "recorded")
 LIMIT = 300 * 1000  # characters of a record

@@ -267,18 +267,6 @@ template <int N> static __forceinline__ void registers_less()
 
 /* ---- wgmma ----------------------------------------------------------------------------------- */
 
-static __forceinline__ uint64_t wgmma_describe(uint32_t address, uint32_t leading, uint32_t stride,
-					       int swizzle)
-{
-	const uint32_t start = address & 0x3ffff;
-
-	return (uint64_t)(start >> 4 | (leading >> 4) << 16) |
-	       (uint64_t)(stride >> 4 | (swizzle == 128 ? 1u << 30 : 0)) << 32;
-}
-static __forceinline__ uint64_t wgmma_advance(uint64_t descriptor, uint32_t bytes)
-{
-	return descriptor + (bytes >> 4);
-}
 static __forceinline__ void wgmma_fence()
 {
 	emulator::wgmma_fence();

@@ -550,3 +550,5 @@ template <int N> static __device__ __forceinline__ void registers_less()
 #endif
 
 #endif
+
+#include "parts/descriptors.cuh"
