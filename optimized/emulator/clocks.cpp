@@ -159,17 +159,6 @@ void release(gathering &to, fiber *f)
 	tick(f);
 }
 
-/* What came from another cluster is none of this one's slots. */
-void acquire(fiber *f, const past &from)
-{
-	join(f->past, from);
-}
-
-void adopt(fiber *f, const past &from)
-{
-	f->past = from;
-}
-
 bool knows(const fiber *f, uint32_t slot, uint32_t clock, proxy proxy)
 {
 	if (slot == f->slot)

@@ -367,9 +367,9 @@ bool mbarrier_test(uint32_t address, uint32_t parity, bool wide)
 	}
 	if (traced)
 		trace_seen(self, b);
-	acquire(self, b->done);
+	join(self->past, b->done);
 	if (wide)
-		acquire(self, b->done_wide);
+		join(self->past, b->done_wide);
 	return true;
 }
 
@@ -383,9 +383,9 @@ void mbarrier_wait(uint32_t address, uint32_t parity, bool wide)
 		block_on(HERE, "wait for %s +%u to complete parity %u", "mbarrier", b->offset,
 			 parity & 1);
 	}
-	acquire(self, b->done);
+	join(self->past, b->done);
 	if (wide)
-		acquire(self, b->done_wide);
+		join(self->past, b->done_wide);
 }
 
 /* ---- copies that tell an mbarrier ------------------------------------------------------------ */

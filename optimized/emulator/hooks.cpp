@@ -5,9 +5,6 @@
 
 #include "emulator/machine.h"
 
-extern "C" char __start_emulator_shared[] __attribute__((weak)),
-	__stop_emulator_shared[] __attribute__((weak));
-
 extern "C" const char __executable_start[], _end[];
 
 namespace emulator
@@ -21,29 +18,30 @@ static bool is_own(const char *at)
 	       (size_t)(at - body) < sizeof(self->cluster->grid->body);
 }
 
+static void touch_shared(block *b, uint32_t at, void *address, int n, access access, const void *pc)
+{
+	if (at >= STATIC_AT)
+		touch_statics((char *)address, n);
+	touch(b, at, n, access, self, epoch(self), pc);
+}
+
 static inline void access_of(void *address, int n, bool writes, const void *pc)
 {
+	const enum access access = writes ? WRITE : READ;
+	block *b;
+	uint32_t at;
+
 	if (!self)
 		return;
-
-	const uintptr_t at = (uintptr_t)address - (uintptr_t)arena;
-	const uintptr_t in_statics = (uintptr_t)address - (uintptr_t)__start_emulator_shared;
-	const enum access access = writes ? WRITE : READ;
-	block *b = self->block;
-
-	if (at < (size_t)MAX_BLOCKS * WINDOW) {
-		if (at / WINDOW != (uintptr_t)b->place) {
+	if (find_shared(address, &b, &at)) {
+		if (b != self->block) {
 			report(pc, nullptr,
 			       "%s: %s touches another block's shared memory by a generic pointer",
 			       where(pc).c_str(), name_of(self).c_str());
 			fail();
 		}
 		preempt();
-		touch(b, (uint32_t)(at % WINDOW), n, access, self, epoch(self), pc);
-	} else if (in_statics < (uintptr_t)(__stop_emulator_shared - __start_emulator_shared)) {
-		preempt();
-		touch_statics((char *)address, n);
-		touch(b, STATIC_AT + (uint32_t)in_statics, n, access, self, epoch(self), pc);
+		touch_shared(b, at, address, n, access, pc);
 	} else if (is_global(address)) {
 		preempt();
 		progress += writes;
@@ -60,35 +58,27 @@ static inline void access_of(void *address, int n, bool writes, const void *pc)
 
 static bool is_shared(const void *address)
 {
-	const char *at = (const char *)address;
+	block *b;
+	uint32_t at;
 
-	return (uintptr_t)(at - arena) < (size_t)MAX_BLOCKS * WINDOW ||
-	       (at >= __start_emulator_shared && at < __stop_emulator_shared);
+	return find_shared(address, &b, &at);
 }
 
 void touch_atomic(void *address, int n, access access, const void *pc)
 {
-	const uintptr_t at = (uintptr_t)address - (uintptr_t)arena;
-	char *const in_statics = (char *)address;
+	block *b;
+	uint32_t at;
 
-	for (block &b : self->cluster->blocks)
-		if (at / WINDOW == (uintptr_t)b.place) {
-			touch(&b, (uint32_t)(at % WINDOW), n, access, self, epoch(self), pc);
-			return;
-		}
-	if (in_statics >= __start_emulator_shared && in_statics < __stop_emulator_shared) {
-		touch_statics(in_statics, n);
-		touch(self->block, STATIC_AT + (uint32_t)(in_statics - __start_emulator_shared), n,
-		      access, self, epoch(self), pc);
-		return;
-	}
-	touch_global((const char *)address, (size_t)n, access, self, 0, pc);
+	if (find_shared(address, &b, &at) && b)
+		touch_shared(b, at, address, n, access, pc);
+	else
+		touch_global((const char *)address, (size_t)n, access, self, 0, pc);
 }
 
 /* Of a copy; a kernel's arguments come from the host's memory. */
 static void source_of(const void *from, size_t n, const void *pc)
 {
-	if (is_global(from) || is_shared(from))
+	if (self && (is_global(from) || is_shared(from)))
 		access_of((void *)from, (int)n, false, pc);
 }
 

@@ -21,6 +21,10 @@
 
 #define HERE __builtin_return_address(0)
 
+/* Static shared memory of the kernels that were linked, of whichever block runs. */
+extern "C" char __start_emulator_shared[] __attribute__((weak)),
+	__stop_emulator_shared[] __attribute__((weak));
+
 namespace emulator
 {
 enum : uint32_t {
@@ -360,8 +364,6 @@ uint32_t reports_so_far();
 
 /* clocks.cpp */
 void release(gathering &to, fiber *f);
-void acquire(fiber *f, const past &from);
-void adopt(fiber *f, const past &from); /* f's own is part of it */
 void tick(fiber *f);
 void forget_places(); /* what was released by atomics: nothing runs any more */
 bool knows(const fiber *f, uint32_t slot, uint32_t clock, proxy proxy);
@@ -416,6 +418,9 @@ void show_async(fiber *f);
 void use_proxy(cluster &c);
 void keep_write(fiber *f, const unfenced &write);
 char *shared_at(block *b, uint32_t at);
+/* The block of self's cluster and the place in its window where a pointer points to, static shared
+ * memory being self's own; false: somewhere else. *b NULL: in a block of another cluster. */
+bool find_shared(const void *pointer, block **b, uint32_t *at);
 void poison(char *at, size_t bytes); /* NaN in bf16, fp16 and fp32, no valid index */
 /* Global memory, by a thread, or by a copy of the host's (f NULL). mark 0: f's own epoch. */
 bool is_global(const void *address);

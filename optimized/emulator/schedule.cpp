@@ -15,9 +15,6 @@
 #include <ucontext.h>
 #endif
 
-extern "C" char __start_emulator_shared[] __attribute__((weak)),
-	__stop_emulator_shared[] __attribute__((weak));
-
 uint3 threadIdx, blockIdx;
 dim3 blockDim, gridDim;
 

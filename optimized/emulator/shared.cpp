@@ -8,9 +8,6 @@
 #include "emulator/machine.h"
 #include "emulator/window.cuh"
 
-extern "C" char __start_emulator_shared[] __attribute__((weak)),
-	__stop_emulator_shared[] __attribute__((weak));
-
 namespace emulator
 {
 /* ---- shared memory --------------------------------------------------------------------------- */
@@ -246,18 +243,35 @@ char *dynamic_shared()
 	return self->block->memory + RESERVED;
 }
 
-uint32_t shared_address(const void *pointer)
+bool find_shared(const void *pointer, block **b, uint32_t *at)
 {
-	const uintptr_t at = (uintptr_t)pointer - (uintptr_t)arena;
+	const uintptr_t in_arena = (uintptr_t)pointer - (uintptr_t)arena;
 	const uintptr_t in_statics = (uintptr_t)pointer - (uintptr_t)__start_emulator_shared;
 
-	for (const block &b : self->cluster->blocks)
-		if (at / WINDOW == (uintptr_t)b.place)
-			return (uint32_t)b.rank << RANK_SHIFT | (uint32_t)(at % WINDOW);
-	if (in_statics < (uintptr_t)(__stop_emulator_shared - __start_emulator_shared)) {
-		touch_statics((char *)pointer, 1);
-		return (uint32_t)self->block->rank << RANK_SHIFT |
-		       (STATIC_AT + (uint32_t)in_statics);
+	if (in_arena < (size_t)MAX_BLOCKS * WINDOW) {
+		*b = nullptr;
+		*at = (uint32_t)(in_arena % WINDOW);
+		for (block &mine : self->cluster->blocks)
+			if (in_arena / WINDOW == (uintptr_t)mine.place)
+				*b = &mine;
+		return true;
+	}
+	if (in_statics >= (uintptr_t)(__stop_emulator_shared - __start_emulator_shared))
+		return false;
+	*b = self->block;
+	*at = STATIC_AT + (uint32_t)in_statics;
+	return true;
+}
+
+uint32_t shared_address(const void *pointer)
+{
+	block *b;
+	uint32_t at;
+
+	if (find_shared(pointer, &b, &at) && b) {
+		if (at >= STATIC_AT)
+			touch_statics((char *)pointer, 1);
+		return (uint32_t)b->rank << RANK_SHIFT | at;
 	}
 	report(HERE, nullptr, "%s: %s asks for the shared address of something else",
 	       where(HERE).c_str(), name_of(self).c_str());

@@ -354,14 +354,12 @@ void trace_report(const char *sentence)
 void trace_wait(const fiber *f, const void *pc, const char *waits, const char *what, uint32_t a,
 		uint32_t b)
 {
-	char words[256];
-
 	if (f->block != traced)
 		return;
-	snprintf(words, sizeof(words), waits, what, a, b);
 
 	lane &l = lane_of(f);
-	const char *const thing = strchr(strchr(words, ' ') + 1, ' ') + 1; /* "wait in ..." */
+	const std::string words = text(waits, what, a, b); /* "wait in ..." */
+	const std::string thing = words.substr(words.find(' ', words.find(' ') + 1) + 1);
 
 	l.waits = true, l.mask = 0;
 	l.now = {thing, pc, traced->work};
@@ -399,14 +397,11 @@ void trace_go_on(const fiber *f)
 void trace_poll(const fiber *f, const void *pc, const char *waits, const char *what, uint32_t a,
 		uint32_t b)
 {
-	char words[256];
-
 	if (f->block != traced)
 		return;
-	snprintf(words, sizeof(words), waits, what, a, b);
 
 	lane &l = lane_of(f);
-	const char *const thing = words + strlen("poll for ");
+	const std::string thing = text(waits, what, a, b).substr(strlen("poll for "));
 
 	for (const waiting &w : l.polls)
 		if (w.what == thing)

@@ -57,7 +57,7 @@ static void join_lanes(warp &w, uint32_t mask, void **)
 			release(all, w.lanes[l]);
 	for (int l = 0; l < 32; l++)
 		if (mask >> l & 1)
-			adopt(w.lanes[l], all.all);
+			w.lanes[l]->past = all.all;
 }
 
 void syncwarp(uint32_t mask)
@@ -142,7 +142,7 @@ static void open_barrier(named_barrier &b)
 	b.arrived = 0;
 	b.opened++;
 	for (fiber *f : all) {
-		adopt(f, b.clocks.all);
+		f->past = b.clocks.all;
 		f->vote = b.any;
 		f->numbers[0] = (uint32_t)b.count;
 		if (f != self)
@@ -297,7 +297,7 @@ void cluster_wait()
 	}
 	c.arrived[self->slot - 1] = 0;
 	self->phases++;
-	acquire(self, c.passed);
+	join(self->past, c.passed);
 }
 
 uint32_t cluster_rank()
